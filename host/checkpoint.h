@@ -1,0 +1,57 @@
+/* host/checkpoint.h - a folder of Hugging Face form: config.json and safetensors weights.
+ *
+ *   TDM_TRY(tdm_checkpoint_open("gpt2-xl", &ck, err));
+ *   const tdm_tensor *t = tdm_checkpoint_find(ck, "wte.weight");
+ *   TDM_TRY(tdm_checkpoint_read(ck, t, dst, err));
+ *   tdm_checkpoint_close(ck);
+ *
+ * Reads model.safetensors, or model.safetensors.index.json and its shards. Every check of the
+ * container's specification is made at open, before anything is allocated from a number in the file;
+ * data is read with pread, so a file that shrinks later is an error and not a signal.
+ * Thread safety: after open, reads may run on any number of threads. */
+#ifndef HOST_CHECKPOINT_H
+#define HOST_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/dtype.h"
+#include "host/err.h"
+
+enum { TDM_MAX_RANK = 8 };
+
+typedef struct {
+    const char *name;      /* as in the file; valid until close */
+    const char *type_name; /* "F32", "F16", "BF16", "I64", ... */
+    bool is_float;         /* dtype is meaningful: F32, F16 or BF16 */
+    tdm_dtype dtype;
+    int rank;
+    int64_t shape[TDM_MAX_RANK];
+    size_t bytes;
+    int file;        /* index of the shard */
+    uint64_t offset; /* of the first byte, from the start of that file */
+} tdm_tensor;
+
+typedef struct tdm_checkpoint tdm_checkpoint;
+
+/* Errors: TDM_ENOINPUT for a missing folder or file; TDM_EFORMAT names file and tensor. */
+tdm_status tdm_checkpoint_open(const char *dir, tdm_checkpoint **out, tdm_err *err);
+void tdm_checkpoint_close(tdm_checkpoint *ck); /* NULL is fine */
+
+size_t tdm_checkpoint_count(const tdm_checkpoint *ck);
+const tdm_tensor *tdm_checkpoint_at(const tdm_checkpoint *ck, size_t i); /* sorted by name */
+const tdm_tensor *tdm_checkpoint_find(const tdm_checkpoint *ck, const char *name); /* or NULL */
+
+/* Find a weight and check what it is: a float tensor of exactly this shape (cols 0: rank 1).
+ * Errors: TDM_EFORMAT with the name and both shapes or types. */
+tdm_status tdm_checkpoint_expect(const tdm_checkpoint *ck, const char *name, int64_t rows,
+                                 int64_t cols, const tdm_tensor **out, tdm_err *err);
+
+/* Read all bytes of a tensor, as they are in the file, into dst [t->bytes].
+ *   check_finite  refuse NaN and infinity: TDM_EFORMAT names tensor and index
+ * Errors: TDM_EIO, TDM_EFORMAT when the file has become shorter. */
+tdm_status tdm_checkpoint_read(const tdm_checkpoint *ck, const tdm_tensor *t, bool check_finite,
+                               void *dst, tdm_err *err);
+
+#endif

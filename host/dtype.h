@@ -1,0 +1,20 @@
+/* host/dtype.h - the number formats of weights and activations. */
+#ifndef HOST_DTYPE_H
+#define HOST_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { TDM_F32, TDM_F16, TDM_BF16 } tdm_dtype;
+
+static inline size_t tdm_dtype_size(tdm_dtype t)
+{
+    return t == TDM_F32 ? 4 : 2;
+}
+
+const char *tdm_dtype_name(tdm_dtype t); /* "f32", "f16", "bf16" */
+
+/* Widen n values to f32, exactly. src need not be aligned. */
+void tdm_to_f32(float *dst, const void *src, tdm_dtype type, size_t n);
+
+#endif

@@ -1,0 +1,92 @@
+/* host/record.h - JSON Lines records in, with an error class for everything that is wrong.
+ *
+ *   TDM_TRY(tdm_reader_open(paths, n_paths, &options, &reader, err));
+ *   while ((st = tdm_reader_next(reader, &record, err)) == TDM_OK && record.kind != TDM_RECORD_END) {
+ *       if (record.kind == TDM_RECORD_BAD) { ...record.fault, record.detail... }
+ *       else { ...record.text, record.id_json... }
+ *   }
+ *   tdm_reader_close(reader);
+ *
+ * CRLF is accepted, a UTF-8 byte order mark at the start of a file is skipped, blank lines are
+ * skipped and counted, the last line needs no newline. Memory is bounded by max_line.
+ * Thread safety: one reader, one thread. */
+#ifndef HOST_RECORD_H
+#define HOST_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/buf.h"
+#include "host/err.h"
+
+#define TDM_FAULT_MAP(X)                                                                           \
+    X(UTF8, "utf8")                                                                                \
+    X(JSON, "json")                                                                                \
+    X(NOT_OBJECT, "not-object")                                                                    \
+    X(NO_TEXT, "no-text")                                                                          \
+    X(TEXT_TYPE, "text-type")                                                                      \
+    X(EMPTY, "empty")                                                                              \
+    X(NUL, "nul")                                                                                  \
+    X(CONTROL, "control")                                                                          \
+    X(DUPLICATE_KEY, "duplicate-key")                                                              \
+    X(LINE_TOO_LONG, "line-too-long")                                                              \
+    X(PROMPT_TOO_LONG, "prompt-too-long")                                                          \
+    X(COLLISION, "collision")                                                                      \
+    X(NON_FINITE, "non-finite")
+
+typedef enum {
+#define X(name, text) TDM_FAULT_##name,
+    TDM_FAULT_MAP(X)
+#undef X
+} tdm_fault;
+
+const char *tdm_fault_name(tdm_fault fault);
+
+typedef enum { TDM_RECORD_OK, TDM_RECORD_BAD, TDM_RECORD_END } tdm_record_kind;
+
+/* All pointers are valid until the next call on the same reader. */
+typedef struct {
+    tdm_record_kind kind;
+    const char *file; /* as given; "-" is stdin */
+    int64_t line;     /* 1-based */
+    uint64_t offset;  /* of the line's first byte */
+    const char *id_json; /* [id_len] the id's source bytes, or "FILE:LINE" as a JSON string */
+    size_t id_len;       /* 0 in a bad record whose id could not be read */
+    const char *text; /* [text_len] valid UTF-8, decoded; OK records of text readers only */
+    size_t text_len;
+    const char *source; /* [source_len] the line without its line ending */
+    size_t source_len;
+    const int32_t *ids; /* [n_ids] OK records of ids readers only */
+    size_t n_ids;
+    tdm_fault fault; /* BAD records only */
+    const char *detail;
+} tdm_record;
+
+typedef struct {
+    const char *text_key; /* "text" */
+    const char *id_key;   /* "id" */
+    size_t max_line;      /* bytes; a longer line is a bad record and is skipped unread */
+    bool want_ids;        /* read {"ids": [...]} instead of text */
+    bool collide;         /* refuse records that hold one of collide_keys (--passthrough) */
+    const char *const *collide_keys; /* NULL-terminated */
+} tdm_reader_options;
+#define TDM_READER_DEFAULTS                                                                        \
+    {                                                                                              \
+        .text_key = "text", .id_key = "id", .max_line = (size_t)8 << 20                            \
+    }
+
+typedef struct tdm_reader tdm_reader;
+
+/* Read the files one after the other; "-" is stdin. options and paths must outlive the reader.
+ * Errors: TDM_ENOINPUT names a missing or unreadable file (all are checked at open), TDM_ENOMEM. */
+tdm_status tdm_reader_open(const char *const *paths, size_t n_paths,
+                           const tdm_reader_options *options, tdm_reader **out, tdm_err *err);
+void tdm_reader_close(tdm_reader *r); /* NULL is fine */
+/* The next record, good or bad, or TDM_RECORD_END. Errors: TDM_EIO, TDM_ENOMEM. */
+tdm_status tdm_reader_next(tdm_reader *r, tdm_record *record, tdm_err *err);
+int64_t tdm_reader_blank_lines(const tdm_reader *r);
+/* Bytes read so far and in all (0 when unknown, as for a pipe): for progress. */
+void tdm_reader_progress(const tdm_reader *r, uint64_t *done, uint64_t *total);
+
+#endif
