@@ -1,12 +1,14 @@
 /* tools/args.h - option tables: one table parses the options and prints --help.
  *
- *   static const arg_spec SPECS[] = {
- *       {"n", ARG_I64, &n, "N", "documents to write", .min = 1, .max = 1e15},
+ *   const arg_spec specs[] = {
+ *       {.name = "n", .kind = ARG_I64, .out = &n, .value = "N", .min = 1, .max = 1e15,
+ *        .help = "documents to write"},
  *       ...
- *       ARGS_COMMON(&common)   // --model --out --device ...
+ *       ARGS_MODEL(&common), ARGS_OUT(&common), ARGS_REPORT(&common),
  *   };
  *   int code;
- *   if (!args_parse(&COMMAND, SPECS, COUNT(SPECS), argc, argv, &operands, &code)) return code;
+ *   if (!args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code))
+ *       return code;
  *
  * glibc getopt_long underneath: --name VALUE, --name=VALUE, unambiguous prefixes, "--". Numbers are
  * parsed whole and checked against [min, max]; a bad one is one line on stderr and exit code 2. */
@@ -16,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "host/backend.h"
 #include "host/record.h"
@@ -30,15 +33,15 @@ typedef enum {
     ARG_I64,    /* int64_t *, min..max */
     ARG_U64,    /* uint64_t * */
     ARG_F64,    /* double *, min..max (open at min when open_min) */
-    ARG_RANGE,  /* double[2]: "P" gives P:P, "A:B"; min..max */
-    ARG_SIZE,   /* size_t *: 8MiB, 512KiB, 100 */
+    ARG_RANGE,  /* double[2]: "P" gives P:P, "A:B" with A <= B; min..max as for ARG_F64 */
+    ARG_SIZE,   /* size_t *: 8MiB, 512KiB, 100; at least 1 */
     ARG_CHOICE, /* int *: index into choices */
     ARG_ERRORS, /* tdm_max_errors *: N or P% */
-    ARG_BATCH,  /* int64_t *: N or auto (0) */
+    ARG_BATCH,  /* int64_t *: N or auto (0); 1..max, or 1..65536 when max is 0 */
 } arg_kind;
 
 typedef struct {
-    const char **items; /* owned by args.c until exit */
+    const char **items; /* owned by args.c, or a part of argv; valid until exit */
     size_t n;
 } arg_list;
 
@@ -49,8 +52,8 @@ typedef struct {
     const char *value; /* "N", "FILE"; NULL for flags */
     const char *help;
     const char *const *choices; /* NULL-terminated, ARG_CHOICE */
-    double min, max;
-    bool open_min;
+    double min, max; /* both 0: no limits */
+    bool open_min;   /* min itself is refused */
     const char *default_text; /* printed instead of the value, e.g. "what fits the context" */
     bool required;
 } arg_spec;
@@ -60,7 +63,7 @@ typedef struct {
     const char *usage;    /* "--model DIR [options] [FILE...]" */
     const char *summary;  /* one paragraph */
     const char *example;  /* lines */
-    const char *notes;    /* output format, exit codes; NULL allowed */
+    const char *notes;    /* output format; NULL allowed. --help adds the exit codes by itself */
 } arg_command;
 
 /* What most commands share. */
@@ -82,32 +85,61 @@ typedef struct {
 extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
 
 /* Table entries of the shared options; a command lists those that it has. */
-#define ARGS_MODEL(c) {"model", ARG_STR, &(c)->model, "DIR", "model folder: config.json, model.safetensors, merges.txt", .required = true}
-#define ARGS_OUT(c) {"out", ARG_STR, &(c)->out, "FILE", "write results to FILE; - is stdout"}
+#define ARGS_MODEL(c)                                                                              \
+    {.name = "model", .kind = ARG_STR, .out = &(c)->model, .value = "DIR", .required = true,       \
+     .help = "model folder: config.json, model.safetensors (or its index and shards), merges.txt"}
+#define ARGS_OUT(c)                                                                                \
+    {.name = "out", .kind = ARG_STR, .out = &(c)->out, .value = "FILE",                            \
+     .help = "write results to FILE, whole or not at all; - is stdout"}
 #define ARGS_DEVICE(c)                                                                             \
-    {"device", ARG_STR, &(c)->device, "auto|cpu|cuda[:N]", "where to compute"},                    \
-    {"dtype", ARG_CHOICE, &(c)->dtype, "auto|f16|bf16|f32", "arithmetic; auto is f32 on the CPU", .choices = DTYPE_CHOICES}, \
-    {"threads", ARG_I64, &(c)->threads, "N", "CPU threads; 0 is one per core", .min = 0, .max = 1024}
-#define ARGS_BATCH(c) {"batch", ARG_BATCH, &(c)->batch, "N|auto", "texts at once"}
+    {.name = "device", .kind = ARG_STR, .out = &(c)->device, .value = "auto|cpu|cuda[:N]",         \
+     .help = "where to compute; auto takes CUDA where it is usable"},                              \
+    {.name = "dtype", .kind = ARG_CHOICE, .out = &(c)->dtype, .value = "auto|f16|bf16|f32",        \
+     .help = "arithmetic; auto is f32 on the CPU", .choices = DTYPE_CHOICES},                      \
+    {.name = "threads", .kind = ARG_I64, .out = &(c)->threads, .value = "N", .min = 0,             \
+     .max = 1024, .help = "CPU threads; 0 is one per core"}
+#define ARGS_BATCH(c)                                                                              \
+    {.name = "batch", .kind = ARG_BATCH, .out = &(c)->batch, .value = "N|auto",                    \
+     .help = "texts at once"}
 #define ARGS_RECORDS(c)                                                                            \
-    {"text-key", ARG_STR, &(c)->text_key, "KEY", "field that holds the text"},                     \
-    {"id-key", ARG_STR, &(c)->id_key, "KEY", "field that holds the id"},                           \
-    {"max-line", ARG_SIZE, &(c)->max_line, "SIZE", "longest input line"},                          \
-    {"max-errors", ARG_ERRORS, &(c)->max_errors, "N|P%", "bad records allowed"}
+    {.name = "text-key", .kind = ARG_STR, .out = &(c)->text_key, .value = "KEY",                   \
+     .help = "field that holds the text"},                                                         \
+    {.name = "id-key", .kind = ARG_STR, .out = &(c)->id_key, .value = "KEY",                       \
+     .help = "field that holds the id"},                                                           \
+    {.name = "max-line", .kind = ARG_SIZE, .out = &(c)->max_line, .value = "SIZE",                 \
+     .help = "longest input line; a longer one is a bad record"},                                  \
+    {.name = "max-errors", .kind = ARG_ERRORS, .out = &(c)->max_errors, .value = "N|P%",           \
+     .help = "bad records allowed: a number is judged at once, a percentage at the end"}
 #define ARGS_REPORT(c)                                                                             \
-    {"progress", ARG_CHOICE, &(c)->progress, "auto|bar|plain|json|none", "progress on stderr", .choices = PROGRESS_CHOICES}, \
-    {"quiet", ARG_FLAG, &(c)->quiet, NULL, "only errors on stderr"},                               \
-    {"json", ARG_FLAG, &(c)->json, NULL, "print one summary object at the end"}
+    {.name = "progress", .kind = ARG_CHOICE, .out = &(c)->progress,                                \
+     .value = "auto|bar|plain|json|none", .choices = PROGRESS_CHOICES,                             \
+     .help = "progress on stderr; auto is a bar on a terminal, plain lines elsewhere"},            \
+    {.name = "quiet", .kind = ARG_FLAG, .out = &(c)->quiet, .help = "only errors on stderr"},      \
+    {.name = "json", .kind = ARG_FLAG, .out = &(c)->json,                                          \
+     .help = "print one summary object at the end: on stdout when --out is a file, else on stderr"}
 
-/* Parse argv[1..]. Operands (inputs) come back as a list.
- * Returns false when the command is to exit with *code (--help: 0; an error: 2, already printed). */
+/* Parse argv[1..]. Operands (inputs) come back as a list that points into argv.
+ * Returns: false when the command is to exit with *code (--help: 0; an error: 2, already printed). */
 bool args_parse(const arg_command *command, const arg_spec *specs, size_t n_specs, int argc,
                 char **argv, arg_list *operands, int *code);
 
-/* Print "tandem NAME: MESSAGE (STATUS)" on stderr and return the exit code of err->status. */
+/* Read one option's value into spec->out. Errors: TDM_EARG names the option, the value and what is
+ * wanted; spec->out is unchanged then. */
+tdm_status args_read_value(const arg_spec *spec, const char *text, tdm_err *err);
+/* The name in names [n] that is most like `word`; NULL when none is close. */
+const char *args_suggest(const char *word, const char *const *names, size_t n);
+/* Print the whole help text of a command. Defaults are read from the specs' outputs. */
+void args_print_help(FILE *to, const arg_command *command, const arg_spec *specs, size_t n_specs);
+/* Print the list of exit codes: the last part of every help text. */
+void args_print_exit_codes(FILE *to);
+
+/* Print "tandem NAME: MESSAGE (STATUS)" on stderr and return the exit code of err->status.
+ * A closed pipe (see tdm_sink_pipe_closed) is the caller's to keep quiet about. */
 int args_fail(const char *name, const tdm_err *err);
 
-/* Open the backend that --device and --dtype ask for, and say which it is on stderr unless quiet. */
+/* Open the backend that --device and --dtype ask for, and say which it is on stderr unless quiet.
+ * Errors: TDM_EARG (unknown device; f16 or bf16 on the CPU), TDM_ENODEV when CUDA was asked for by
+ * name and is not usable; auto takes the CPU then. */
 tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_err *err);
 
 #endif

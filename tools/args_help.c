@@ -1,0 +1,152 @@
+/* tools/args_help.c - the help text of a command, from the same table that parses its options. */
+#include "tools/args.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { HELP_INDENT = 26, HELP_WIDTH = 80 };
+
+/* What stands in the table before parsing, as text; "" when there is nothing to say. */
+static void default_text(const arg_spec *spec, char *out, size_t size)
+{
+    static const char *const UNITS[] = {"", "KiB", "MiB", "GiB"};
+    const double *range = spec->out;
+    out[0] = '\0';
+    if (spec->default_text) {
+        snprintf(out, size, "%s", spec->default_text);
+        return;
+    }
+    switch (spec->kind) {
+    case ARG_FLAG:
+    case ARG_LIST:
+        return;
+    case ARG_STR: {
+        const char *text = *(const char **)spec->out;
+        snprintf(out, size, "%s", text ? text : "");
+        return;
+    }
+    case ARG_I64:
+        snprintf(out, size, "%" PRId64, *(int64_t *)spec->out);
+        return;
+    case ARG_U64:
+        snprintf(out, size, "%" PRIu64, *(uint64_t *)spec->out);
+        return;
+    case ARG_F64:
+        snprintf(out, size, "%.15g", range[0]);
+        return;
+    case ARG_RANGE:
+        if (range[0] < range[1])
+            snprintf(out, size, "%.15g:%.15g", range[0], range[1]);
+        else
+            snprintf(out, size, "%.15g", range[0]);
+        return;
+    case ARG_SIZE: {
+        size_t bytes = *(size_t *)spec->out, unit = 0;
+        for (; bytes && bytes % 1024 == 0 && unit + 1 < COUNT(UNITS); unit++)
+            bytes /= 1024;
+        snprintf(out, size, "%zu%s", bytes, UNITS[unit]);
+        return;
+    }
+    case ARG_CHOICE:
+        snprintf(out, size, "%s", spec->choices[*(int *)spec->out]);
+        return;
+    case ARG_ERRORS: {
+        const tdm_max_errors *limit = spec->out;
+        snprintf(out, size, "%.15g%s", limit->limit, limit->percent ? "%" : "");
+        return;
+    }
+    case ARG_BATCH: {
+        const int64_t batch = *(int64_t *)spec->out;
+        if (batch)
+            snprintf(out, size, "%" PRId64, batch);
+        else
+            snprintf(out, size, "auto");
+        return;
+    }
+    }
+}
+
+/* Print words from column `column` on, broken before HELP_WIDTH and indented by `indent`. */
+static void print_wrapped(FILE *to, const char *text, int column, int indent)
+{
+    while (*text) {
+        const int len = (int)strcspn(text, " \n");
+        if (column > indent && column + 1 + len > HELP_WIDTH) {
+            fprintf(to, "\n%*s", indent, "");
+            column = indent;
+        } else if (column > indent) {
+            fputc(' ', to);
+            column++;
+        }
+        fwrite(text, 1, (size_t)len, to);
+        column += len;
+        text += len;
+        if (*text == '\n') {
+            fprintf(to, "\n%*s", indent, "");
+            column = indent;
+        }
+        text += *text != '\0';
+    }
+    fputc('\n', to);
+}
+
+static void print_option(FILE *to, const arg_spec *spec)
+{
+    char initial[128], text[1024];
+    int column = fprintf(to, "  --%s%s%s", spec->name, spec->value ? " " : "",
+                         spec->value ? spec->value : "");
+    if (column > HELP_INDENT - 2) {
+        fputc('\n', to);
+        column = 0;
+    }
+    fprintf(to, "%*s", HELP_INDENT - column, "");
+    default_text(spec, initial, sizeof initial);
+    snprintf(text, sizeof text, "%s%s%s%s%s", spec->help, spec->required ? " (required)" : "",
+             initial[0] ? " [default: " : "", initial, initial[0] ? "]" : "");
+    print_wrapped(to, text, HELP_INDENT, HELP_INDENT);
+}
+
+/* Print lines of text, each indented by two. */
+static void print_block(FILE *to, const char *title, const char *text)
+{
+    fprintf(to, "\n%s:\n", title);
+    while (*text) {
+        const int len = (int)strcspn(text, "\n");
+        fprintf(to, len ? "  %.*s\n" : "%.*s\n", len, text);
+        text += len;
+        text += *text == '\n';
+    }
+}
+
+void args_print_exit_codes(FILE *to)
+{
+    fputs("Exit codes:\n"
+          "   0  done\n"
+          "   2  wrong option or value\n"
+          "   3  finished; some bad records, within --max-errors\n"
+          "  65  too many bad records, or a corrupt input or model\n"
+          "  66  a named file or folder is missing or unreadable\n"
+          "  69  no usable GPU\n"
+          "  70  an internal or numerical check failed\n"
+          "  71  out of memory\n"
+          "  73  the output cannot be created\n"
+          "  74  reading or writing failed, the disk is full; without a message: the\n"
+          "      reader of a pipe went away\n",
+          to);
+}
+
+void args_print_help(FILE *to, const arg_command *command, const arg_spec *specs, size_t n_specs)
+{
+    fprintf(to, "Usage: tandem %s %s\n\n", command->name, command->usage);
+    print_wrapped(to, command->summary, 0, 0);
+    fputs("\nOptions:\n", to);
+    for (size_t i = 0; i < n_specs; i++)
+        print_option(to, &specs[i]);
+    fprintf(to, "  --help%*sprint this text\n", HELP_INDENT - 8, "");
+    if (command->notes)
+        print_block(to, "Output", command->notes);
+    if (command->example)
+        print_block(to, "Example", command->example);
+    fputc('\n', to);
+    args_print_exit_codes(to);
+}
