@@ -7,14 +7,16 @@
  *   tdm_json_close(doc);
  *
  * Refused here although cJSON accepts it: invalid UTF-8, raw control characters (also between
- * values, beyond tab, newline and return), bytes behind the value, \u0000 (it would cut a C
- * string), duplicate keys in any object, numbers outside the grammar (01, 1., +1), and more values
- * than the caller allows, counted before anything is allocated.
+ * values, beyond tab, newline and return), a byte order mark, bytes behind the value, \u0000 (it
+ * would cut a C string), escapes that are no escapes, duplicate keys in any object, numbers outside
+ * the grammar (01, 1., +1), and more values than the caller allows, counted before the tree is
+ * built. Limits: 1000 levels, numbers of 63 characters (both cJSON's).
  * Thread safety: no global state; one document belongs to one thread. */
 #ifndef HOST_JSON_H
 #define HOST_JSON_H
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,7 +24,7 @@
 #include "host/err.h"
 
 typedef enum {
-    TDM_JSON_SYNTAX,    /* not JSON; deeper than cJSON's nesting limit counts too */
+    TDM_JSON_SYNTAX,    /* not JSON; deeper or with longer numbers than cJSON takes counts too */
     TDM_JSON_UTF8,      /* invalid UTF-8, or an escape that is a lone surrogate */
     TDM_JSON_NUL,       /* \u0000 or a raw NUL byte */
     TDM_JSON_CONTROL,   /* a raw control character */
@@ -59,9 +61,17 @@ const cJSON *tdm_json_root(const tdm_json *doc);
 /* The members of the top-level object; NULL and *n = 0 when the root is something else. */
 const tdm_json_member *tdm_json_members(const tdm_json *doc, size_t *n);
 
+/* Whether every number in the text is written with digits alone: 12, but not 1.0, 1e3 or -0. */
+bool tdm_json_only_naturals(const tdm_json *doc);
+
 /* Append text as a JSON string in the style of Python's json.dumps: quotes, \uXXXX (lower-case hex,
  * surrogate pairs) for everything outside ASCII, short escapes for \b \t \n \f \r \" \\.
  *   text  [len] bytes of valid UTF-8 (an invalid byte becomes U+FFFD) */
 tdm_status tdm_json_put_string(tdm_buf *out, const char *text, size_t len, tdm_err *err);
+
+/* The same into a fixed array, for error messages: what a file holds becomes one printable line,
+ * cut to fit and then marked with dots.
+ *   dst  [cap] characters, cap at least 8; ends in NUL */
+void tdm_json_quote(char *dst, size_t cap, const char *text, size_t len);
 
 #endif
