@@ -328,7 +328,8 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The key of `object` that stands twice, or NULL. Few keys are compared in pairs, many are sorted. */
+/* The key of `object` that stands twice, or NULL. Few keys are compared in pairs, many are sorted.
+ */
 static tdm_status repeated_key(const cJSON *object, const char **out, tdm_err *err)
 {
     enum { FEW = 8 };
