@@ -1,0 +1,58 @@
+/* detector/roberta.h - RoBERTa with the two-way head of the GPT-2 output detector.
+ *
+ *   TDM_TRY(roberta_open(&backend, ck, &config, 2048, 256, &model, err));
+ *   TDM_TRY(roberta_classify(model, ids, starts, n_texts, logits, err)); // [n_texts, 2]
+ *   roberta_softmax(logits, p);                                          // p[ROBERTA_FAKE]
+ *   roberta_close(model);
+ *
+ * Texts are packed one behind the other, without padding. The logits of a text depend on that text
+ * alone, bit for bit: not on the texts beside it, their number, or the place in the batch.
+ * Thread safety: one model, one thread (the backend's). */
+#ifndef DETECTOR_ROBERTA_H
+#define DETECTOR_ROBERTA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/backend.h"
+#include "host/checkpoint.h"
+#include "host/config.h"
+#include "host/err.h"
+
+/* The order of the two logits. Fixed by how the published models were trained (SPEC 5.4); what a
+ * config.json says about labels is not asked. */
+enum { ROBERTA_FAKE, ROBERTA_REAL, ROBERTA_LABELS };
+
+typedef struct roberta roberta;
+
+/* Load the weights and allocate all memory that classifying needs.
+ *   be         borrowed until close
+ *   ck         read now, not kept. Names as in published files, with or without "roberta.";
+ *              LayerNorm as weight and bias or as gamma and beta; pooler and position_ids are ignored
+ *   config     of a RoBERTa
+ *   max_rows   tokens in one call at most, at least config->n_context
+ *   max_texts  texts in one call at most
+ * Errors: TDM_EFORMAT names what is missing, has another shape, is not finite or does not belong;
+ * TDM_EARG for max_rows; TDM_EIO, TDM_ENOMEM. */
+tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_config *config,
+                        int32_t max_rows, int32_t max_texts, roberta **out, tdm_err *err);
+void roberta_close(roberta *m); /* NULL is fine */
+
+/* Bytes of the weights and of the scratch memory, on the backend. */
+size_t roberta_weight_bytes(const roberta *m);
+size_t roberta_scratch_bytes(const roberta *m);
+
+/* The logits of each text.
+ *   ids     [starts[n_texts]] host; text i is ids[starts[i]] .. ids[starts[i + 1] - 1], <s> first
+ *   starts  [n_texts + 1] host; starts[0] is 0, no text is empty or longer than the context
+ *   logits  [n_texts, 2] host
+ * Cost: allocates nothing; blocks until the logits are there.
+ * Errors: TDM_EARG for an id, a length or a total out of range; those of the backend.
+ * Source: transformers RobertaForSequenceClassification; SPEC 5.1. */
+tdm_status roberta_classify(roberta *m, const int32_t *ids, const int32_t *starts, int32_t n_texts,
+                            float *logits, tdm_err *err);
+
+/* Probabilities of two logits, in double. */
+void roberta_softmax(const float logits[ROBERTA_LABELS], double p[ROBERTA_LABELS]);
+
+#endif
