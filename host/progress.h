@@ -6,12 +6,14 @@
  *   tdm_progress_finish(&p);
  *
  * Shows done / total, records/s, tokens/s, errors and ETA. A bar only where stderr is a terminal
- * and TERM is not dumb; otherwise one plain line every ten seconds; NO_COLOR is respected.
+ * and TERM is not dumb; otherwise one plain line every ten seconds, and one at the end. No colours.
+ * Printing to `to` is all that this does; it reports no errors: nobody can read them.
  * Thread safety: one progress, one thread. */
 #ifndef HOST_PROGRESS_H
 #define HOST_PROGRESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -25,18 +27,33 @@ typedef enum {
 
 typedef struct {
     tdm_progress_mode mode; /* resolved: never AUTO */
-    FILE *to;
-    const char *command, *unit;
-    double start, last; /* monotonic seconds */
+    FILE *to;               /* borrowed */
+    const char *command, *unit; /* borrowed */
+    double start, last;     /* monotonic seconds */
     uint64_t done, total, tokens, bad; /* total 0: unknown */
     uint64_t bytes_done, bytes_total;  /* where the record count is unknown, ETA from bytes */
 } tdm_progress;
 
+/* Begin to count. quiet wins over every mode.
+ *   unit   plural: "documents"
+ *   total  records to come, 0 when unknown */
 void tdm_progress_start(tdm_progress *p, tdm_progress_mode mode, bool quiet, FILE *to,
                         const char *command, const char *unit, uint64_t total);
+/* Count `records` finished records, `bad` of them bad ones, and print when it is time. */
 void tdm_progress_add(tdm_progress *p, uint64_t records, uint64_t tokens, uint64_t bad);
+/* Set how much of the input has been read (tdm_reader_progress). Prints nothing. */
 void tdm_progress_bytes(tdm_progress *p, uint64_t done, uint64_t total);
+/* Print the last line; for a bar, in its place. */
 void tdm_progress_finish(tdm_progress *p);
+/* End a live line without a last line, so that an error message starts at the left. */
+void tdm_progress_abandon(tdm_progress *p);
 double tdm_progress_seconds(const tdm_progress *p); /* since start */
+
+/* The text of one line, without a newline, as it stands `seconds` after the start.
+ *   columns   of the terminal; only a bar is cut to them
+ *   finished  the line after the last record
+ * Returns: the number of bytes, 0 for TDM_PROGRESS_NONE; at most size - 1. */
+size_t tdm_progress_format(const tdm_progress *p, double seconds, int columns, bool finished,
+                           char *out, size_t size);
 
 #endif

@@ -49,18 +49,18 @@ typedef enum { TDM_RECORD_OK, TDM_RECORD_BAD, TDM_RECORD_END } tdm_record_kind;
 typedef struct {
     tdm_record_kind kind;
     const char *file; /* as given; "-" is stdin */
-    int64_t line;     /* 1-based */
-    uint64_t offset;  /* of the line's first byte */
+    int64_t line;     /* 1-based, blank lines counted */
+    uint64_t offset;  /* of the line's first byte in its file */
     const char *id_json; /* [id_len] the id's source bytes, or "FILE:LINE" as a JSON string */
-    size_t id_len;       /* 0 in a bad record whose id could not be read */
-    const char *text; /* [text_len] valid UTF-8, decoded; OK records of text readers only */
-    size_t text_len;
-    const char *source; /* [source_len] the line without its line ending */
+    size_t id_len;       /* 0 in a bad record that is no object: its id is unknown */
+    const char *text;    /* [text_len] valid UTF-8, decoded; OK records of text readers only */
+    size_t text_len;     /* at least 1; white space alone is a text */
+    const char *source;  /* [source_len] the line without its ending; NULL when it is too long */
     size_t source_len;
-    const int32_t *ids; /* [n_ids] OK records of ids readers only */
+    const int32_t *ids; /* [n_ids] 0 .. 2^31 - 1; OK records of ids readers only */
     size_t n_ids;
-    tdm_fault fault; /* BAD records only */
-    const char *detail;
+    tdm_fault fault;    /* BAD records only */
+    const char *detail; /* one line that says what is wrong and where in the line */
 } tdm_record;
 
 typedef struct {
@@ -69,7 +69,7 @@ typedef struct {
     size_t max_line;      /* bytes; a longer line is a bad record and is skipped unread */
     bool want_ids;        /* read {"ids": [...]} instead of text */
     bool collide;         /* refuse records that hold one of collide_keys (--passthrough) */
-    const char *const *collide_keys; /* NULL-terminated */
+    const char *const *collide_keys; /* NULL-terminated; NULL allowed */
 } tdm_reader_options;
 #define TDM_READER_DEFAULTS                                                                        \
     {                                                                                              \
@@ -78,8 +78,10 @@ typedef struct {
 
 typedef struct tdm_reader tdm_reader;
 
-/* Read the files one after the other; "-" is stdin. options and paths must outlive the reader.
- * Errors: TDM_ENOINPUT names a missing or unreadable file (all are checked at open), TDM_ENOMEM. */
+/* Read the files one after the other; "-" is stdin, and so is an empty list. options and paths must
+ * outlive the reader.
+ * Errors: TDM_ENOINPUT names a missing or unreadable file (all are checked at open), TDM_EARG a
+ * compressed one, TDM_ENOMEM. */
 tdm_status tdm_reader_open(const char *const *paths, size_t n_paths,
                            const tdm_reader_options *options, tdm_reader **out, tdm_err *err);
 void tdm_reader_close(tdm_reader *r); /* NULL is fine */

@@ -11,6 +11,7 @@
 #ifndef HOST_SINK_H
 #define HOST_SINK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "host/record.h"
@@ -28,19 +29,29 @@ typedef struct {
 
 typedef struct tdm_sink tdm_sink;
 
-/* Errors: TDM_ECANTCREATE when path cannot be written (tried at once, before any work). */
+/* Open PATH.part, beside PATH, for writing.
+ *   path  "-" is stdout. A device or a named pipe is written directly, with the errors on stderr
+ * Errors: TDM_ECANTCREATE when path cannot be written or another process is writing it (tried at
+ * once, before any work); TDM_EARG for a compressed name; TDM_ENOMEM. */
 tdm_status tdm_sink_open(const char *path, tdm_max_errors max_errors, tdm_sink **out, tdm_err *err);
-/* Errors: TDM_EIO (disk full, ...). A closed pipe is TDM_EIO too; see tdm_sink_pipe_closed. */
+/* Append one result and count it as ok.
+ * Errors: TDM_EIO (disk full, ...). A closed pipe is TDM_EIO too; see tdm_sink_pipe_closed. */
 tdm_status tdm_sink_put(tdm_sink *s, const char *line, size_t len, tdm_err *err);
-/* Record a bad record (file, line, offset, id, class, detail).
+/* Record a bad record (file, line, offset, id, class, detail) and count it.
+ *   bad  fault and detail must be set, as the reader or the caller found them
  * Errors: TDM_EFORMAT at once when an absolute --max-errors is passed; TDM_EIO. */
 tdm_status tdm_sink_bad(tdm_sink *s, const tdm_record *bad, tdm_err *err);
 /* Flush what has been written so far to a pipe or terminal, so that a reader sees it. */
 tdm_status tdm_sink_flush(tdm_sink *s, tdm_err *err);
-/* Errors: TDM_EFORMAT when a percentage of --max-errors is passed; TDM_EIO. */
+/* Make the results durable and visible: OUT.errors.jsonl first (removed when it is stale and there
+ * are no bad records), then OUT.
+ * Errors: TDM_EFORMAT when a percentage of --max-errors is passed; TDM_EIO. */
 tdm_status tdm_sink_commit(tdm_sink *s, tdm_err *err);
+/* Without a commit: remove what was made. What stdout was given stays with its reader. */
 void tdm_sink_close(tdm_sink *s); /* NULL is fine */
+/* Whether a write failed because the reader of a pipe went away: no reason to complain. */
 bool tdm_sink_pipe_closed(const tdm_sink *s);
+/* The counts so far; the caller fills in blank. */
 tdm_counts *tdm_sink_counts(tdm_sink *s);
 
 #endif
