@@ -2,7 +2,7 @@
  *
  *   TDM_TRY(tdm_checkpoint_open("gpt2-xl", &ck, err));
  *   const tdm_tensor *t = tdm_checkpoint_find(ck, "wte.weight");
- *   TDM_TRY(tdm_checkpoint_read(ck, t, dst, err));
+ *   TDM_TRY(tdm_checkpoint_read(ck, t, true, dst, err));
  *   tdm_checkpoint_close(ck);
  *
  * Reads model.safetensors, or model.safetensors.index.json and its shards. Every check of the
@@ -19,7 +19,10 @@
 #include "host/dtype.h"
 #include "host/err.h"
 
-enum { TDM_MAX_RANK = 8 };
+enum {
+    TDM_MAX_RANK = 8,
+    TDM_SHAPE_TEXT = 160, /* room for the text of any shape */
+};
 
 typedef struct {
     const char *name;      /* as in the file; valid until close */
@@ -35,13 +38,25 @@ typedef struct {
 
 typedef struct tdm_checkpoint tdm_checkpoint;
 
-/* Errors: TDM_ENOINPUT for a missing folder or file; TDM_EFORMAT names file and tensor. */
+/* Open a folder, or one .safetensors file. Of a folder with both forms the single file is taken, as
+ * transformers does. All files stay open until close.
+ * Errors: TDM_ENOINPUT for a missing folder or file (and one that has weights in another format,
+ *         which the message names); TDM_EFORMAT names file and tensor; TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_checkpoint_open(const char *dir, tdm_checkpoint **out, tdm_err *err);
 void tdm_checkpoint_close(tdm_checkpoint *ck); /* NULL is fine */
 
 size_t tdm_checkpoint_count(const tdm_checkpoint *ck);
 const tdm_tensor *tdm_checkpoint_at(const tdm_checkpoint *ck, size_t i); /* sorted by name */
 const tdm_tensor *tdm_checkpoint_find(const tdm_checkpoint *ck, const char *name); /* or NULL */
+
+/* The files that hold the tensors: tdm_tensor.file counts them. bytes receives the file's size.
+ * Returns: the name in the folder, or the path for a checkpoint opened as one file; lives as long as
+ * ck. */
+int tdm_checkpoint_files(const tdm_checkpoint *ck);
+const char *tdm_checkpoint_file(const tdm_checkpoint *ck, int i, uint64_t *bytes);
+
+/* "[50257, 768]"; text has room for TDM_SHAPE_TEXT. */
+void tdm_tensor_shape(const tdm_tensor *t, char *text, size_t cap);
 
 /* Find a weight and check what it is: a float tensor of exactly this shape (cols 0: rank 1).
  * Errors: TDM_EFORMAT with the name and both shapes or types. */

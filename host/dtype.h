@@ -14,7 +14,12 @@ static inline size_t tdm_dtype_size(tdm_dtype t)
 
 const char *tdm_dtype_name(tdm_dtype t); /* "f32", "f16", "bf16" */
 
-/* Widen n values to f32, exactly. src need not be aligned. */
+/* Widen n values to f32, exactly: subnormals, infinities and the bits of NaNs too.
+ *   dst  [n]
+ *   src  [n] values of `type`; need not be aligned; may not overlap dst */
 void tdm_to_f32(float *dst, const void *src, tdm_dtype type, size_t n);
+
+/* Index of the first NaN or infinity among n values, or n. src need not be aligned. */
+size_t tdm_first_not_finite(const void *src, tdm_dtype type, size_t n);
 
 #endif
