@@ -27,8 +27,14 @@ typedef struct {
     tdm_dtype dtype;
 } tdm_mat;
 
-typedef struct tdm_weight tdm_weight; /* a matrix laid out by the backend for its matrix product */
-typedef struct tdm_kv tdm_kv;         /* keys and values of all layers, by slot and position */
+/* A matrix laid out by the backend for its matrix product, and the keys and values of all layers by
+ * slot and position. What lies behind the shape is the backend's. */
+typedef struct {
+    int32_t in, out;
+} tdm_weight;
+typedef struct {
+    int32_t layers, heads, slots, context;
+} tdm_kv;
 
 typedef enum { TDM_IN_OUT, TDM_OUT_IN } tdm_layout; /* Conv1D of GPT-2, Linear of RoBERTa */
 typedef enum { TDM_LINEAR, TDM_GELU_TANH, TDM_GELU_ERF, TDM_TANH } tdm_epilogue;
@@ -126,7 +132,7 @@ tdm_status tdm_add_norm(const tdm_backend *be, tdm_mat y, tdm_mat x, const tdm_m
                         tdm_mat gamma, tdm_mat beta, float eps, tdm_err *err);
 
 /* y = epilogue(x @ W + bias).  x [rows, in], y [rows, out]; bias [1, out] f32 or NULL.
- * The sum over `in` has one fixed order whatever the number of rows. */
+ * The sum over `in` has one fixed order whatever the number of rows. y may not overlap x. */
 tdm_status tdm_linear(const tdm_backend *be, tdm_mat y, tdm_mat x, const tdm_weight *w,
                       const tdm_mat *bias, tdm_epilogue epilogue, tdm_err *err);
 

@@ -1,0 +1,110 @@
+/* host/cpu.h - inside the CPU backend: what its files share. Nothing else includes it but its tests.
+ *
+ * The kernels (cpu_vector.h, cpu_gemm.h, cpu_norm.h, cpu_attention.h) are one source that is
+ * compiled once per instruction set (cpu_avx512.c, cpu_avx2.c, cpu_baseline.c) into a table;
+ * tdm_open_cpu takes the best table that the machine can run.
+ *
+ * Charter of the kernels: f32 arithmetic; every output element is computed by the same operations in
+ * the same order whatever the number of rows, its place among them, or the thread that does it. */
+#ifndef HOST_CPU_H
+#define HOST_CPU_H
+
+#include "host/backend.h"
+#include "host/sample.h"
+#include "host/threads.h"
+
+enum {
+    CPU_DEPTH = 256,       /* products that are summed up in registers before they join the total */
+    CPU_GROUP = 6,         /* rows that one register tile covers */
+    CPU_ROWS = 192,        /* rows of x at a time; a multiple of CPU_GROUP */
+    CPU_COLUMNS = 256,     /* columns of y at a time; a multiple of every panel width */
+    CPU_KEYS = 64,         /* keys that one softmax step covers */
+    CPU_QUERIES = 48,      /* rows of one text that share a pass over its keys */
+    CPU_ALIGN = 64,
+    CPU_KEY_BLOCK = 2 * CPU_KEYS * TDM_HEAD, /* floats: keys [TDM_HEAD][CPU_KEYS], then values
+                                                [CPU_KEYS][TDM_HEAD] */
+};
+
+/* y[rows, out] = epilogue(x[rows, in] @ W + bias) for one rectangle of y. */
+typedef struct {
+    float *y;
+    const float *x;
+    const float *panels; /* [ceil(out / width)][in][width], zero beyond the last column */
+    const float *bias;   /* [out] or NULL */
+    size_t in, out;
+    tdm_epilogue epilogue;
+} cpu_product;
+
+/* Rows of one text and one head: y[r] = softmax(q[r] . keys / 8) values. */
+typedef struct {
+    float *y;
+    const float *q;
+    size_t y_stride, q_stride; /* floats between rows */
+    const float *blocks;       /* key blocks of CPU_KEY_BLOCK floats */
+    size_t n_rows;
+    size_t n_keys; /* keys that row 0 sees */
+    size_t step;   /* row r sees n_keys + r * step: 1 causal, 0 bidirectional */
+} cpu_attention;
+
+typedef struct {
+    const char *name;
+    size_t width; /* columns of one weight panel */
+    /* scratch: CPU_ROWS * (CPU_DEPTH + CPU_COLUMNS) floats */
+    void (*multiply)(const cpu_product *p, size_t row, size_t n_rows, size_t column,
+                     size_t n_columns, float *scratch);
+    void (*attend)(const cpu_attention *a);
+    /* delta may be NULL; y may be x */
+    void (*add_norm)(float *y, float *x, const float *delta, const float *gamma, const float *beta,
+                     size_t n, float eps);
+    void (*epilogue)(float *y, size_t n, tdm_epilogue epilogue); /* in place, for tests */
+    void (*exponential)(float *y, size_t n);                     /* in place, for tests */
+    float (*peak)(size_t rounds); /* rounds * peak_flops operations in registers, for the bench */
+    size_t peak_flops;            /* of one round */
+} cpu_kernels;
+
+/* The first two return NULL where the build or the machine lacks the instruction set. */
+const cpu_kernels *cpu_kernels_avx512(void);
+const cpu_kernels *cpu_kernels_avx2(void);
+const cpu_kernels *cpu_kernels_baseline(void);
+
+/* A lane is what one thread of a loop owns. */
+typedef struct {
+    float *scratch; /* for multiply */
+    float *blocks;  /* for attend_packed; grows */
+    size_t n_blocks;
+    tdm_sampler *sampler;
+    int32_t n_vocab; /* of sampler */
+} cpu_lane;
+
+typedef struct {
+    const cpu_kernels *kernels;
+    tdm_threads *threads;
+    cpu_lane *lanes; /* [n_lanes] */
+    size_t n_lanes;
+} cpu_backend;
+
+/* tdm_open_cpu with kernels of the caller's choice. */
+tdm_status cpu_open(const cpu_kernels *kernels, int threads, tdm_backend *out, tdm_err *err);
+
+/* Call item(be, lane, job, i) once for each i in [0, n); no two calls share a lane at a time. */
+void cpu_run(cpu_backend *be, size_t n,
+             void (*item)(cpu_backend *be, cpu_lane *lane, const void *job, size_t i),
+             const void *job);
+
+/* The operations of the table that have a file of their own. */
+tdm_status cpu_weight_open(void *self, const void *src, tdm_dtype dtype, int32_t in, int32_t out,
+                           tdm_layout layout, tdm_weight **w, tdm_err *err);
+void cpu_weight_close(void *self, tdm_weight *w);
+tdm_status cpu_linear(void *self, tdm_mat y, tdm_mat x, const tdm_weight *w, const tdm_mat *bias,
+                      tdm_epilogue epilogue, tdm_err *err);
+tdm_status cpu_kv_open(void *self, int32_t layers, int32_t heads, int32_t slots, int32_t context,
+                       tdm_kv **kv, tdm_err *err);
+void cpu_kv_close(void *self, tdm_kv *kv);
+tdm_status cpu_attend_cached(void *self, tdm_mat y, tdm_mat qkv, tdm_kv *kv, int32_t layer,
+                             const tdm_step *step, tdm_err *err);
+tdm_status cpu_attend_packed(void *self, tdm_mat y, tdm_mat qkv, const tdm_step *step,
+                             tdm_err *err);
+tdm_status cpu_sample(void *self, int32_t *ids, tdm_mat logits, const tdm_draw *draws,
+                      tdm_err *err);
+
+#endif

@@ -1,0 +1,49 @@
+/* host/cpu_kernels.h - makes one table of kernels. The including file, compiled for its instruction
+ * set, defines TABLE (name of the function that returns the table), NAME, VECTOR_BYTES, PANEL_VECTORS (as many
+ * as keep CPU_GROUP rows of sums in registers) and SUPPORTED (may this machine run it). */
+#include "host/cpu_attention.h"
+#include "host/cpu_gemm.h"
+#include "host/cpu_norm.h"
+
+static void exponential(float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        const size_t left = n - i < LANES ? n - i : LANES;
+        store_some(y + i, vec_exp(load_some(y + i, left)), left);
+    }
+}
+
+/* As many independent multiply-adds as hide their latency, nothing else. */
+static float peak(size_t rounds)
+{
+    const vec x = splat(0.5f);
+    vec sums[PEAK_SUMS];
+    UNROLL for (int j = 0; j < PEAK_SUMS; j++)
+        sums[j] = splat((float)j);
+    for (size_t i = 0; i < rounds; i++) {
+        UNROLL for (int j = 0; j < PEAK_SUMS; j++)
+            sums[j] = sums[j] * x + x;
+        __asm__ volatile("" ::: "memory");
+    }
+    vec total = {0};
+    UNROLL for (int j = 0; j < PEAK_SUMS; j++)
+        total += sums[j];
+    return sum_lanes(total);
+}
+
+static const cpu_kernels KERNELS = {
+    .name = NAME,
+    .width = PANEL,
+    .multiply = multiply,
+    .attend = attend,
+    .add_norm = add_norm,
+    .epilogue = apply_all,
+    .exponential = exponential,
+    .peak = peak,
+    .peak_flops = 2 * LANES * PEAK_SUMS,
+};
+
+const cpu_kernels *TABLE(void)
+{
+    return SUPPORTED ? &KERNELS : NULL;
+}
