@@ -6,7 +6,7 @@
 enum { PROMPT_ROWS = 256 };
 
 typedef struct {
-    tdm_text *text; /* borrowed; NULL: free */
+    tdm_batch_text *text; /* borrowed; NULL: free */
     int32_t n_fed;  /* tokens whose keys and values are in the cache */
     int32_t n_rows; /* of this step */
 } slot;
@@ -103,7 +103,7 @@ int32_t tdm_batch_running(const tdm_batch *b)
     return b->n_running;
 }
 
-tdm_status tdm_batch_admit(tdm_batch *b, tdm_text *text, tdm_err *err)
+tdm_status tdm_batch_admit(tdm_batch *b, tdm_batch_text *text, tdm_err *err)
 {
     if (text->n_prompt < 1 || text->n_prompt >= text->max_tokens ||
         text->max_tokens > b->context + 1 || text->n_tokens != text->n_prompt)
@@ -169,7 +169,7 @@ static gpt2_step build_step(tdm_batch *b)
 /* Append a drawn token, and free the slot if the text is complete. */
 static void append(tdm_batch *b, slot *s, int32_t id)
 {
-    tdm_text *t = s->text;
+    tdm_batch_text *t = s->text;
     if (id < 0)
         t->state = TDM_TEXT_NON_FINITE;
     else if (id == b->eos)

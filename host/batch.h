@@ -35,7 +35,7 @@ typedef struct {
     int32_t n_prompt, n_tokens, max_tokens; /* max_tokens <= context + 1: the last is never fed */
     tdm_draw draw;      /* position is kept by the batch */
     tdm_text_state state;
-} tdm_text;
+} tdm_batch_text;
 
 enum { TDM_MAX_BATCH = 1 << 16 };
 
@@ -56,7 +56,7 @@ int32_t tdm_batch_running(const tdm_batch *b);
 /* Give a text a slot. There must be room; text stays valid until its state changes.
  *   text  n_tokens == n_prompt, 1 <= n_prompt < max_tokens <= context + 1, draw set, position 0
  * Errors: TDM_EARG with the numbers. */
-tdm_status tdm_batch_admit(tdm_batch *b, tdm_text *text, tdm_err *err);
+tdm_status tdm_batch_admit(tdm_batch *b, tdm_batch_text *text, tdm_err *err);
 
 /* One forward pass: one more token for each text whose prompt has been fed completely.
  * Errors: those of the backend. */

@@ -1,0 +1,104 @@
+/* host/generate.h - from (seed, id, prompt) to documents, in the order of their ids.
+ *
+ *   tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+ *   o.n = 1000;
+ *   o.top_k = 40;
+ *   tdm_generate_to to = {.deliver = write_it, .ctx = &file};
+ *   TDM_TRY(tdm_generate(model, bpe, &o, NULL, &to, &totals, err));
+ *
+ * A document depends on the model, the options, the seed, its id and its prompt alone: not on
+ * o.batch, nor on the others. Memory is bounded: texts wait for their turn in a window of
+ * tdm_generate_window(batch) documents.
+ *
+ * Thread safety: one call, one thread: that of the model's backend. */
+#ifndef HOST_GENERATE_H
+#define HOST_GENERATE_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/buf.h"
+#include "host/err.h"
+#include "host/gpt2.h"
+#include "host/record.h"
+#include "tokenizer/bpe.h"
+
+typedef struct {
+    uint64_t n;         /* documents, where there are no prompts; >= 1 */
+    uint64_t seed;
+    uint64_t first_id;  /* id = first_id + number; the id is what draws depend on */
+    int32_t length;     /* new tokens at most; 0: what fits the context */
+    float temperature;  /* 0: the lowest id of the largest logit */
+    int32_t top_k;      /* 0: off */
+    float top_p[2];     /* p, or the range that each document draws its p from; 1, 1: off */
+    tdm_nucleus nucleus;
+    int32_t samples_per_prompt;
+    int32_t batch;      /* texts at once; changes speed and memory, not results */
+    const volatile sig_atomic_t *stop; /* not 0: stop after this step. NULL allowed */
+} tdm_generate_options;
+#define TDM_GENERATE_DEFAULTS                                                                      \
+    {                                                                                              \
+        .n = 1, .temperature = 1.f, .top_p = {1.f, 1.f}, .samples_per_prompt = 1, .batch = 1       \
+    }
+
+/* One document, or what was wrong with it. All pointers are valid during the call that gets it. */
+typedef struct {
+    uint64_t id;
+    const tdm_record *bad; /* NULL: fine, and the rest is set */
+    bool ended;            /* <|endoftext|> was drawn */
+    const int32_t *ids;    /* [length] new tokens, without the prompt and <|endoftext|> */
+    int32_t length;
+    const char *text; /* [text_len] the new tokens as valid UTF-8 */
+    size_t text_len;
+    bool has_p; /* top_p is a range */
+    float p;
+    const char *prompt_id; /* [prompt_id_len] JSON source of the prompt's id; NULL without prompts */
+    size_t prompt_id_len;
+} tdm_document;
+
+/* Where documents go. */
+typedef struct {
+    tdm_status (*deliver)(void *ctx, const tdm_document *d, tdm_err *err); /* in order of ids */
+    void (*tick)(void *ctx, int32_t n_tokens); /* after each step: tokens drawn. NULL allowed */
+    void *ctx;
+} tdm_generate_to;
+
+typedef struct {
+    uint64_t documents, bad, ended;
+    uint64_t tokens;        /* new tokens of good documents, without <|endoftext|> */
+    uint64_t prompt_tokens; /* of good documents */
+    uint64_t hash;          /* FNV-1a of all new token ids, -1 behind each document, in order of ids */
+} tdm_generate_totals;
+
+/* Check options against a model.
+ * Errors: TDM_EARG with the name of the option, the value and the limit. */
+tdm_status tdm_generate_check(const tdm_generate_options *o, const tdm_config *config, tdm_err *err);
+
+/* Tokens of one text at most: the context that a run needs. */
+int32_t tdm_generate_context(const tdm_generate_options *o, const tdm_config *config,
+                             bool has_prompts);
+
+/* How many texts at once: 64, or what half of `memory` bytes and the number of documents allow. */
+int32_t tdm_generate_auto_batch(const tdm_generate_options *o, const tdm_config *config,
+                                bool has_prompts, size_t memory);
+
+/* Documents that are in work or wait for one before them. */
+size_t tdm_generate_window(int32_t batch);
+
+/* Write documents.
+ *   bpe      the model's tokenizer: prompts to ids, ids to text
+ *   prompts  NULL: o->n documents that start from <|endoftext|>. Else o->samples_per_prompt for each
+ *            record; a bad record is delivered as such and takes the ids it would have had
+ *   totals   counted up to the end or to the error
+ * Errors: TDM_ESTOPPED by o->stop; TDM_EARG; those of the backend, of the reader and of deliver. */
+tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_generate_options *o,
+                        tdm_reader *prompts, const tdm_generate_to *to, tdm_generate_totals *totals,
+                        tdm_err *err);
+
+/* Append a document as a line of the GPT-2 output dataset, as Python's json.dumps writes it:
+ * {"id": 7, "ended": true, "length": 3, "text": "..."}, then "p" and "prompt_id" where set. */
+tdm_status tdm_document_put(tdm_buf *out, const tdm_document *d, tdm_err *err);
+
+#endif

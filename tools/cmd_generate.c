@@ -1,0 +1,270 @@
+/* tools/cmd_generate.c - tandem generate: options in, documents out. The work is host/generate.c. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/checkpoint.h"
+#include "host/config.h"
+#include "host/generate.h"
+#include "host/progress.h"
+#include "host/record.h"
+#include "host/sink.h"
+#include "tokenizer/bpe.h"
+#include "tools/args.h"
+#include "tools/commands.h"
+#include "tools/signals.h"
+#include "tools/summary.h"
+
+static const char *const NUCLEUS_CHOICES[] = {"openai", "hf", NULL}; /* the order of tdm_nucleus */
+
+typedef struct {
+    common_args common;
+    int64_t n, length, top_k, samples_per_prompt;
+    uint64_t seed, first_id;
+    double temperature, top_p[2];
+    int nucleus;
+    const char *prompts;
+} generate_args;
+
+typedef struct {
+    generate_args args;
+    tdm_config config;
+    tdm_generate_options options;
+    tdm_sink *sink;
+    tdm_reader *reader;
+    tdm_bpe *bpe;
+    tdm_checkpoint *checkpoint;
+    tdm_backend backend;
+    gpt2_model *model;
+    tdm_progress progress;
+    tdm_buf line;
+    tdm_generate_totals totals;
+    double seconds;
+} generate_job;
+
+/* ---- opening ---- */
+
+/* Bytes that can be had without pushing anything out; 0 where the system does not say. */
+static size_t available_memory(void)
+{
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && kib == 0 && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+            kib = 0;
+    if (f)
+        fclose(f);
+    return (size_t)kib << 10;
+}
+
+static tdm_status set_options(generate_job *job, tdm_err *err)
+{
+    const generate_args *a = &job->args;
+    job->options = (tdm_generate_options){
+        .n = (uint64_t)a->n,
+        .seed = a->seed,
+        .first_id = a->first_id,
+        .length = (int32_t)a->length,
+        .temperature = (float)a->temperature,
+        .top_k = (int32_t)a->top_k,
+        .top_p = {(float)a->top_p[0], (float)a->top_p[1]},
+        .nucleus = (tdm_nucleus)a->nucleus,
+        .samples_per_prompt = (int32_t)a->samples_per_prompt,
+        .batch = a->common.batch ? (int32_t)a->common.batch : 1,
+        .stop = signals_catch(),
+    };
+    return tdm_generate_check(&job->options, &job->config, err);
+}
+
+/* What is cheap to check comes first; the weights come last. */
+static tdm_status open_job(generate_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const common_args *c = &job->args.common;
+    TDM_TRY(tdm_config_load(c->model, &job->config, err));
+    TDM_REQUIRE(job->config.arch == TDM_GPT2, TDM_EFORMAT, "%s: not a GPT-2, which generate needs",
+                c->model);
+    TDM_TRY(set_options(job, err));
+    if (job->args.prompts) {
+        const tdm_reader_options reader = {.text_key = c->text_key,
+                                           .id_key = c->id_key,
+                                           .max_line = c->max_line};
+        TDM_TRY(tdm_reader_open(&job->args.prompts, 1, &reader, &job->reader, err));
+    }
+    TDM_TRY(tdm_bpe_open_dir(c->model, &job->bpe, err));
+    TDM_REQUIRE(tdm_bpe_size(job->bpe) == job->config.n_vocab, TDM_EFORMAT,
+                "%s: the tokenizer has %d tokens, config.json says %d", c->model,
+                (int)tdm_bpe_size(job->bpe), job->config.n_vocab);
+    TDM_TRY(tdm_sink_open(c->out, c->max_errors, &job->sink, err));
+    TDM_TRY(tdm_checkpoint_open(c->model, &job->checkpoint, err));
+    TDM_TRY(args_open_backend(c, &job->backend, err));
+    TDM_TRY(gpt2_open(&job->backend, job->checkpoint, &job->config, true, &job->model, err));
+done:
+    return st;
+}
+
+static void close_job(generate_job *job)
+{
+    tdm_buf_free(&job->line);
+    gpt2_close(job->model);
+    tdm_backend_close(&job->backend);
+    tdm_checkpoint_close(job->checkpoint);
+    tdm_sink_close(job->sink);
+    tdm_bpe_close(job->bpe);
+    tdm_reader_close(job->reader);
+    free(job);
+}
+
+static void choose_batch(generate_job *job)
+{
+    const common_args *c = &job->args.common;
+    tdm_generate_options *o = &job->options;
+    if (c->batch == 0)
+        o->batch = tdm_generate_auto_batch(o, &job->config, job->reader != NULL, available_memory());
+    if (!c->quiet)
+        fprintf(stderr, "batch: %d%s\n", (int)o->batch, c->batch == 0 ? " (auto)" : "");
+}
+
+/* ---- running ---- */
+
+static tdm_status deliver(void *ctx, const tdm_document *d, tdm_err *err)
+{
+    generate_job *job = ctx;
+    tdm_status st = TDM_OK;
+    tdm_progress_add(&job->progress, 1, 0, d->bad != NULL);
+    if (d->bad) {
+        st = tdm_sink_bad(job->sink, d->bad, err);
+        goto done;
+    }
+    job->line.len = 0;
+    TDM_TRY(tdm_document_put(&job->line, d, err));
+    TDM_TRY(tdm_sink_put(job->sink, job->line.p, job->line.len, err));
+    TDM_TRY(tdm_sink_flush(job->sink, err));
+done:
+    return st;
+}
+
+static void tick(void *ctx, int32_t n_tokens)
+{
+    generate_job *job = ctx;
+    uint64_t done = 0, total = 0;
+    if (job->reader) {
+        tdm_reader_progress(job->reader, &done, &total);
+        tdm_progress_bytes(&job->progress, done, total);
+    }
+    tdm_progress_add(&job->progress, 0, (uint64_t)n_tokens, 0);
+}
+
+static tdm_status run(generate_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const common_args *c = &job->args.common;
+    const tdm_generate_to to = {.deliver = deliver, .tick = tick, .ctx = job};
+    TDM_TRY(open_job(job, err));
+    choose_batch(job);
+    tdm_progress_start(&job->progress, (tdm_progress_mode)c->progress, c->quiet, stderr, "generate",
+                       "documents", job->reader ? 0 : job->options.n);
+    st = tdm_generate(job->model, job->bpe, &job->options, job->reader, &to, &job->totals, err);
+    job->seconds = tdm_progress_seconds(&job->progress);
+    if (st != TDM_OK) {
+        tdm_progress_abandon(&job->progress);
+        goto done;
+    }
+    tdm_progress_finish(&job->progress);
+    if (job->reader)
+        tdm_sink_counts(job->sink)->blank = tdm_reader_blank_lines(job->reader);
+    TDM_TRY(tdm_sink_commit(job->sink, err));
+done:
+    return st;
+}
+
+static int finish(generate_job *job, tdm_status st, const tdm_err *err)
+{
+    const common_args *c = &job->args.common;
+    const tdm_generate_totals *t = &job->totals;
+    const run_totals totals = {.seconds = job->seconds, .tokens = t->tokens, .token_hash = t->hash};
+    if (st == TDM_OK && !c->quiet)
+        fprintf(stderr,
+                "tandem generate: %" PRIu64 " documents, %" PRIu64 " tokens, %.1f tok/s, "
+                "tokens #%016" PRIx64 "\n",
+                t->documents, t->tokens,
+                job->seconds > 0 ? (double)t->tokens / job->seconds : 0.0, t->hash);
+    return summary_finish("generate", c, job->sink, st, err, &totals);
+}
+
+static const arg_command COMMAND = {
+    .name = "generate",
+    .usage = "--model DIR [options]",
+    .summary = "Writes documents with GPT-2: N from nothing, or one or more for each prompt of a file. "
+               "The same seed gives the same text, whatever the batch, the threads and the order. "
+               "Greedy decoding is --temperature 0.",
+    .example = "tandem generate --model gpt2-xl --n 1000 --top-k 40 --out xl-k40.jsonl",
+    .notes = "One object a line, in the order of the ids, as in the GPT-2 output dataset:\n"
+             "{\"id\": 7, \"ended\": true, \"length\": 312, \"text\": \"...\"}\n"
+             "ended: the model ended the text itself; length: its tokens. Then \"p\" with\n"
+             "--top-p A:B and \"prompt_id\" with --prompts. Prompts are records, {\"id\": any,\n"
+             "\"text\": \"...\"}; text is what was written behind the prompt. The id is first-id +\n"
+             "number, where number is prompt number x samples-per-prompt + sample."};
+
+int cmd_generate(int argc, char **argv)
+{
+    tdm_err err = {0};
+    arg_list operands;
+    int code = TDM_OK;
+    generate_job *job = calloc(1, sizeof *job);
+    if (!job) {
+        tdm_fail(&err, TDM_ENOMEM, "generate job");
+        return args_fail(COMMAND.name, &err);
+    }
+    generate_args *a = &job->args;
+    *a = (generate_args){.common = COMMON_DEFAULTS,
+                         .n = 1,
+                         .temperature = 1,
+                         .top_p = {1, 1},
+                         .samples_per_prompt = 1};
+    const arg_spec specs[] = {
+        ARGS_MODEL(&a->common),
+        ARGS_OUT(&a->common),
+        {.name = "n", .kind = ARG_I64, .out = &a->n, .value = "N", .min = 1, .max = 1e15,
+         .help = "documents to write"},
+        {.name = "seed", .kind = ARG_U64, .out = &a->seed, .value = "N",
+         .help = "key of all random numbers"},
+        {.name = "first-id", .kind = ARG_U64, .out = &a->first_id, .value = "N",
+         .help = "id of the first document"},
+        {.name = "length", .kind = ARG_I64, .out = &a->length, .value = "N", .min = 1,
+         .max = INT32_MAX, .default_text = "what fits the context",
+         .help = "new tokens at most; with a prompt of t tokens never more than context + 1 - t"},
+        {.name = "temperature", .kind = ARG_F64, .out = &a->temperature, .value = "X", .min = 0,
+         .max = 1e6, .help = "divides the logits; 0 is greedy"},
+        {.name = "top-k", .kind = ARG_I64, .out = &a->top_k, .value = "N", .min = 0,
+         .max = INT32_MAX, .help = "keep the N most probable tokens and ties; 0 is off"},
+        {.name = "top-p", .kind = ARG_RANGE, .out = a->top_p, .value = "P|A:B", .min = 0, .max = 1,
+         .open_min = true,
+         .help = "keep the most probable tokens up to mass P; A:B draws a P for each document; 1 is "
+                 "off"},
+        {.name = "nucleus", .kind = ARG_CHOICE, .out = &a->nucleus, .value = "openai|hf",
+         .choices = NUCLEUS_CHOICES,
+         .help = "whether the token that crosses P is out (openai) or in (hf)"},
+        {.name = "prompts", .kind = ARG_STR, .out = &a->prompts, .value = "FILE",
+         .help = "JSON Lines of prompts instead of --n; - is standard input"},
+        {.name = "samples-per-prompt", .kind = ARG_I64, .out = &a->samples_per_prompt, .value = "N",
+         .min = 1, .max = INT32_MAX, .help = "documents for each prompt"},
+        ARGS_BATCH(&a->common),
+        ARGS_DEVICE(&a->common),
+        ARGS_RECORDS(&a->common),
+        ARGS_REPORT(&a->common),
+    };
+    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code)) {
+        tdm_status st = TDM_OK;
+        if (operands.n > 0)
+            st = tdm_fail(&err, TDM_EARG, "%s: generate takes no files; prompts go with --prompts",
+                          operands.items[0]);
+        else
+            st = run(job, &err);
+        code = finish(job, st, &err);
+    }
+    close_job(job);
+    return code;
+}
