@@ -11,6 +11,7 @@ static const struct {
     const char *name, *help;
     int (*run)(int argc, char **argv);
 } COMMANDS[] = {
+    {"generate", "documents, from nothing or from prompts, as dataset records", cmd_generate},
     {"detect", "the probability that each text was written by a machine", cmd_detect},
     {"tokenize", "records to token ids, and back", cmd_tokenize},
 };
