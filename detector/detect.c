@@ -30,6 +30,12 @@ struct tdm_detector {
 
 /* ---- opening ---- */
 
+/* Errors of the file readers name the folder already; those of what the files mean do not. */
+static tdm_status name_folder(const char *dir, tdm_status st, tdm_err *err)
+{
+    return err && !strstr(err->msg, dir) ? tdm_context(err, st, "%s", dir) : st;
+}
+
 static tdm_status open_tokenizer(tdm_detector *d, const char *dir,
                                  const tdm_detect_options *options, tdm_err *err)
 {
@@ -80,19 +86,15 @@ tdm_status tdm_detector_open(const char *dir, const tdm_backend *be,
     TDM_REQUIRE(d, TDM_ENOMEM, "detector handle");
     TDM_REQUIRE(options->batch >= 0, TDM_EARG, "batch of %lld texts", (long long)options->batch);
     TDM_TRY(tdm_config_load(dir, &d->config, err));
-    if (d->config.arch != TDM_ROBERTA) {
-        st = tdm_fail(err, TDM_EFORMAT, "a GPT-2 model: it writes, and cannot judge; detect needs a "
-                                        "RoBERTa with a classifier");
-        tdm_context(err, st, "%s", dir);
-        goto done;
-    }
+    TDM_REQUIRE(d->config.arch == TDM_ROBERTA, TDM_EFORMAT,
+                "a GPT-2 model, which writes and cannot judge: want a RoBERTa with a classifier");
     TDM_TRY(open_tokenizer(d, dir, options, err));
     TDM_TRY(open_model(d, dir, be, options, err));
     *out = d;
     d = NULL;
 done:
     tdm_detector_close(d);
-    return st;
+    return st == TDM_OK ? TDM_OK : name_folder(dir, st, err);
 }
 
 static void free_window(tdm_detector *d)
@@ -224,4 +226,10 @@ tdm_status tdm_detector_run(tdm_detector *d, const tdm_text *texts, size_t n,
     }
 done:
     return st;
+}
+
+const int32_t *tdm_detector_ids(const tdm_detector *d, size_t i, size_t *n)
+{
+    *n = (size_t)d->lengths[i];
+    return d->ids + i * d->preprocess.context;
 }

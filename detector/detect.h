@@ -72,4 +72,8 @@ typedef bool tdm_detect_hook(void *ctx, size_t texts, int64_t tokens);
 tdm_status tdm_detector_run(tdm_detector *d, const tdm_text *texts, size_t n,
                             tdm_detection *results, tdm_detect_hook *hook, void *ctx, tdm_err *err);
 
+/* The ids that the network saw of text i of the last run, <s> and </s> included; [*n], valid until
+ * the next run. */
+const int32_t *tdm_detector_ids(const tdm_detector *d, size_t i, size_t *n);
+
 #endif

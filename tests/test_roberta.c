@@ -1,0 +1,496 @@
+/* The detector's network against a float64 forward pass written from SPEC 5.1, and its promises:
+ * a row of logits depends on its text alone, and a file that is no detector is refused by name. */
+#include "detector/roberta.h"
+
+#include <math.h>
+
+#include "tests/tiny_roberta.h"
+
+enum { MOST_TOKENS = 48, MAX_ROWS = 200, MAX_TEXTS = 20 };
+
+/* Logits go through a few hundred f32 operations of rounding 2^-24 each; they are of the order of 1. */
+static const double TOLERANCE = 0x1p-16;
+
+/* ---- the reference ---- */
+
+/* What a wrong implementation would do: each must be seen. */
+typedef enum {
+    RIGHT,
+    TANH_GELU,
+    POSITIONS_FROM_0,
+    NO_TYPE_ROW,
+    CAUSAL,
+    LARGE_EPS,
+    LAST_TOKEN,
+    SWAPPED_LABELS,
+    N_VARIANTS
+} variant;
+
+static const char *const VARIANT_NAMES[] = {"right", "tanh GELU", "positions from 0", "no type row",
+                                            "causal", "large eps", "last token", "swapped labels"};
+
+static void reference_linear(const tiny_roberta *m, const char *name, const double *x, int n,
+                             int in, int out, double *y)
+{
+    char full[128];
+    snprintf(full, sizeof full, "%s.weight", name);
+    const float *w = tiny_find(m, full)->p;
+    snprintf(full, sizeof full, "%s.bias", name);
+    const float *b = tiny_find(m, full)->p;
+    for (int r = 0; r < n; r++)
+        for (int o = 0; o < out; o++) {
+            double sum = b[o];
+            for (int i = 0; i < in; i++)
+                sum += x[r * in + i] * w[o * in + i];
+            y[r * out + o] = sum;
+        }
+}
+
+static void reference_norm(const tiny_roberta *m, const char *name, double *x, int n, double eps)
+{
+    char full[128];
+    const int E = m->width;
+    snprintf(full, sizeof full, "%s.weight", name);
+    const float *gamma = tiny_find(m, full)->p;
+    snprintf(full, sizeof full, "%s.bias", name);
+    const float *beta = tiny_find(m, full)->p;
+    for (int r = 0; r < n; r++) {
+        double mean = 0, variance = 0;
+        for (int i = 0; i < E; i++)
+            mean += x[r * E + i] / E;
+        for (int i = 0; i < E; i++)
+            variance += (x[r * E + i] - mean) * (x[r * E + i] - mean) / E;
+        for (int i = 0; i < E; i++)
+            x[r * E + i] = gamma[i] * (x[r * E + i] - mean) / sqrt(variance + eps) + beta[i];
+    }
+}
+
+static void reference_attention(int n, int heads, const double *q, const double *k, const double *v,
+                                bool causal, double *y)
+{
+    const int E = 64 * heads;
+    for (int h = 0; h < heads; h++)
+        for (int r = 0; r < n; r++) {
+            double weights[MOST_TOKENS], total = 0;
+            for (int c = 0; c < n; c++) {
+                double dot = 0;
+                for (int i = 0; i < 64; i++)
+                    dot += q[r * E + h * 64 + i] * k[c * E + h * 64 + i];
+                weights[c] = causal && c > r ? 0 : exp(dot / 8);
+                total += weights[c];
+            }
+            for (int i = 0; i < 64; i++) {
+                double sum = 0;
+                for (int c = 0; c < n; c++)
+                    sum += weights[c] / total * v[c * E + h * 64 + i];
+                y[r * E + h * 64 + i] = sum;
+            }
+        }
+}
+
+static double gelu(double x, bool tanh_form)
+{
+    if (tanh_form)
+        return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+    return 0.5 * x * (1 + erf(x / sqrt(2.0)));
+}
+
+static double *numbers(int n, int width)
+{
+    double *p = calloc((size_t)n * (size_t)width, sizeof *p);
+    assert_non_null(p);
+    return p;
+}
+
+static void reference_layer(const tiny_roberta *m, int layer, double *x, int n, double eps, variant v)
+{
+    char name[96];
+    const int E = m->width, F = m->inner;
+    double *q = numbers(n, E), *k = numbers(n, E), *values = numbers(n, E), *y = numbers(n, E);
+    double *hidden = numbers(n, F);
+    double *const qkv[] = {q, k, values};
+    static const char *const PARTS[] = {"query", "key", "value"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "encoder.layer.%d.attention.self.%s", layer, PARTS[i]);
+        reference_linear(m, name, x, n, E, E, qkv[i]);
+    }
+    reference_attention(n, m->heads, q, k, values, v == CAUSAL, y);
+    snprintf(name, sizeof name, "encoder.layer.%d.attention.output.dense", layer);
+    reference_linear(m, name, y, n, E, E, q);
+    for (int i = 0; i < n * E; i++)
+        x[i] += q[i];
+    snprintf(name, sizeof name, "encoder.layer.%d.attention.output.LayerNorm", layer);
+    reference_norm(m, name, x, n, eps);
+    snprintf(name, sizeof name, "encoder.layer.%d.intermediate.dense", layer);
+    reference_linear(m, name, x, n, E, F, hidden);
+    for (int i = 0; i < n * F; i++)
+        hidden[i] = gelu(hidden[i], v == TANH_GELU);
+    snprintf(name, sizeof name, "encoder.layer.%d.output.dense", layer);
+    reference_linear(m, name, hidden, n, F, E, q);
+    for (int i = 0; i < n * E; i++)
+        x[i] += q[i];
+    snprintf(name, sizeof name, "encoder.layer.%d.output.LayerNorm", layer);
+    reference_norm(m, name, x, n, eps);
+    free(q);
+    free(k);
+    free(values);
+    free(y);
+    free(hidden);
+}
+
+static void reference_logits(const tiny_roberta *m, const int32_t *ids, int n, variant v,
+                             double logits[2])
+{
+    const int E = m->width, first = v == POSITIONS_FROM_0 ? 0 : 2;
+    const double eps = v == LARGE_EPS ? 1e-2 : 1e-5;
+    const float *words = tiny_find(m, "embeddings.word_embeddings.weight")->p;
+    const float *positions = tiny_find(m, "embeddings.position_embeddings.weight")->p;
+    const float *type = tiny_find(m, "embeddings.token_type_embeddings.weight")->p;
+    double *x = numbers(n, E), *dense = numbers(1, E);
+    for (int r = 0; r < n; r++)
+        for (int i = 0; i < E; i++)
+            x[r * E + i] = (double)words[ids[r] * E + i] + (double)positions[(first + r) * E + i] +
+                           (v == NO_TYPE_ROW ? 0 : (double)type[i]);
+    reference_norm(m, "embeddings.LayerNorm", x, n, eps);
+    for (int l = 0; l < m->layers; l++)
+        reference_layer(m, l, x, n, eps, v);
+    const double *row = x + (v == LAST_TOKEN ? (n - 1) * E : 0);
+    reference_linear(m, "classifier.dense", row, 1, E, E, dense);
+    for (int i = 0; i < E; i++)
+        dense[i] = tanh(dense[i]);
+    reference_linear(m, "classifier.out_proj", dense, 1, E, 2, logits);
+    if (v == SWAPPED_LABELS) {
+        const double fake = logits[0];
+        logits[0] = logits[1];
+        logits[1] = fake;
+    }
+    free(x);
+    free(dense);
+}
+
+/* ---- opening tiny models ---- */
+
+typedef struct {
+    tiny_roberta tiny;
+    char dir[TINY_PATH];
+    tdm_backend backend;
+    tdm_config config;
+    roberta *model;
+} subject;
+
+static tdm_status try_open(subject *s, const char *prefix, tdm_dtype dtype, int threads,
+                           tdm_err *err)
+{
+    tdm_checkpoint *ck = NULL;
+    tiny_roberta_write(&s->tiny, s->dir, prefix, dtype);
+    assert_int_equal(tdm_open_cpu(threads, &s->backend, err), TDM_OK);
+    assert_int_equal(tdm_config_load(s->dir, &s->config, err), TDM_OK);
+    tdm_status st = tdm_checkpoint_open(s->dir, &ck, err);
+    if (st == TDM_OK)
+        st = roberta_open(&s->backend, ck, &s->config, MAX_ROWS, MAX_TEXTS, &s->model, err);
+    tdm_checkpoint_close(ck);
+    tiny_roberta_remove(s->dir);
+    return st;
+}
+
+static void subject_open(subject *s, int layers, int heads, const char *prefix, tdm_dtype dtype,
+                         int threads)
+{
+    tdm_err err = {0};
+    *s = (subject){0};
+    tiny_roberta_make(&s->tiny, layers, heads, 7);
+    if (try_open(s, prefix, dtype, threads, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+}
+
+static void subject_close(subject *s)
+{
+    roberta_close(s->model);
+    tdm_backend_close(&s->backend);
+    tiny_roberta_free(&s->tiny);
+}
+
+/* A text of n tokens: <s>, anything, </s>. */
+static void make_text(uint64_t seed, int32_t *ids, int n)
+{
+    uint64_t random = seed * 77 + 1;
+    for (int i = 0; i < n; i++)
+        ids[i] = (int32_t)(tiny_random(&random) % TINY_VOCAB);
+    ids[0] = 0;
+    ids[n - 1] = 2;
+}
+
+static void classify_one(subject *s, const int32_t *ids, int n, float logits[2])
+{
+    tdm_err err = {0};
+    const int32_t starts[] = {0, n};
+    if (roberta_classify(s->model, ids, starts, 1, logits, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+}
+
+/* ---- tests ---- */
+
+static double distance(const float got[2], const double want[2])
+{
+    return fmax(fabs(got[0] - want[0]), fabs(got[1] - want[1]));
+}
+
+static void test_reference(void **state)
+{
+    (void)state;
+    static const struct {
+        int layers, heads;
+        const char *prefix;
+        tdm_dtype dtype;
+    } CASES[] = {
+        {1, 1, "roberta.", TDM_F32}, {2, 2, "roberta.", TDM_F32}, {3, 3, "", TDM_F32},
+        {2, 2, "roberta.", TDM_F16}, {2, 2, "", TDM_BF16},
+    };
+    static const int LENGTHS[] = {1, 2, 3, 17, MOST_TOKENS};
+    double worst = 0;
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        subject s;
+        subject_open(&s, CASES[c].layers, CASES[c].heads, CASES[c].prefix, CASES[c].dtype, 1);
+        for (size_t i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++) {
+            int32_t ids[MOST_TOKENS];
+            float got[2];
+            double want[2];
+            make_text(i, ids, LENGTHS[i]);
+            classify_one(&s, ids, LENGTHS[i], got);
+            reference_logits(&s.tiny, ids, LENGTHS[i], RIGHT, want);
+            worst = fmax(worst, distance(got, want));
+        }
+        subject_close(&s);
+    }
+    print_message("largest difference %.3g, allowed %.3g\n", worst, TOLERANCE);
+    assert_true(worst <= TOLERANCE);
+}
+
+/* The comparison has teeth: each usual mistake is far outside the tolerance. */
+static void test_mistakes_are_seen(void **state)
+{
+    (void)state;
+    int32_t ids[MOST_TOKENS];
+    float got[2];
+    double wrong[2];
+    subject s;
+    subject_open(&s, 2, 2, "roberta.", TDM_F32, 1);
+    make_text(3, ids, 20);
+    classify_one(&s, ids, 20, got);
+    for (int v = RIGHT + 1; v < N_VARIANTS; v++) {
+        reference_logits(&s.tiny, ids, 20, (variant)v, wrong);
+        print_message("%s: %.3g\n", VARIANT_NAMES[v], distance(got, wrong));
+        assert_true(distance(got, wrong) > 8 * TOLERANCE);
+    }
+    subject_close(&s);
+}
+
+/* Alone, in company, in another order, at another place, on more threads: the same bits. */
+static void test_row_bits(void **state)
+{
+    (void)state;
+    static const int LENGTHS[] = {5, 48, 1, 17, 33, 2, 8};
+    enum { N = sizeof LENGTHS / sizeof *LENGTHS };
+    static int32_t texts[N][MOST_TOKENS];
+    float alone[N][2];
+    for (int threads = 1; threads <= 3; threads += 2) {
+        subject s;
+        subject_open(&s, 2, 2, "roberta.", TDM_F32, threads);
+        for (int i = 0; i < N; i++) {
+            float again[2];
+            make_text((uint64_t)i, texts[i], LENGTHS[i]);
+            classify_one(&s, texts[i], LENGTHS[i], again);
+            if (threads > 1)
+                assert_memory_equal(again, alone[i], sizeof again);
+            memcpy(alone[i], again, sizeof again);
+        }
+        for (int shift = 0; shift < N; shift++) {
+            int32_t ids[MAX_ROWS], starts[N + 1] = {0};
+            float together[N][2];
+            for (int i = 0; i < N; i++) {
+                const int text = (i * 3 + shift) % N;
+                memcpy(ids + starts[i], texts[text], (size_t)LENGTHS[text] * sizeof *ids);
+                starts[i + 1] = starts[i] + LENGTHS[text];
+            }
+            assert_int_equal(roberta_classify(s.model, ids, starts, N, together[0], NULL), TDM_OK);
+            for (int i = 0; i < N; i++)
+                assert_memory_equal(together[i], alone[(i * 3 + shift) % N], sizeof *together);
+        }
+        subject_close(&s);
+    }
+}
+
+static tiny_tensor *tensor(tiny_roberta *m, const char *name)
+{
+    return &m->tensors[tiny_find(m, name) - m->tensors];
+}
+
+/* Give names that end in `from` the end `to`. */
+static void rename_all(tiny_roberta *m, const char *from, const char *to)
+{
+    for (int i = 0; i < m->n_tensors; i++) {
+        char *at = strstr(m->tensors[i].name, from);
+        if (at)
+            strcpy(at, to);
+    }
+}
+
+/* Files that differ in form alone give the same logits. */
+static void test_forms_of_files(void **state)
+{
+    (void)state;
+    int32_t ids[20];
+    float want[2], got[2];
+    tdm_err err = {0};
+    subject plain, other = {0};
+    make_text(1, ids, 20);
+    subject_open(&plain, 2, 1, "roberta.", TDM_F32, 1);
+    classify_one(&plain, ids, 20, want);
+
+    uint64_t random = 9;
+    tiny_roberta_make(&other.tiny, 2, 1, 7);
+    tiny_add(&other.tiny, &random, 64, 64, 1.f, 0.f, "pooler.dense.weight");
+    tiny_add(&other.tiny, &random, 64, 0, 1.f, 0.f, "pooler.dense.bias");
+    tiny_add(&other.tiny, &random, 1, 50, 1.f, 0.f, "embeddings.position_ids");
+    rename_all(&other.tiny, "LayerNorm.weight", "LayerNorm.gamma");
+    rename_all(&other.tiny, "LayerNorm.bias", "LayerNorm.beta");
+    if (try_open(&other, "roberta.", TDM_F32, 1, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    classify_one(&other, ids, 20, got);
+    assert_memory_equal(got, want, sizeof got);
+    subject_close(&plain);
+    subject_close(&other);
+}
+
+static void name_as_language_model(tiny_roberta *m)
+{
+    rename_all(m, "classifier.dense.weight", "lm_head.dense.weight");
+    rename_all(m, "classifier.dense.bias", "lm_head.dense.bias");
+    rename_all(m, "classifier.out_proj.weight", "lm_head.decoder.weight");
+    rename_all(m, "classifier.out_proj.bias", "lm_head.decoder.bias");
+}
+static void remove_head(tiny_roberta *m)
+{
+    rename_all(m, "classifier.dense.weight", "pooler.dense.weight");
+}
+static void remove_key(tiny_roberta *m)
+{
+    strcpy(tensor(m, "encoder.layer.1.attention.self.key.weight")->name, "pooler.dense.weight");
+}
+static void reshape(tiny_roberta *m)
+{
+    tensor(m, "encoder.layer.0.output.dense.weight")->rows = 32;
+    tensor(m, "encoder.layer.0.output.dense.weight")->cols = 192;
+}
+static void three_labels(tiny_roberta *m)
+{
+    tiny_tensor *t = tensor(m, "classifier.out_proj.weight");
+    t->rows = 1;
+    t->cols = 128;
+}
+static void add_infinity(tiny_roberta *m)
+{
+    tensor(m, "encoder.layer.1.intermediate.dense.weight")->p[70] = INFINITY;
+}
+static void add_nan_to_type(tiny_roberta *m)
+{
+    tensor(m, "embeddings.token_type_embeddings.weight")->p[3] = NAN;
+}
+static void add_stranger(tiny_roberta *m)
+{
+    uint64_t random = 1;
+    tiny_add(m, &random, 2, 2, 1.f, 0.f, "encoder.layer.2.extra.weight");
+}
+
+static void test_refused_files(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *why;
+        void (*spoil)(tiny_roberta *m);
+        const char *message;
+    } CASES[] = {
+        {"a language model", name_as_language_model, "language model"},
+        {"no head at all", remove_head, "classifier.dense.weight"},
+        {"a missing matrix", remove_key, "roberta.encoder.layer.1.attention.self.key.weight"},
+        {"a wrong shape", reshape, "roberta.encoder.layer.0.output.dense.weight"},
+        {"not two labels", three_labels, "classifier.out_proj.weight"},
+        {"infinity", add_infinity, "roberta.encoder.layer.1.intermediate.dense.weight"},
+        {"not a number", add_nan_to_type, "roberta.embeddings.token_type_embeddings.weight"},
+        {"a tensor of another model", add_stranger, "roberta.encoder.layer.2.extra.weight"},
+    };
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        tdm_err err = {0};
+        subject s = {0};
+        tiny_roberta_make(&s.tiny, 2, 1, 7);
+        CASES[c].spoil(&s.tiny);
+        const tdm_status st = try_open(&s, "roberta.", TDM_F32, 1, &err);
+        print_message("%s: %s\n", CASES[c].why, err.msg);
+        assert_int_equal(st, TDM_EFORMAT);
+        assert_non_null(strstr(err.msg, CASES[c].message));
+        assert_null(s.model);
+        subject_close(&s);
+    }
+}
+
+static void test_refused_arguments(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *why;
+        int32_t n_texts, starts[4], first_id;
+    } CASES[] = {
+        {"no text", 0, {0}, 0},
+        {"too many texts", MAX_TEXTS + 1, {0}, 0},
+        {"an empty text", 2, {0, 3, 3}, 0},
+        {"starts run backwards", 2, {0, 3, 1}, 0},
+        {"first start is not 0", 1, {1, 3}, 0},
+        {"longer than the context", 1, {0, MOST_TOKENS + 1}, 0},
+        {"id too large", 1, {0, 3}, TINY_VOCAB},
+        {"negative id", 1, {0, 3}, -1},
+    };
+    subject s;
+    subject_open(&s, 1, 1, "roberta.", TDM_F32, 1);
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        int32_t ids[MAX_ROWS] = {0}, starts[MAX_TEXTS + 2] = {0};
+        float logits[2 * MAX_TEXTS];
+        tdm_err err = {0};
+        memcpy(starts, CASES[c].starts, sizeof CASES[c].starts);
+        ids[1] = CASES[c].first_id;
+        print_message("%s\n", CASES[c].why);
+        assert_int_equal(roberta_classify(s.model, ids, starts, CASES[c].n_texts, logits, &err),
+                         TDM_EARG);
+    }
+    subject_close(&s);
+}
+
+static void test_softmax(void **state)
+{
+    (void)state;
+    static const struct {
+        float logits[2];
+        double fake;
+    } CASES[] = {{{0.f, 0.f}, 0.5},
+                 {{1.f, -1.f}, 0.88079707797788243},
+                 {{-1.f, 1.f}, 0.11920292202211755},
+                 {{1000.f, -1000.f}, 1.0},
+                 {{-1000.f, 1000.f}, 0.0},
+                 {{20.f, 0.f}, 0.99999999793884636}};
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        double p[2];
+        roberta_softmax(CASES[c].logits, p);
+        assert_true(fabs(p[ROBERTA_FAKE] - CASES[c].fake) < 1e-15);
+        assert_true(fabs(p[ROBERTA_FAKE] + p[ROBERTA_REAL] - 1) < 1e-15);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reference),       cmocka_unit_test(test_mistakes_are_seen),
+        cmocka_unit_test(test_row_bits),        cmocka_unit_test(test_forms_of_files),
+        cmocka_unit_test(test_refused_files),   cmocka_unit_test(test_refused_arguments),
+        cmocka_unit_test(test_softmax),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
