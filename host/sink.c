@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,14 +33,23 @@ struct tdm_sink {
 
 /* ---- one file ---- */
 
+/* A terminal or pipe may have been made non-blocking by whoever shares it. */
+static void wait_for_room(int fd)
+{
+    struct pollfd writable = {.fd = fd, .events = POLLOUT};
+    poll(&writable, 1, 1000); /* milliseconds; write() is asked again in any case */
+}
+
 static tdm_status stream_flush(stream *f, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     size_t done = 0;
     while (done < f->buf.len && !f->failed) {
         const ssize_t n = write(f->fd, f->buf.p + done, f->buf.len - done);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+            wait_for_room(f->fd);
             continue;
+        }
         f->failed = n < 0;
         f->pipe_closed = n < 0 && errno == EPIPE;
         TDM_REQUIRE(n >= 0, TDM_EIO, "%s: writing: %s", f->path, strerror(errno));
