@@ -154,7 +154,7 @@ static tdm_status check_tiling(tdm_safetensors *f, uint64_t data_bytes, tdm_err 
     qsort(f->tensors, f->n, sizeof *f->tensors, by_range);
     for (size_t i = 0; i < f->n; i++) {
         const tdm_tensor *t = &f->tensors[i];
-        TDM_REQUIRE(t->offset >= at, TDM_EFORMAT,
+        TDM_REQUIRE(t->offset <= at, TDM_EFORMAT,
                     "%s: a hole of %" PRIu64 " bytes in front of the data", t->name,
                     t->offset - at);
         TDM_REQUIRE(t->offset == at, TDM_EFORMAT,
