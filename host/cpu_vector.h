@@ -90,16 +90,15 @@ INLINE vec magnitude(vec x)
     return (vec)((uvec)x & 0x7fffffffu);
 }
 
-/* e^x. Below -87: 0. Above 88: e^88. 1 at 0. NaN stays NaN.
+/* e^x. Below -87: 0. Above 88: infinity. 1 at 0. NaN stays NaN.
  * x = n ln 2 + r with |r| <= ln 2 / 2; a polynomial for e^r; n goes into the exponent. Adding 1.5 * 2^23
  * rounds to an integer and leaves it in the low bits. The coefficients are a weighted minimax fit. */
 INLINE vec vec_exp(vec x)
 {
     const float round = 12582912.0f, ln2_high = 0.693145752f, ln2_low = 1.42860677e-6f;
-    const vec top = choose(x > 88.0f, splat(88.0f), x);
-    const vec shifted = top * 1.44269504f + round;
+    const vec shifted = x * 1.44269504f + round;
     const vec n = shifted - round;
-    const vec r = (top - n * ln2_high) - n * ln2_low;
+    const vec r = (x - n * ln2_high) - n * ln2_low;
     vec p = r * 1.99193804e-4f + 1.39472249e-3f;
     p = p * r + 8.33326299e-3f;
     p = p * r + 4.16662544e-2f;
@@ -107,7 +106,8 @@ INLINE vec vec_exp(vec x)
     p = p * r + 0.5f;
     p = (r * r) * p + r;
     const uvec e = (uvec)(p + 1.0f) + ((uvec)shifted << 23);
-    return choose(x < -87.0f, (vec){0}, (vec)e);
+    const vec inside = choose(x > 88.0f, splat(__builtin_inff()), (vec)e);
+    return choose(x < -87.0f, (vec){0}, inside);
 }
 
 INLINE vec vec_tanh(vec x)
