@@ -1,0 +1,299 @@
+#include "tokenizer/bpe.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host/readfile.h"
+#include "tokenizer/cache.h"
+#include "tokenizer/merge.h"
+#include "tokenizer/pretoken.h"
+#include "tokenizer/utf8.h"
+#include "tokenizer/vocab.h"
+
+/* A file of GPT-2's size has 1 MB; this leaves room for 2 million tokens. */
+enum { MAX_FILE = 256 << 20 };
+
+/* How many pieces the cache holds for each symbol of the vocabulary: 200,000 for GPT-2's. */
+enum { PIECES_PER_SYMBOL = 4 };
+
+struct tdm_bpe {
+    tdm_vocab vocab;
+    tdm_cache *cache; /* shared by all threads; see tokenizer/cache.h */
+};
+
+/* ---- open and close ---- */
+
+static tdm_status open_sources(const tdm_vocab_source *merges, const tdm_vocab_source *vocab,
+                               tdm_bpe **out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_bpe *bpe = calloc(1, sizeof *bpe);
+    TDM_REQUIRE(bpe, TDM_ENOMEM, "tokenizer handle");
+    bpe->cache = calloc(1, sizeof *bpe->cache);
+    TDM_REQUIRE(bpe->cache, TDM_ENOMEM, "tokenizer handle");
+    tdm_pretoken_init();
+    TDM_TRY(tdm_vocab_load(&bpe->vocab, merges, vocab, err));
+    TDM_TRY(tdm_cache_open(bpe->cache, (size_t)bpe->vocab.n_symbols * PIECES_PER_SYMBOL, err));
+    *out = bpe;
+    bpe = NULL;
+done:
+    tdm_bpe_close(bpe);
+    return st;
+}
+
+tdm_status tdm_bpe_open_memory(const char *merges, size_t merges_len, const char *vocab,
+                               size_t vocab_len, tdm_bpe **out, tdm_err *err)
+{
+    return open_sources(&(tdm_vocab_source){"merges", merges, merges_len},
+                        vocab ? &(tdm_vocab_source){"vocabulary", vocab, vocab_len} : NULL, out,
+                        err);
+}
+
+tdm_status tdm_bpe_open(const char *merges_path, const char *vocab_path, tdm_bpe **out,
+                        tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_buf merges = {0}, vocab = {0};
+    TDM_TRY(tdm_file_load(merges_path, MAX_FILE, &merges, err));
+    if (vocab_path)
+        TDM_TRY(tdm_file_load(vocab_path, MAX_FILE, &vocab, err));
+    const tdm_vocab_source merges_source = {merges_path, merges.p ? merges.p : "", merges.len};
+    const tdm_vocab_source vocab_source = {vocab_path, vocab.p ? vocab.p : "", vocab.len};
+    TDM_TRY(open_sources(&merges_source, vocab_path ? &vocab_source : NULL, out, err));
+done:
+    tdm_buf_free(&vocab);
+    tdm_buf_free(&merges);
+    return st;
+}
+
+/* Write the path of the first of two files that is in the folder; an empty path when none is. */
+static tdm_status find_file(const char *dir, const char *first, const char *second, tdm_buf *path,
+                            tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const char *const names[] = {first, second};
+    for (size_t i = 0; i < 2; i++) {
+        path->len = 0;
+        TDM_TRY(tdm_buf_printf(path, err, "%s/%s", dir, names[i]));
+        TDM_TRY(tdm_buf_put(path, "", 1, err));
+        if (access(path->p, F_OK) == 0)
+            goto done;
+    }
+    path->len = 0;
+done:
+    return st;
+}
+
+tdm_status tdm_bpe_open_dir(const char *dir, tdm_bpe **out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_buf merges = {0}, vocab = {0};
+    TDM_TRY(find_file(dir, "merges.txt", "vocab.bpe", &merges, err));
+    TDM_REQUIRE(merges.len > 0, TDM_ENOINPUT, "%s: neither merges.txt nor vocab.bpe", dir);
+    TDM_TRY(find_file(dir, "vocab.json", "encoder.json", &vocab, err));
+    TDM_TRY(tdm_bpe_open(merges.p, vocab.len ? vocab.p : NULL, out, err));
+done:
+    tdm_buf_free(&vocab);
+    tdm_buf_free(&merges);
+    return st;
+}
+
+void tdm_bpe_close(tdm_bpe *bpe)
+{
+    if (!bpe)
+        return;
+    tdm_vocab_free(&bpe->vocab);
+    if (bpe->cache)
+        tdm_cache_close(bpe->cache);
+    free(bpe->cache);
+    free(bpe);
+}
+
+/* ---- ids ---- */
+
+int32_t tdm_bpe_size(const tdm_bpe *bpe)
+{
+    return bpe->vocab.n_ids;
+}
+
+int32_t tdm_bpe_special(const tdm_bpe *bpe, const char *text)
+{
+    for (int i = 0; i < TDM_N_SPECIALS; i++)
+        if (strcmp(tdm_special_text((tdm_special)i), text) == 0)
+            return bpe->vocab.special_id[i];
+    return -1;
+}
+
+const char *tdm_bpe_token(const tdm_bpe *bpe, int32_t id, size_t *len)
+{
+    const tdm_vocab *v = &bpe->vocab;
+    *len = 0;
+    if (id < 0 || id >= v->n_ids || v->entry_of[id] < 0)
+        return NULL;
+    const int32_t entry = v->entry_of[id];
+    *len = v->text_at[entry + 1] - v->text_at[entry];
+    return v->text + v->text_at[entry];
+}
+
+tdm_status tdm_bpe_decode(const tdm_bpe *bpe, const int32_t *ids, size_t n, tdm_buf *out,
+                          tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const size_t len_before = out->len;
+    for (size_t i = 0; i < n; i++) {
+        TDM_REQUIRE(ids[i] >= 0 && ids[i] < bpe->vocab.n_ids, TDM_EARG,
+                    "token id %d, want 0 to %d", (int)ids[i], (int)bpe->vocab.n_ids - 1);
+        size_t len;
+        const char *text = tdm_bpe_token(bpe, ids[i], &len);
+        if (out->cap - out->len < len)
+            TDM_TRY(tdm_buf_reserve(out, len, err));
+        if (len > 0)
+            memcpy(out->p + out->len, text, len);
+        out->len += len;
+    }
+done:
+    if (st != TDM_OK)
+        out->len = len_before;
+    return st;
+}
+
+/* ---- encode ---- */
+
+typedef struct {
+    tdm_cache *cache;
+    tdm_merge merge;
+    tdm_ids *ids;
+} encoder;
+
+/* Append the ids of a piece that the fast lookup did not settle. */
+static tdm_status encode_piece(encoder *e, const unsigned char *p, size_t len, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_ids *ids = e->ids;
+    unsigned char padded[16] = {0};
+    tdm_short_key key = {0};
+    TDM_TRY(tdm_ids_reserve(ids, TDM_WIDE_IDS, err));
+    size_t n = 0;
+    if (len <= TDM_SHORT_BYTES) {
+        memcpy(padded, p, len);
+        key = tdm_cache_key(padded, len);
+        n = tdm_cache_short_get(e->cache, key, ids->p + ids->len);
+    }
+    if (n == 0 && len <= TDM_WIDE_BYTES)
+        n = tdm_cache_wide_get(e->cache, p, len, ids->p + ids->len);
+    ids->len += n;
+    if (n > 0)
+        goto done;
+
+    const size_t first = ids->len;
+    TDM_TRY(tdm_merge_piece(&e->merge, p, len, ids, err));
+    n = ids->len - first;
+    if (len <= TDM_SHORT_BYTES && n <= TDM_SHORT_IDS)
+        tdm_cache_short_put(e->cache, key, ids->p + first, n);
+    else if (len <= TDM_WIDE_BYTES && n <= TDM_WIDE_IDS)
+        tdm_cache_wide_put(e->cache, p, len, ids->p + first, n);
+done:
+    return st;
+}
+
+/* Append the ids of text in which nothing is special. */
+static tdm_status encode_plain(encoder *e, const unsigned char *p, const unsigned char *end,
+                               tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_ids *ids = e->ids;
+    while (p < end) {
+        const size_t len = tdm_pretoken(p, end);
+        // The common case, without a call: a short piece that is in the cache.
+        if (len <= TDM_SHORT_BYTES && end - p >= 16 && ids->cap - ids->len >= TDM_SHORT_IDS) {
+            const size_t n =
+                tdm_cache_short_get(e->cache, tdm_cache_key(p, len), ids->p + ids->len);
+            ids->len += n;
+            if (n > 0) {
+                p += len;
+                continue;
+            }
+        }
+        TDM_TRY(encode_piece(e, p, len, err));
+        p += len;
+    }
+done:
+    return st;
+}
+
+/* ---- special tokens in text ---- */
+
+/* Where the first special token at or behind p starts, and which it is; `end` when there is none. */
+static const unsigned char *find_special(const tdm_vocab *v, const unsigned char *p,
+                                         const unsigned char *end, tdm_special *which)
+{
+    while (p < end && (p = memchr(p, '<', (size_t)(end - p))) != NULL) {
+        for (int i = 0; i < TDM_N_SPECIALS; i++) {
+            const char *text = tdm_special_text((tdm_special)i);
+            const size_t len = strlen(text);
+            if ((size_t)(end - p) >= len && memcmp(p, text, len) == 0 &&
+                tdm_special_is_parsed(v, (tdm_special)i)) {
+                *which = (tdm_special)i;
+                return p;
+            }
+        }
+        p++;
+    }
+    return end;
+}
+
+/* Where the white space that stands before `end` starts, not before `start`. */
+static const unsigned char *trim_right(const unsigned char *start, const unsigned char *end)
+{
+    while (end > start) {
+        const unsigned char *at = end - 1;
+        while (at > start && end - at < 3 && (*at & 0xC0) == 0x80) // no white space has 4 bytes
+            at--;
+        int32_t c;
+        if (tdm_utf8_next(at, (size_t)(end - at), &c) != (size_t)(end - at) ||
+            tdm_class_of(c) != TDM_CLASS_SPACE)
+            return end;
+        end = at;
+    }
+    return end;
+}
+
+/* Special tokens become their ids, and <mask> takes the white space on its left; what is between
+ * them is encoded as if it stood alone. */
+static tdm_status encode_with_specials(encoder *e, const tdm_vocab *v, const unsigned char *p,
+                                       const unsigned char *end, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    while (p < end) {
+        tdm_special which = TDM_N_SPECIALS;
+        const unsigned char *at = find_special(v, p, end, &which);
+        TDM_TRY(encode_plain(e, p, which == TDM_SPECIAL_MASK ? trim_right(p, at) : at, err));
+        p = at;
+        if (which == TDM_N_SPECIALS)
+            break;
+        TDM_TRY(tdm_ids_reserve(e->ids, 1, err));
+        e->ids->p[e->ids->len++] = v->special_id[which];
+        p += strlen(tdm_special_text(which));
+    }
+done:
+    return st;
+}
+
+tdm_status tdm_bpe_encode(const tdm_bpe *bpe, const char *text, size_t len, unsigned flags,
+                          tdm_ids *ids, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    encoder e = {bpe->cache, {.vocab = &bpe->vocab}, ids};
+    const size_t len_before = ids->len;
+    const unsigned char *p = (const unsigned char *)text;
+    if (len == 0)
+        goto done;
+    TDM_TRY(flags & TDM_BPE_PARSE_SPECIAL ? encode_with_specials(&e, &bpe->vocab, p, p + len, err)
+                                          : encode_plain(&e, p, p + len, err));
+done:
+    tdm_merge_free(&e.merge);
+    if (st != TDM_OK)
+        ids->len = len_before;
+    return st;
+}

@@ -1,0 +1,121 @@
+#include "tokenizer/cache.h"
+
+#include <stdlib.h>
+
+enum { LINE = 64 };
+
+/* 2 << bits slots of n_words words, all empty. */
+static tdm_cache_word *open_slots(unsigned bits, size_t n_words)
+{
+    const size_t bytes = ((size_t)2 << bits) * n_words * sizeof(tdm_cache_word);
+    tdm_cache_word *slots = aligned_alloc(LINE, bytes);
+    if (slots)
+        memset(slots, 0, bytes);
+    return slots;
+}
+
+tdm_status tdm_cache_open(tdm_cache *cache, size_t n_pieces, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    *cache = (tdm_cache){.short_bits = 6, .wide_bits = 4};
+    while (((size_t)2 << cache->short_bits) < n_pieces && cache->short_bits < 20)
+        cache->short_bits++;
+    cache->wide_bits = cache->short_bits - 2;
+    cache->short_slots = open_slots(cache->short_bits, TDM_SHORT_WORDS);
+    cache->wide_slots = open_slots(cache->wide_bits, TDM_WIDE_WORDS);
+    TDM_REQUIRE(cache->short_slots && cache->wide_slots, TDM_ENOMEM, "piece cache");
+done:
+    if (st != TDM_OK)
+        tdm_cache_close(cache);
+    return st;
+}
+
+void tdm_cache_close(tdm_cache *cache)
+{
+    free(cache->short_slots);
+    free(cache->wide_slots);
+    *cache = (tdm_cache){0};
+}
+
+/* Write a slot unless another thread is writing it. in[0] holds only its low 32 bits; the version
+ * above them is the slot's own. */
+static void write_slot(tdm_cache_word *slot, const uint64_t *in, size_t n_words)
+{
+    const uint64_t one = (uint64_t)1 << 32;
+    uint64_t head = atomic_load_explicit(&slot[0], memory_order_relaxed);
+    if ((head & one) ||
+        !atomic_compare_exchange_strong_explicit(&slot[0], &head, head + one, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return;
+    atomic_thread_fence(memory_order_release);
+    for (size_t i = 1; i < n_words; i++)
+        atomic_store_explicit(&slot[i], in[i], memory_order_relaxed);
+    const uint64_t version = ((head >> 32) + 2) << 32;
+    atomic_store_explicit(&slot[0], version | (uint32_t)in[0], memory_order_release);
+}
+
+static bool read_slot(const tdm_cache_word *slot, uint64_t *out, size_t n_words)
+{
+    out[0] = atomic_load_explicit(&slot[0], memory_order_acquire);
+    for (size_t i = 1; i < n_words; i++)
+        out[i] = atomic_load_explicit(&slot[i], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    return !(out[0] >> 32 & 1) && atomic_load_explicit(&slot[0], memory_order_relaxed) == out[0];
+}
+
+/* The ways of a set are overwritten in turn: the one with the lower version was written longer ago. */
+static tdm_cache_word *choose_way(tdm_cache_word *set, size_t n_words)
+{
+    const uint64_t first = atomic_load_explicit(&set[0], memory_order_relaxed) >> 32;
+    const uint64_t second = atomic_load_explicit(&set[n_words], memory_order_relaxed) >> 32;
+    return first <= second ? set : set + n_words;
+}
+
+void tdm_cache_short_put(tdm_cache *cache, tdm_short_key key, const int32_t *ids, size_t n)
+{
+    const uint32_t second = n > 1 ? (uint32_t)ids[1] : UINT32_MAX;
+    const uint32_t third = n > 2 ? (uint32_t)ids[2] : UINT32_MAX;
+    const uint64_t words[TDM_SHORT_WORDS] = {(uint32_t)ids[0], key.low, key.high,
+                                             (uint64_t)third << 32 | second};
+    write_slot(choose_way(tdm_cache_short_set(cache, key), TDM_SHORT_WORDS), words,
+               TDM_SHORT_WORDS);
+}
+
+enum { TEXT_WORDS = TDM_WIDE_BYTES / 8 };
+
+/* The text as words, padded with zeros; returns the first of the two slots that may hold it. */
+static tdm_cache_word *wide_set(const tdm_cache *cache, const unsigned char *p, size_t len,
+                                uint64_t text[TEXT_WORDS])
+{
+    memset(text, 0, TDM_WIDE_BYTES);
+    memcpy(text, p, len);
+    uint64_t hash = len;
+    for (size_t i = 0; i < TEXT_WORDS; i++)
+        hash = (hash ^ text[i]) * 0x9E3779B97F4A7C15u, hash ^= hash >> 32;
+    hash *= 0xC2B2AE3D27D4EB4Fu;
+    return cache->wide_slots + (hash >> (64 - cache->wide_bits)) * 2 * TDM_WIDE_WORDS;
+}
+
+size_t tdm_cache_wide_get(const tdm_cache *cache, const unsigned char *p, size_t len, int32_t *ids)
+{
+    uint64_t text[TEXT_WORDS], words[TDM_WIDE_WORDS];
+    const tdm_cache_word *slot = wide_set(cache, p, len, text);
+    for (int way = 0; way < 2; way++, slot += TDM_WIDE_WORDS) {
+        const bool whole = read_slot(slot, words, TDM_WIDE_WORDS);
+        const uint32_t shape = (uint32_t)words[0];
+        if (!whole || shape >> 16 != len || memcmp(words + 1, text, sizeof text) != 0)
+            continue;
+        memcpy(ids, words + 1 + TEXT_WORDS, TDM_WIDE_IDS * sizeof *ids);
+        return shape & 0xFFFF;
+    }
+    return 0;
+}
+
+void tdm_cache_wide_put(tdm_cache *cache, const unsigned char *p, size_t len, const int32_t *ids,
+                        size_t n)
+{
+    uint64_t words[TDM_WIDE_WORDS] = {(uint32_t)(len << 16 | n)};
+    tdm_cache_word *set = wide_set(cache, p, len, words + 1);
+    memcpy(words + 1 + TEXT_WORDS, ids, n * sizeof *ids);
+    write_slot(choose_way(set, TDM_WIDE_WORDS), words, TDM_WIDE_WORDS);
+}
