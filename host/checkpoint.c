@@ -107,7 +107,7 @@ static tdm_status open_shard(tdm_checkpoint *ck, const char *name, tdm_buf *path
             return TDM_OK;
     tdm_json_quote(quoted, sizeof quoted, name, strlen(name));
     TDM_REQUIRE(is_shard_name(name), TDM_EFORMAT,
-                INDEX ": %s is not the name of a .safetensors file in the folder", quoted);
+                "%s is not the name of a .safetensors file in the folder", quoted);
     TDM_TRY(join(ck->path, name, path, err));
     TDM_TRY(add_file(ck, path->p, name, err));
 done:
@@ -123,45 +123,48 @@ static tdm_status check_index(const tdm_checkpoint *ck, const cJSON *map, tdm_er
     for (const cJSON *c = map->child; c; c = c->next, n++) {
         const tdm_tensor *t = tdm_checkpoint_find(ck, c->string);
         tdm_json_quote(name, sizeof name, c->string, strlen(c->string));
-        TDM_REQUIRE(t, TDM_EFORMAT, INDEX ": tensor %s is not in %s", name, c->valuestring);
+        TDM_REQUIRE(t, TDM_EFORMAT, "tensor %s is not in %s", name, c->valuestring);
         TDM_REQUIRE(strcmp(ck->file_names[t->file], c->valuestring) == 0, TDM_EFORMAT,
-                    INDEX ": tensor %s is in %s, not in %s", name, ck->file_names[t->file],
-                    c->valuestring);
+                    "tensor %s is in %s, not in %s", name, ck->file_names[t->file], c->valuestring);
     }
     for (size_t i = 0; n < ck->n && i < ck->n; i++)
         TDM_REQUIRE(cJSON_GetObjectItemCaseSensitive(map, ck->tensors[i].name), TDM_EFORMAT,
-                    "tensor %s of %s is not in " INDEX, ck->tensors[i].name,
+                    "tensor %s of %s is not in weight_map", ck->tensors[i].name,
                     ck->file_names[ck->tensors[i].file]);
 done:
     return st;
 }
 
-static tdm_status open_shards(tdm_checkpoint *ck, const char *index, tdm_err *err)
+static tdm_status read_index(tdm_checkpoint *ck, const tdm_buf *text, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_buf text = {0}, path = {0};
+    tdm_buf path = {0};
     tdm_json *doc = NULL;
-    TDM_TRY(tdm_file_load(index, MAX_INDEX_BYTES, &text, err));
-    st = tdm_json_parse(text.p, text.len, MAX_INDEX_VALUES, &doc, NULL, err);
-    if (st != TDM_OK) {
-        st = tdm_context(err, st, "%s", index);
-        goto done;
-    }
+    TDM_TRY(tdm_json_parse(text->p, text->len, MAX_INDEX_VALUES, &doc, NULL, err));
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(tdm_json_root(doc), "weight_map");
     TDM_REQUIRE(cJSON_IsObject(map) && map->child, TDM_EFORMAT,
-                "%s: weight_map is missing or no object", index);
+                "weight_map is missing or no object with members");
     for (const cJSON *c = map->child; c; c = c->next) {
-        TDM_REQUIRE(cJSON_IsString(c), TDM_EFORMAT,
-                    "%s: weight_map holds a value that is no string", index);
+        TDM_REQUIRE(cJSON_IsString(c), TDM_EFORMAT, "weight_map holds a value that is no string");
         TDM_TRY(open_shard(ck, c->valuestring, &path, err));
     }
     TDM_TRY(merge(ck, err));
-    st = check_index(ck, map, err);
-    if (st != TDM_OK)
-        st = tdm_context(err, st, "%s", ck->path);
+    TDM_TRY(check_index(ck, map, err));
 done:
     tdm_json_close(doc);
     tdm_buf_free(&path);
+    return st;
+}
+
+static tdm_status open_shards(tdm_checkpoint *ck, const char *index, tdm_err *err)
+{
+    tdm_buf text = {0};
+    tdm_status st = tdm_file_load(index, MAX_INDEX_BYTES, &text, err);
+    if (st == TDM_OK) {
+        st = read_index(ck, &text, err);
+        if (st != TDM_OK)
+            st = tdm_context(err, st, "%s", index);
+    }
     tdm_buf_free(&text);
     return st;
 }
