@@ -1,0 +1,300 @@
+/* tests/test_ops.c - the operations besides the matrix product (test_gemm.c): one case table each, run
+ * on every instruction set with 1 to 3 threads against float64 loops. */
+#include "tests/ops_reference.h"
+
+/* ---- embed ---- */
+
+typedef struct {
+    const char *name;
+    int rows, width;
+    tdm_dtype words, positions;
+    int first_position;
+} embed_case;
+
+static const embed_case EMBED[] = {
+    {"one row", 1, 64, TDM_F32, TDM_F32, 0},
+    {"3 heads, RoBERTa's first position", 7, 192, TDM_F32, TDM_F32, 2},
+    {"768", 100, 768, TDM_F32, TDM_F32, 0},
+    {"1600, f16", 33, 1600, TDM_F16, TDM_F16, 0},
+    {"odd width, mixed formats", 5, 77, TDM_BF16, TDM_F16, 3},
+};
+
+enum { WORDS = 50, PLACES = 40 };
+
+/* A table of numbers that every format holds: +-(1 + i / 128). */
+static void *make_table(size_t n, tdm_dtype dtype, float *values)
+{
+    uint16_t *half = malloc(n * 4);
+    assert_non_null(half);
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t fraction = (uint32_t)((i + i / 64) * 37 % 128), sign = (uint32_t)(i / 3 % 2);
+        values[i] = (sign ? -1.0f : 1.0f) * (1 + (float)fraction / 128);
+        half[i] = (uint16_t)(sign << 15 | (dtype == TDM_F16 ? 0x3c00 | fraction << 3
+                                                             : 0x3f80 | fraction));
+    }
+    if (dtype == TDM_F32)
+        memcpy(half, values, n * 4);
+    return half;
+}
+
+static void check_embed(tdm_backend *be, const embed_case *c)
+{
+    const size_t width = (size_t)c->width, rows = (size_t)c->rows;
+    float *words = random_floats(WORDS * width, 1), *places = random_floats(PLACES * width, 1);
+    float *y = random_floats(rows * width, 2);
+    void *word_bytes = make_table(WORDS * width, c->words, words);
+    void *place_bytes = make_table(PLACES * width, c->positions, places);
+    int32_t tokens[100], positions[100];
+    for (int r = 0; r < c->rows; r++) {
+        tokens[r] = r * 17 % WORDS;
+        positions[r] = r * 5 % (PLACES - c->first_position);
+    }
+    const tdm_step step = {.n_rows = c->rows, .tokens = tokens, .positions = positions};
+    poison_scratch(be);
+    ASSERT_OK(tdm_embed(be, mat(y, c->rows, c->width), &step,
+                        (tdm_mat){word_bytes, WORDS, c->width, c->words},
+                        (tdm_mat){place_bytes, PLACES, c->width, c->positions}, c->first_position,
+                        err));
+    bool shifted_differs = false;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < width; j++) {
+            const size_t place = (size_t)(c->first_position + positions[r]);
+            const float word = words[(size_t)tokens[r] * width + j];
+            if (y[r * width + j] != word + places[place * width + j])
+                fail_msg("%s: [%zu, %zu] is %g", c->name, r, j, (double)y[r * width + j]);
+            const size_t wrong = (place + 1) % PLACES;
+            shifted_differs |= y[r * width + j] != word + places[wrong * width + j];
+        }
+    assert_true(shifted_differs);
+    free(word_bytes);
+    free(place_bytes);
+    free(words);
+    free(places);
+    free(y);
+}
+
+static void embed_on(tdm_backend *be)
+{
+    for (size_t i = 0; i < COUNT(EMBED); i++)
+        check_embed(be, &EMBED[i]);
+}
+
+static void embed_matches(void **state)
+{
+    (void)state;
+    on_all_backends(embed_on);
+}
+
+/* ---- add_norm ---- */
+
+typedef struct {
+    const char *name;
+    int rows, width;
+    double mean; /* in units of the spread */
+    bool delta, in_place;
+    double tolerance;
+} norm_case;
+
+/* One rounding of each of the few operations. A mean of 800 spreads costs log2(800) bits in x itself,
+ * which the reference shares; what remains is the mean's own rounding, which the kernel corrects. */
+static const norm_case NORM[] = {
+    {"one number", 1, 1, 0, false, false, 0x1p-20},
+    {"3 heads", 5, 192, 0, true, false, 0x1p-21},
+    {"768", 64, 768, 0.5, true, true, 0x1p-21},
+    {"768, mean of 800 spreads", 64, 768, 800, false, false, 0x1p-21},
+    {"1600", 33, 1600, 0, false, true, 0x1p-21},
+    {"odd width", 9, 77, -3, true, false, 0x1p-21},
+    {"narrower than a vector", 9, 5, 1, true, false, 0x1p-21},
+};
+
+static void check_norm(tdm_backend *be, const norm_case *c)
+{
+    const size_t width = (size_t)c->width, rows = (size_t)c->rows, n = rows * width;
+    float *x = random_floats(n, 1), *delta = random_floats(n, 2), *y = random_floats(n, 5);
+    float *gamma = random_floats(width, 3), *beta = random_floats(width, 4);
+    float *sum = random_floats(n, 6);
+    double *want = doubles(n);
+    for (size_t i = 0; i < n; i++) {
+        x[i] += (float)c->mean;
+        sum[i] = c->delta ? x[i] + delta[i] : x[i];
+    }
+    const tdm_mat d = mat(delta, c->rows, c->width), xm = mat(x, c->rows, c->width);
+    ASSERT_OK(tdm_add_norm(be, c->in_place ? xm : mat(y, c->rows, c->width), xm,
+                           c->delta ? &d : NULL, mat(gamma, 1, c->width), mat(beta, 1, c->width),
+                           1e-5f, err));
+    const float *got = c->in_place ? x : y;
+    if (!c->in_place)
+        assert_memory_equal(x, sum, n * sizeof *x);
+    ref_norm(want, sum, gamma, beta, rows, width, 1e-5);
+    ASSERT_CLOSE(got, want, n, width, c->tolerance, "%s", c->name);
+    if (width > 1) {
+        ref_norm(want, sum, gamma, beta, rows, width, 1e-4);
+        ASSERT_FAR(got, want, n, c->tolerance, "%s, eps", c->name);
+    }
+    ref_norm(want, sum, gamma, gamma, rows, width, 1e-5);
+    ASSERT_FAR(got, want, n, c->tolerance, "%s, beta", c->name);
+    /* Each row alone has the same bits. */
+    for (size_t r = 0; r < rows; r++) {
+        const tdm_mat one = mat(sum + r * width, 1, c->width);
+        ASSERT_OK(tdm_add_norm(be, one, one, NULL, mat(gamma, 1, c->width),
+                               mat(beta, 1, c->width), 1e-5f, err));
+    }
+    assert_memory_equal(sum, got, n * sizeof *got);
+    free(want);
+    free(sum);
+    free(beta);
+    free(gamma);
+    free(y);
+    free(delta);
+    free(x);
+}
+
+static void norm_on(tdm_backend *be)
+{
+    for (size_t i = 0; i < COUNT(NORM); i++)
+        check_norm(be, &NORM[i]);
+}
+
+static void norm_matches(void **state)
+{
+    (void)state;
+    on_all_backends(norm_on);
+}
+
+/* ---- gather ---- */
+
+static void gather_on(tdm_backend *be)
+{
+    enum { ROWS = 9, WIDTH = 33, PICKED = 5 };
+    static const int32_t PICKS[PICKED] = {8, 0, 3, 3, 7};
+    float *x = random_floats(ROWS * WIDTH, 1), *y = random_floats(PICKED * WIDTH, 2);
+    ASSERT_OK(tdm_gather(be, mat(y, PICKED, WIDTH), mat(x, ROWS, WIDTH), PICKS, err));
+    for (size_t i = 0; i < PICKED; i++)
+        assert_memory_equal(y + i * WIDTH, x + (size_t)PICKS[i] * WIDTH, WIDTH * sizeof *x);
+    static const int32_t LOW[] = {0, -1}, HIGH[] = {ROWS, 0};
+    ASSERT_FAILS(tdm_gather(be, mat(y, 2, WIDTH), mat(x, ROWS, WIDTH), LOW, err), TDM_EARG, "-1");
+    ASSERT_FAILS(tdm_gather(be, mat(y, 2, WIDTH), mat(x, ROWS, WIDTH), HIGH, err), TDM_EARG,
+                 "want 0 to 8");
+    free(y);
+    free(x);
+}
+
+static void gather_copies_rows(void **state)
+{
+    (void)state;
+    on_all_backends(gather_on);
+}
+
+/* ---- sample: the rows are those of tdm_sample_row, on every thread ---- */
+
+static void sample_on(tdm_backend *be)
+{
+    enum { ROWS = 37 };
+    static const int VOCABULARIES[] = {50, 1000, 50};
+    for (size_t i = 0; i < COUNT(VOCABULARIES); i++) {
+        const int vocabulary = VOCABULARIES[i];
+        float *logits = random_floats(ROWS * (size_t)vocabulary, i + 1);
+        tdm_draw draws[ROWS];
+        int32_t ids[ROWS];
+        tdm_sampler *sampler = NULL;
+        for (uint32_t r = 0; r < ROWS; r++)
+            draws[r] = (tdm_draw){.seed = 1, .document = r, .position = 3 * r, .temperature = 0.9f,
+                                  .top_k = r % 2 ? 10 : 0, .top_p = r % 3 ? 1 : 0.9f};
+        logits[5 * (size_t)vocabulary + 7] = NAN;
+        ASSERT_OK(tdm_sample(be, ids, mat(logits, ROWS, vocabulary), draws, err));
+        ASSERT_OK(tdm_sampler_open(vocabulary, &sampler, err));
+        assert_int_equal(ids[5], -1);
+        for (size_t r = 0; r < ROWS; r++)
+            assert_int_equal(ids[r], tdm_sample_row(sampler, logits + r * (size_t)vocabulary,
+                                                    &draws[r]));
+        tdm_sampler_close(sampler);
+        free(logits);
+    }
+}
+
+static void sample_draws_each_row(void **state)
+{
+    (void)state;
+    on_all_backends(sample_on);
+}
+
+/* ---- refusals ---- */
+
+static void refuses_linear(tdm_backend *be)
+{
+    float x[12] = {0}, y[12] = {0};
+    tdm_weight *w = NULL;
+    ASSERT_FAILS(tdm_weight_open(be, x, TDM_F32, 0, 4, TDM_IN_OUT, &w, err), TDM_EARG, "0 x 4");
+    ASSERT_FAILS(tdm_weight_open(be, NULL, TDM_F32, 3, 4, TDM_IN_OUT, &w, err), TDM_EARG, "NULL");
+    ASSERT_OK(tdm_weight_open(be, x, TDM_F32, 3, 4, TDM_IN_OUT, &w, err));
+    const tdm_mat bias = mat(y, 1, 3), half = {x, 1, 3, TDM_F16}, null = {NULL, 1, 3, TDM_F32};
+    ASSERT_FAILS(tdm_linear(be, mat(y, 2, 4), mat(x, 1, 3), w, NULL, TDM_LINEAR, err), TDM_EARG,
+                 "y has 2 rows, want 1");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 4), w, NULL, TDM_LINEAR, err), TDM_EARG,
+                 "x has 4 columns, want 3");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 3), w, &bias, TDM_LINEAR, err), TDM_EARG,
+                 "bias has 3 columns, want 4");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), half, w, NULL, TDM_LINEAR, err), TDM_EARG, "f16");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), null, w, NULL, TDM_LINEAR, err), TDM_EARG, "NULL");
+    ASSERT_FAILS(tdm_linear(be, mat(x, 1, 4), mat(x, 1, 3), w, NULL, TDM_LINEAR, err), TDM_EARG,
+                 "y is x");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 3), w, NULL, (tdm_epilogue)9, err),
+                 TDM_EARG, "epilogue 9");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 3), NULL, NULL, TDM_LINEAR, err), TDM_EARG,
+                 "no weight");
+    ASSERT_OK(tdm_linear(be, mat(NULL, 0, 4), mat(NULL, 0, 3), w, NULL, TDM_LINEAR, err));
+    tdm_weight_close(be, w);
+    tdm_weight_close(be, NULL);
+}
+
+static void refuses_the_rest(tdm_backend *be)
+{
+    float x[192] = {0}, y[192] = {0};
+    const int32_t tokens[] = {1, 4}, positions[] = {0, 1};
+    tdm_step step = {.n_rows = 2, .tokens = tokens, .positions = positions};
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 4, 4), mat(x, 4, 4), 0, err), TDM_EARG,
+                 "embed: row 1: token 4, want 0 to 3");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 2, err), TDM_EARG,
+                 "row 1: position 3, want 0 to 2");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 3), mat(x, 3, 4), 2, err), TDM_EARG,
+                 "y has 4 columns, the tables have 3 and 4");
+    ASSERT_FAILS(tdm_add_norm(be, mat(y, 2, 4), mat(x, 2, 4), NULL, mat(x, 1, 4), mat(x, 1, 3),
+                              1e-5f, err), TDM_EARG, "beta has 3 columns");
+    ASSERT_FAILS(tdm_add_norm(be, mat(y, 2, 4), mat(x, 2, 4), NULL, mat(x, 1, 4), mat(x, 1, 4), 0,
+                              err), TDM_EARG, "eps is 0");
+    ASSERT_FAILS(tdm_sample(be, NULL, mat(x, 1, 4), NULL, err), TDM_EARG, "no ids");
+    void *p = NULL;
+    ASSERT_FAILS(tdm_alloc(be, SIZE_MAX - 3, &p, err), TDM_ENOMEM, "18446744073709551612 bytes");
+    assert_null(p);
+    ASSERT_OK(tdm_alloc(be, 5, &p, err));
+    assert_int_equal((uintptr_t)p % 64, 0);
+    ASSERT_OK(tdm_upload(be, p, "abc", 4, err));
+    ASSERT_OK(tdm_download(be, y, p, 4, err));
+    ASSERT_OK(tdm_sync(be, err));
+    assert_string_equal((const char *)y, "abc");
+    tdm_release(be, p);
+    tdm_release(be, NULL);
+}
+
+static void bad_arguments_are_refused(void **state)
+{
+    (void)state;
+    tdm_backend be;
+    ASSERT_FAILS(tdm_open_cpu(-1, &be, err), TDM_EARG, "-1 threads");
+    ASSERT_FAILS(tdm_open_cuda(0, &be, err), TDM_ENODEV, "cuda:0");
+    ASSERT_OK(tdm_open_cpu(0, &be, err));
+    refuses_linear(&be);
+    refuses_the_rest(&be);
+    tdm_backend_close(&be);
+    tdm_backend_close(&be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(embed_matches),         cmocka_unit_test(norm_matches),
+        cmocka_unit_test(gather_copies_rows),    cmocka_unit_test(sample_draws_each_row),
+        cmocka_unit_test(bad_arguments_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
