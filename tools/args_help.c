@@ -131,7 +131,8 @@ void args_print_exit_codes(FILE *to)
           "  71  out of memory\n"
           "  73  the output cannot be created\n"
           "  74  reading or writing failed, the disk is full; without a message: the\n"
-          "      reader of a pipe went away\n",
+          "      reader of a pipe went away\n"
+          "  75  stopped by a signal\n",
           to);
 }
 

@@ -1,20 +1,21 @@
 /* tools/cmd_tokenize.c - records of text to records of token ids, and back. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "host/json.h"
 #include "host/progress.h"
 #include "tokenizer/bpe.h"
 #include "tools/args.h"
 #include "tools/commands.h"
+#include "tools/signals.h"
 #include "tools/summary.h"
 
 static const arg_command COMMAND = {
     .name = "tokenize",
     .usage = "--model DIR [options] [FILE...]",
-    .summary = "Turn the text of each record into token ids, or with --decode ids into text. Inputs are "
-               "JSON Lines; - or none at all is stdin. The model folder needs merges.txt or vocab.bpe, "
-               "and for RoBERTa vocab.json too.",
+    .summary = "Turns the text of each record into token ids, or with --decode ids into text. Inputs are "
+               "JSON Lines; - or none at all is stdin. Without a vocab.json the ids are GPT-2's.",
     .notes = "{\"id\": ..., \"ids\": [464, 3290]}     one line per record, in input order\n"
              "{\"id\": ..., \"text\": \"The dog\"}      with --decode; bytes that are not UTF-8\n"
              "                                     become U+FFFD\n"
@@ -39,6 +40,32 @@ typedef struct {
     tdm_buf bytes, line; /* of the current record */
 } job;
 
+/* Append "1, 2, 3". By hand, because printf would take longer than the tokenizer. */
+static tdm_status put_ids(tdm_buf *out, const int32_t *ids, size_t n, tdm_err *err)
+{
+    enum { WIDEST = 12 }; /* ten digits and ", " */
+    tdm_status st = TDM_OK;
+    size_t bytes = 0;
+    TDM_REQUIRE(tdm_mul_size(n, WIDEST, &bytes), TDM_ENOMEM, "%zu ids", n);
+    TDM_TRY(tdm_buf_reserve(out, bytes, err));
+    char *p = out->p + out->len;
+    for (size_t i = 0; i < n; i++) {
+        char digits[WIDEST];
+        int len = 0;
+        for (uint32_t rest = (uint32_t)ids[i]; len == 0 || rest; rest /= 10)
+            digits[len++] = (char)('0' + rest % 10);
+        if (i) {
+            *p++ = ',';
+            *p++ = ' ';
+        }
+        while (len)
+            *p++ = digits[--len];
+    }
+    out->len = (size_t)(p - out->p);
+done:
+    return st;
+}
+
 static tdm_status put_encoded(job *j, const tdm_record *record, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -46,8 +73,7 @@ static tdm_status put_encoded(job *j, const tdm_record *record, tdm_err *err)
     TDM_TRY(tdm_bpe_encode(j->bpe, record->text, record->text_len,
                            j->special ? TDM_BPE_PARSE_SPECIAL : 0, &j->ids, err));
     TDM_TRY(tdm_buf_put(&j->line, ", \"ids\": [", 10, err));
-    for (size_t i = 0; i < j->ids.len; i++)
-        TDM_TRY(tdm_buf_printf(&j->line, err, i ? ", %" PRId32 : "%" PRId32, j->ids.p[i]));
+    TDM_TRY(put_ids(&j->line, j->ids.p, j->ids.len, err));
     TDM_TRY(tdm_buf_put(&j->line, "]}\n", 3, err));
     j->totals.tokens += j->ids.len;
     j->totals.token_hash = summary_hash(j->totals.token_hash, j->ids.p, j->ids.len);
@@ -110,8 +136,11 @@ static tdm_status convert_all(job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_record record;
+    const volatile sig_atomic_t *stop = signals_catch();
     uint64_t bytes_done = 0, bytes_total = 0;
     for (;;) {
+        TDM_REQUIRE(!*stop, TDM_ESTOPPED, "signal %d; %s", (int)*stop,
+                    strcmp(j->common.out, "-") ? "no output was made" : "the output is incomplete");
         TDM_TRY(tdm_reader_next(j->reader, &record, err));
         if (record.kind == TDM_RECORD_END)
             break;
@@ -155,7 +184,12 @@ int cmd_tokenize(int argc, char **argv)
     tdm_err err = {0};
     int code = TDM_OK;
     const arg_spec specs[] = {
-        ARGS_MODEL(&j.common),
+        {.name = "model",
+         .kind = ARG_STR,
+         .out = &j.common.model,
+         .value = "DIR",
+         .required = true,
+         .help = "folder with merges.txt or vocab.bpe, and vocab.json or encoder.json if there is one"},
         {.name = "decode", .kind = ARG_FLAG, .out = &j.decode, .help = "read ids, write text"},
         {.name = "special-tokens",
          .kind = ARG_CHOICE,

@@ -12,7 +12,6 @@ static const struct {
     int (*run)(int argc, char **argv);
 } COMMANDS[] = {
     {"generate", "documents, from nothing or from prompts, as dataset records", cmd_generate},
-    {"generate", "texts written by GPT-2, from nothing or from prompts", cmd_generate},
     {"detect", "the probability that each text was written by a machine", cmd_detect},
     {"tokenize", "records to token ids, and back", cmd_tokenize},
 };
