@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #define TDM_PHILOX_ROUNDS 10
 #define TDM_PHILOX_M0 UINT32_C(0xD2511F53)
@@ -45,11 +46,27 @@ static inline double tdm_word_uniform(uint32_t word)
     return ((double)word + 0.5) * 0x1p-32;
 }
 
+#define TDM_MOST_GUMBEL 22.9f /* no noise is larger: 33 ln 2 = 22.87 */
+
 /* A word as standard Gumbel noise, in double (f32 cannot tell u from 1 near the top, which is where
- * draws are decided). Between -3.13 and 33 ln 2 = 22.9. */
+ * draws are decided). */
 static inline double tdm_word_gumbel(uint32_t word)
 {
     return -log(-log(tdm_word_uniform(word)));
+}
+
+/* A number that the noise of this word does not exceed, without logarithms or branches.
+ *
+ * With x = ~word: 1 - u = (x + 1/2) / 2^32, and -ln(u) >= 1 - u, so noise <= ln 2 * (32 - log2(x + 1/2)).
+ * y = x >> 8 converts to f32 exactly, and x + 1/2 > 2^8 y. Its bits, divided by 2^23, less 127, are
+ * at most log2(y), because log2(1 + m) >= m (far below it for y = 0). 1e-4 covers the rounding of
+ * this expression, which is below 3e-5. */
+static inline float tdm_word_gumbel_bound(uint32_t word)
+{
+    const float ln2 = 0.69314718055994531f, y = (float)(int32_t)(~word >> 8);
+    int32_t bits;
+    memcpy(&bits, &y, sizeof bits);
+    return (151 * ln2 + 1e-4f) - (float)bits * (ln2 * 0x1p-23f);
 }
 
 #endif

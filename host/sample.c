@@ -1,10 +1,9 @@
 /* host/sample.c - see sample.h for the definition. What makes it quick, and why that is exact:
  *
  *   noise      Gumbel noise costs two logarithms in double, so it is computed only for entries that
- *              can still win. With x = ~word, noise <= ln 2 * (32 - log2(x + 1/2)), because
- *              -ln(u) >= 1 - u; and log2 is bounded from below by the bits of the f32 number,
- *              because log2(1 + m) >= m. Words come 256 at a time from a loop without branches, and
- *              not at all where the largest logit plus the largest noise is too small.
+ *              can still win by an upper bound (host/rng.h). Words come 256 at a time from a loop
+ *              without branches, and not at all where the largest logit plus the most that noise
+ *              can be is too small.
  *   selection  top-k and top-p need the value at which a running sum in falling order crosses a
  *              target, not an order: a histogram over the values finds the bin, a quickselect that
  *              carries weights finds the value inside it. What is cut becomes -infinity.
@@ -32,7 +31,6 @@ enum {
 };
 
 static const uint32_t P_POSITION = UINT32_MAX; /* of a document's own top-p */
-static const float MOST_NOISE = 22.9f;         /* 33 ln 2 = 22.87 */
 
 struct tdm_sampler {
     int32_t n_vocab;
@@ -238,19 +236,7 @@ CLONES static void chunk_words(uint32_t *restrict words, uint32_t block, const t
     }
 }
 
-/* An f32 number that no Gumbel noise of this word exceeds. y = (~word) >> 8 converts exactly; its
- * bits divided by 2^23, minus 127, are at most log2(y) (far below it for y = 0). 1e-4 covers the
- * rounding of this expression, which is below 3e-5. */
-static inline float noise_bound(uint32_t word)
-{
-    const float y = (float)(int32_t)(~word >> 8);
-    int32_t bits;
-    memcpy(&bits, &y, sizeof bits);
-    return (float)(0.69314718055994531 * 151.0 + 1e-4) -
-           (float)bits * (float)(0.69314718055994531 * 0x1p-23);
-}
-
-/* The largest logit + noise_bound in each group of GROUP entries. */
+/* The largest logit + bound of its noise in each group of GROUP entries. */
 CLONES static void group_bounds(float *restrict bounds, const uint32_t *restrict words,
                                 const float *restrict logits)
 {
@@ -261,7 +247,7 @@ CLONES static void group_bounds(float *restrict bounds, const uint32_t *restrict
             top[j] = -INFINITY;
         for (int i = g * GROUP; i < (g + 1) * GROUP; i += LANES)
             for (int j = 0; j < LANES; j++) {
-                const float b = logits[i + j] + noise_bound(words[i + j]);
+                const float b = logits[i + j] + tdm_word_gumbel_bound(words[i + j]);
                 top[j] = b > top[j] ? b : top[j];
             }
         for (int j = 1; j < LANES; j++)
@@ -301,7 +287,7 @@ typedef struct {
  * in f32: rounding is monotone, so nothing that reaches best->value can fall below its f32 value. */
 static inline void consider(best_entry *best, int32_t id, float logit, uint32_t word)
 {
-    if (logit + noise_bound(word) < (float)best->value)
+    if (logit + tdm_word_gumbel_bound(word) < (float)best->value)
         return;
     const double value = (double)logit + tdm_word_gumbel(word);
     if (value > best->value || (value == best->value && id < best->id))
@@ -317,7 +303,7 @@ static int32_t gumbel_max(const float *logits, int32_t n, const tdm_draw *draw)
         const float *chunk = logits + first;
         const int32_t count = n - first < CHUNK ? n - first : CHUNK;
         const float largest = largest_of(chunk, count);
-        if (isinf(largest) || largest + MOST_NOISE < (float)best.value)
+        if (isinf(largest) || largest + TDM_MOST_GUMBEL < (float)best.value)
             continue;
         if (count < CHUNK) { /* entries beyond the vocabulary can never win */
             for (int i = 0; i < CHUNK; i++)
