@@ -1,8 +1,10 @@
 /* detector/roberta.c - loading and the forward pass of the RoBERTa detector.
  *
  * Details that have caused bugs:
- * - Positions start at row 2 of the table (row 1 belongs to padding, row 0 to nobody), so 514 rows
+ * - Positions start at row 2 of the table (row 1 belongs to <pad>, row 0 to nobody), so 514 rows
  *   are 512 tokens, <s> and </s> among them.
+ * - A <pad> inside a text (someone wrote it, and hf and demo preprocessing read it as the token) gets
+ *   row 1 and does not advance the positions of what follows, yet takes part in attention.
  * - The token-type row is added to every token although there is one type only.
  * - Post-norm: x = norm(x + attention(x)), and the sum that follows starts from the norm.
  * - GELU is the erf form (GPT-2 has the tanh form), norm eps is that of config.json.
@@ -20,7 +22,7 @@
 #include "host/buf.h"
 #include "host/weights.h"
 
-enum { FIRST_POSITION = 2, ALIGN = 64 };
+enum { PAD_POSITION = 1, ALIGN = 64 };
 
 typedef struct {
     tdm_weight *w;
@@ -391,7 +393,7 @@ static tdm_status forward(const roberta *m, const tdm_step *step, tdm_err *err)
     tdm_status st = TDM_OK;
     const int32_t E = m->config.n_embd;
     tdm_mat x = view(m->s.x, step->n_rows, E);
-    TDM_TRY(tdm_embed(m->be, x, step, m->words, m->positions, FIRST_POSITION, err));
+    TDM_TRY(tdm_embed(m->be, x, step, m->words, m->positions, PAD_POSITION, err));
     TDM_TRY(normalise(m, x, NULL, &m->embedding_norm, err));
     for (int i = 0; i < m->config.n_layer; i++)
         TDM_TRY(run_block(m, &m->blocks[i], step, i + 1 == m->config.n_layer, &x, err));
@@ -424,15 +426,23 @@ done:
     return st;
 }
 
+/* Positions relative to that of <pad>: 0 for <pad>, and 1, 2, ... for the other tokens of a text. */
+static void number_tokens(roberta *m, const int32_t *ids, const int32_t *starts, int32_t n_texts)
+{
+    for (int32_t i = 0; i < n_texts; i++) {
+        int32_t n = 0;
+        for (int32_t r = starts[i]; r < starts[i + 1]; r++)
+            m->host_positions[r] = ids[r] == m->config.pad ? 0 : ++n;
+    }
+}
+
 tdm_status roberta_classify(roberta *m, const int32_t *ids, const int32_t *starts, int32_t n_texts,
                             float *logits, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     TDM_TRY(check(m, ids, starts, n_texts, err));
     const int32_t n_rows = starts[n_texts];
-    for (int32_t i = 0; i < n_texts; i++)
-        for (int32_t r = starts[i]; r < starts[i + 1]; r++)
-            m->host_positions[r] = r - starts[i];
+    number_tokens(m, ids, starts, n_texts);
     const size_t row_bytes = (size_t)n_rows * sizeof *ids;
     const size_t start_bytes = ((size_t)n_texts + 1) * sizeof *starts;
     const size_t logit_bytes = (size_t)n_texts * ROBERTA_LABELS * sizeof *logits;

@@ -18,6 +18,7 @@ typedef enum {
     RIGHT,
     TANH_GELU,
     POSITIONS_FROM_0,
+    PAD_ADVANCES,
     NO_TYPE_ROW,
     CAUSAL,
     LARGE_EPS,
@@ -26,8 +27,8 @@ typedef enum {
     N_VARIANTS
 } variant;
 
-static const char *const VARIANT_NAMES[] = {"right", "tanh GELU", "positions from 0", "no type row",
-                                            "causal", "large eps", "last token", "swapped labels"};
+static const char *const VARIANT_NAMES[] = {"right", "tanh GELU", "positions from 0",
+                                            "<pad> advances", "no type row", "causal", "large eps", "last token", "swapped labels"};
 
 static void reference_linear(const tiny_roberta *m, const char *name, const double *x, int n,
                              int in, int out, double *y)
@@ -141,16 +142,20 @@ static void reference_layer(const tiny_roberta *m, int layer, double *x, int n, 
 static void reference_logits(const tiny_roberta *m, const int32_t *ids, int n, variant v,
                              double logits[2])
 {
-    const int E = m->width, first = v == POSITIONS_FROM_0 ? 0 : 2;
+    const int E = m->width;
+    int position = v == POSITIONS_FROM_0 ? 0 : 2; /* of the next token; <pad> has row 1 */
     const double eps = v == LARGE_EPS ? 1e-2 : 1e-5;
     const float *words = tiny_find(m, "embeddings.word_embeddings.weight")->p;
     const float *positions = tiny_find(m, "embeddings.position_embeddings.weight")->p;
     const float *type = tiny_find(m, "embeddings.token_type_embeddings.weight")->p;
     double *x = numbers(n, E), *dense = numbers(1, E);
-    for (int r = 0; r < n; r++)
+    for (int r = 0; r < n; r++) {
+        const int row = ids[r] == 1 ? 1 : position;
+        position += ids[r] != 1 || v == PAD_ADVANCES;
         for (int i = 0; i < E; i++)
-            x[r * E + i] = (double)words[ids[r] * E + i] + (double)positions[(first + r) * E + i] +
+            x[r * E + i] = (double)words[ids[r] * E + i] + (double)positions[row * E + i] +
                            (v == NO_TYPE_ROW ? 0 : (double)type[i]);
+    }
     reference_norm(m, "embeddings.LayerNorm", x, n, eps);
     for (int l = 0; l < m->layers; l++)
         reference_layer(m, l, x, n, eps, v);
@@ -210,13 +215,15 @@ static void subject_close(subject *s)
     tiny_roberta_free(&s->tiny);
 }
 
-/* A text of n tokens: <s>, anything, </s>. */
+/* A text of n tokens: <s>, anything, </s>; the longer ones have a <pad>. */
 static void make_text(uint64_t seed, int32_t *ids, int n)
 {
     uint64_t random = seed * 77 + 1;
     for (int i = 0; i < n; i++)
         ids[i] = (int32_t)(tiny_random(&random) % TINY_VOCAB);
     ids[0] = 0;
+    if (n > 10)
+        ids[5] = 1;
     ids[n - 1] = 2;
 }
 
