@@ -60,6 +60,7 @@ typedef struct {
     void (*exponential)(float *y, size_t n);                     /* in place, for tests */
     float (*peak)(size_t rounds); /* rounds * peak_flops operations in registers, for the bench */
     size_t peak_flops;            /* of one round */
+    float (*read)(const float *p, size_t n); /* the sum, for the bench */
 } cpu_kernels;
 
 /* The first two return NULL where the build or the machine lacks the instruction set. */

@@ -6,7 +6,7 @@
 #define NAME "avx2"
 #define VECTOR_BYTES 32
 #define PANEL_VECTORS 2
-#define PEAK_SUMS 8
+#define PEAK_SUMS 12
 #define SUPPORTED (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&                     \
                    __builtin_cpu_supports("bmi2"))
 #include "host/cpu_kernels.h"

@@ -6,7 +6,7 @@
 #define NAME "avx512"
 #define VECTOR_BYTES 64
 #define PANEL_VECTORS 4
-#define PEAK_SUMS 8
+#define PEAK_SUMS 12
 #define SUPPORTED (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&                  \
                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && \
                    __builtin_cpu_supports("fma"))

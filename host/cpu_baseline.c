@@ -6,6 +6,6 @@
 #define NAME "baseline"
 #define VECTOR_BYTES 16
 #define PANEL_VECTORS 2
-#define PEAK_SUMS 8
+#define PEAK_SUMS 12
 #define SUPPORTED 1
 #include "host/cpu_kernels.h"

@@ -1,6 +1,7 @@
 /* host/cpu_kernels.h - makes one table of kernels. The including file, compiled for its instruction
  * set, defines TABLE (name of the function that returns the table), NAME, VECTOR_BYTES, PANEL_VECTORS (as many
- * as keep CPU_GROUP rows of sums in registers) and SUPPORTED (may this machine run it). */
+ * as keep CPU_GROUP rows of sums in registers), PEAK_SUMS (at least twice the latency of a multiply-add in
+ * cycles) and SUPPORTED (may this machine run it). */
 #include "host/cpu_attention.h"
 #include "host/cpu_gemm.h"
 #include "host/cpu_norm.h"
@@ -31,6 +32,17 @@ static float peak(size_t rounds)
     return sum_lanes(total);
 }
 
+/* As many loads at a time as hide their latency. */
+static float read_all(const float *p, size_t n)
+{
+    vec sums[4] = {{0}};
+    for (size_t i = 0; i + 4 * LANES <= n; i += 4 * LANES) {
+        UNROLL for (int j = 0; j < 4; j++)
+            sums[j] += load(p + i + j * LANES);
+    }
+    return sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
 static const cpu_kernels KERNELS = {
     .name = NAME,
     .width = PANEL,
@@ -41,6 +53,7 @@ static const cpu_kernels KERNELS = {
     .exponential = exponential,
     .peak = peak,
     .peak_flops = 2 * LANES * PEAK_SUMS,
+    .read = read_all,
 };
 
 const cpu_kernels *TABLE(void)
