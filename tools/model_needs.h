@@ -1,0 +1,42 @@
+/* tools/model_needs.h - which tensors of a checkpoint a model uses, which it lacks, and how much
+ * memory it takes, without reading any data.
+ *
+ *   model_needs needs;
+ *   TDM_TRY(model_needs_check(&needs, ck, &config, err));
+ *   ... needs.n_problems, needs.parameters ...
+ *   model_needs_free(&needs);
+ *
+ * The loaders (host/gpt2.c, detector/roberta.c) stop at the first fault; this lists all of them. */
+#ifndef TOOLS_MODEL_NEEDS_H
+#define TOOLS_MODEL_NEEDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/buf.h"
+#include "host/checkpoint.h"
+#include "host/config.h"
+#include "host/err.h"
+
+typedef enum {
+    TENSOR_UNKNOWN, /* the loader would refuse it */
+    TENSOR_USED,
+    TENSOR_IGNORED, /* mask buffers, pooler, position ids, a copy of a tied output matrix */
+} tensor_use;
+
+typedef struct {
+    tensor_use *use;  /* [tdm_checkpoint_count] */
+    tdm_buf problems; /* lines without their newlines, each with a NUL: missing, wrong, unknown */
+    size_t n_problems;
+    uint64_t parameters;   /* in the tensors that are used */
+    uint64_t weight_bytes; /* on the CPU: matrices and vectors as f32, tables to look up as in the
+                              file */
+    uint64_t token_bytes; /* keys and values of one token, f32; 0 for RoBERTa, which has no cache */
+} model_needs;
+
+/* Errors: TDM_ENOMEM. Problems of the checkpoint are not errors here. */
+tdm_status model_needs_check(model_needs *out, const tdm_checkpoint *ck, const tdm_config *config,
+                             tdm_err *err);
+void model_needs_free(model_needs *needs); /* {0} is fine */
+
+#endif
