@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FIRST_CAP = 512 << 10 };
+enum { FIRST_CAP = 64 << 10 };
 
 struct tdm_lines {
     const char *const *paths; /* borrowed */

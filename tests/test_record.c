@@ -218,7 +218,7 @@ static void put_record_of(tdm_buf *b, size_t n)
 static void test_line_too_long(void **state)
 {
     (void)state;
-    static const size_t LIMITS[] = {13, 64, 1000, (512 << 10) - 7, 512 << 10, (1 << 20) + 1};
+    static const size_t LIMITS[] = {13, 64, 1000, (64 << 10) - 7, 64 << 10, (1 << 20) + 1};
     static const char *const ENDINGS[] = {"\n", "\r\n"};
     for (size_t i = 0; i < COUNT(LIMITS) * 4; i++) {
         const size_t limit = LIMITS[i / 4];

@@ -1,0 +1,75 @@
+/* Any bytes as a file of records: no crash, and the accounting of lines and offsets stays exact.
+ * The first byte chooses the options. */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "host/record.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(int is_true)
+{
+    if (!is_true)
+        __builtin_trap();
+}
+
+static void check_record(const tdm_record *r, const uint8_t *data, size_t size, int64_t line,
+                         size_t max_line, bool want_ids)
+{
+    check(r->line > line && r->offset < size && (r->offset == 0 || data[r->offset - 1] == '\n'));
+    if (r->kind == TDM_RECORD_BAD) {
+        check(r->detail && r->detail[0] && strcmp(tdm_fault_name(r->fault), "unknown") != 0);
+        check(!r->text && !r->ids);
+        return;
+    }
+    check(r->id_len > 0 && r->source_len <= max_line);
+    if (want_ids)
+        check(r->n_ids > 0 && !r->text);
+    else
+        check(r->text_len > 0 && strlen(r->text) == r->text_len && !r->ids);
+    for (size_t i = 0; i < r->n_ids; i++)
+        check(r->ids[i] >= 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const char *const COLLIDE[] = {"fake", NULL};
+    char path[32];
+    tdm_reader *reader = NULL;
+    tdm_record record;
+    int64_t line = 0;
+    if (size == 0)
+        return 0;
+    const tdm_reader_options options = {.text_key = "text",
+                                        .id_key = "id",
+                                        .max_line = data[0] & 4 ? 64 : 1 << 16,
+                                        .want_ids = data[0] & 1,
+                                        .collide = data[0] & 2,
+                                        .collide_keys = COLLIDE};
+    data++;
+    size--;
+    const int fd = memfd_create("records", 0);
+    check(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+    snprintf(path, sizeof path, "/dev/fd/%d", fd);
+    const char *paths[] = {path};
+    check(tdm_reader_open(paths, 1, &options, &reader, NULL) == TDM_OK);
+    for (;;) {
+        check(tdm_reader_next(reader, &record, NULL) == TDM_OK);
+        if (record.kind == TDM_RECORD_END)
+            break;
+        check_record(&record, data, size, line, options.max_line, options.want_ids);
+        check(record.line - line - 1 <= tdm_reader_blank_lines(reader));
+        line = record.line;
+    }
+    uint64_t done = 0, total = 0;
+    tdm_reader_progress(reader, &done, &total);
+    check(done == size && total == size);
+    tdm_reader_close(reader);
+    close(fd);
+    return 0;
+}

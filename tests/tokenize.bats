@@ -1,0 +1,274 @@
+#!/usr/bin/env bats
+# tandem tokenize from outside: records in, records out, and everything that can go wrong on the way.
+# The vocabulary is the 256 bytes, two merges and <|endoftext|>.
+
+setup() {
+    bats_require_minimum_version 1.5.0
+    mkdir "$BATS_TEST_TMPDIR/here" && cd "$BATS_TEST_TMPDIR/here"
+    mkdir model
+    printf '#version: 0.2\nh e\nl l\n' > model/merges.txt
+    printf '{"id": 1, "text": "hello"}\n{"text": "he"}\n' > good.jsonl
+}
+
+tokenize() {
+    "$TANDEM" tokenize --model model "$@"
+}
+
+# Exit code $1, and a last line on stderr that holds $2.
+refuses() {
+    local code=$1 says=$2
+    shift 2
+    run --separate-stderr tokenize "$@"
+    [ "$status" -eq "$code" ] || { echo "exit $status: $stderr"; false; }
+    [[ ${stderr_lines[-1]} == *"$says"* ]] || { echo "$stderr"; false; }
+}
+
+# What is in the folder besides what setup made.
+made() {
+    ls -A | grep -vx -e model -e good.jsonl || true
+}
+
+@test "text to ids and back" {
+    run --separate-stderr tokenize good.jsonl
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = '{"id": 1, "ids": [256, 257, 78]}' ]
+    [ "${lines[1]}" = '{"id": "good.jsonl:2", "ids": [256]}' ]
+    [ "${#lines[@]}" -eq 2 ]
+    tokenize good.jsonl --out ids.jsonl --quiet
+    run --separate-stderr tokenize --decode ids.jsonl
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = '{"id": 1, "text": "hello"}' ]
+    [ "${lines[1]}" = '{"id": "good.jsonl:2", "text": "he"}' ]
+}
+
+@test "stdin, several files, and no operand at all" {
+    run --separate-stderr tokenize - < good.jsonl
+    [ "${lines[1]}" = '{"id": "-:2", "ids": [256]}' ]
+    run --separate-stderr tokenize < good.jsonl
+    [ "${lines[1]}" = '{"id": "-:2", "ids": [256]}' ]
+    run --separate-stderr tokenize good.jsonl good.jsonl
+    [ "${#lines[@]}" -eq 4 ]
+}
+
+@test "any bytes survive: ids of half a character decode with U+FFFD" {
+    printf '{"id": 1, "ids": [127]}\n' > half.jsonl
+    run --separate-stderr tokenize --decode half.jsonl
+    [ "$status" -eq 0 ]
+    [ "$output" = '{"id": 1, "text": "\ufffd"}' ]
+}
+
+@test "special tokens are plain text unless asked for" {
+    printf '{"id": 1, "text": "<|endoftext|>"}\n' > special.jsonl
+    run --separate-stderr tokenize special.jsonl
+    [[ $output != *258* ]]
+    run --separate-stderr tokenize --special-tokens parse special.jsonl
+    [ "$output" = '{"id": 1, "ids": [258]}' ]
+}
+
+@test "CRLF, blank lines, a byte order mark, no last newline" {
+    printf '\xef\xbb\xbf{"text": "he"}\r\n\r\n\n{"text": "ll"}' > odd.jsonl
+    run --separate-stderr tokenize odd.jsonl --json
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = '{"id": "odd.jsonl:1", "ids": [256]}' ]
+    [ "${lines[1]}" = '{"id": "odd.jsonl:4", "ids": [257]}' ]
+    [[ $stderr == *'"in": 2, "ok": 2, "bad": 0, "blank": 2'* ]]
+}
+
+@test "an empty file is no error" {
+    : > empty.jsonl
+    run --separate-stderr tokenize empty.jsonl --out out.jsonl
+    [ "$status" -eq 0 ]
+    [ -e out.jsonl ]
+    [ ! -s out.jsonl ]
+}
+
+@test "a missing input, model or merge list: 66" {
+    refuses 66 "nowhere.jsonl: No such file" good.jsonl nowhere.jsonl --out out.jsonl
+    refuses 66 "model: is a folder" model
+    run --separate-stderr "$TANDEM" tokenize --model nowhere good.jsonl
+    [ "$status" -eq 66 ]
+    [[ $stderr == *nowhere* ]]
+    [ -z "$(made)" ]
+}
+
+@test "compressed files are refused by name: 2" {
+    : > x.jsonl.gz
+    refuses 2 "x.jsonl.gz: compressed" x.jsonl.gz
+    refuses 2 "y.jsonl.zst: compressed" good.jsonl --out y.jsonl.zst
+}
+
+@test "an output that cannot be created: 73" {
+    refuses 73 "missing/out.jsonl: cannot be created: No such file" good.jsonl --out missing/out.jsonl
+    refuses 73 "model: is a folder" good.jsonl --out model
+    [ -z "$(made)" ]
+}
+
+@test "a full disk: 74, for stdout and for --out" {
+    [ -w /dev/full ] || skip "no /dev/full"
+    refuses 74 "/dev/full: writing: No space left on device (i/o)" good.jsonl --out /dev/full
+    run --separate-stderr bash -c '"$TANDEM" tokenize --model model good.jsonl > /dev/full'
+    [ "$status" -eq 74 ]
+    [[ $stderr == *"stdout: writing: No space left on device (i/o)"* ]]
+}
+
+@test "a file size limit in the middle of the output: 74, and nothing is left" {
+    for i in $(seq 20000); do echo '{"id": 1, "text": "hello hello hello"}'; done > many.jsonl
+    run --separate-stderr bash -c 'ulimit -f 200; trap "" XFSZ
+        exec "$TANDEM" tokenize --model model many.jsonl --out out.jsonl'
+    [ "$status" -eq 74 ]
+    [[ $stderr == *"out.jsonl: writing: File too large"* ]]
+    [ "$(made)" = many.jsonl ]
+}
+
+@test "a closed pipe: 74 without a word" {
+    for i in $(seq 20000); do echo '{"id": 1, "text": "hello hello hello"}'; done > many.jsonl
+    run --separate-stderr bash -c '"$TANDEM" tokenize --model model many.jsonl | head -1; exit ${PIPESTATUS[0]}'
+    [ "$status" -eq 74 ]
+    [ "${#lines[@]}" -eq 1 ]
+    [ -z "$stderr" ] || { echo "$stderr"; false; }
+}
+
+# Every class of bad record, one a line, between good ones.
+bad_lines() {
+    echo '{"id": 1, "text": "good"}'
+    printf '{"id": 2, "text": "\xc3\x28"}\n'
+    echo '{"id": 3, "text": "\ud800"}'
+    echo '{"id": 4, "text": "cut'
+    echo '{"id": 5, "text": NaN}'
+    echo '["not", "an", "object"]'
+    echo '{"id": 7}'
+    echo '{"id": 8, "text": 8}'
+    echo '{"id": 9, "text": ""}'
+    echo '{"id": 10, "text": "a\u0000"}'
+    printf '{"id": 11, "text": "a\0b"}\n'
+    printf '{"id": 12, "text": "a\tb"}\n'
+    echo '{"id": 13, "text": "a", "text": "b"}'
+    printf '{"id": 14, "text": "%0600d"}\n' 0
+    echo
+    echo '{"id": 16, "text": "good"}'
+}
+
+@test "each bad record has its class, line, offset and id in OUT.errors.jsonl" {
+    bad_lines > bad.jsonl
+    run --separate-stderr tokenize bad.jsonl --out out.jsonl --max-line 500 --max-errors 13 --json
+    [ "$status" -eq 3 ]
+    [ "$(wc -l < out.jsonl)" -eq 2 ]
+    [[ $output == *'"in": 15, "ok": 2, "bad": 13, "blank": 1'* ]]
+    [[ $output == *'"utf8": 2, "json": 2, "not-object": 1, "no-text": 1, "text-type": 1, "empty": 1, "nul": 2, "control": 1, "duplicate-key": 1, "line-too-long": 1'* ]]
+    [[ $stderr == *"13 of 15 records are bad"*"out.jsonl.errors.jsonl"* ]]
+    local line=2 offset
+    while read -r class id; do
+        offset=$(head -n $((line - 1)) bad.jsonl | wc -c)
+        grep -F "{\"file\": \"bad.jsonl\", \"line\": $line, \"offset\": $offset, \"id\": $id, \"class\": \"$class\", \"detail\": \"" \
+            out.jsonl.errors.jsonl || { echo "line $line"; cat out.jsonl.errors.jsonl; false; }
+        line=$((line + 1))
+    done <<< 'utf8 null
+utf8 null
+json null
+json null
+not-object null
+no-text 7
+text-type 8
+empty 9
+nul null
+nul null
+control null
+duplicate-key null
+line-too-long null'
+    [ "$line" -eq 15 ]
+    [ "$(wc -l < out.jsonl.errors.jsonl)" -eq 13 ]
+}
+
+@test "without --out the bad records go to stderr" {
+    bad_lines > bad.jsonl
+    run --separate-stderr tokenize bad.jsonl --max-line 500 --max-errors 100%
+    [ "$status" -eq 3 ]
+    [ "${#lines[@]}" -eq 2 ]
+    [ "$(grep -c '^{"file": "bad.jsonl", ' <<< "$stderr")" -eq 13 ]
+}
+
+@test "--max-errors 0, the default, stops at the first bad record and says how to go on" {
+    bad_lines > bad.jsonl
+    refuses 65 "bad.jsonl:2: utf8: " bad.jsonl --out out.jsonl
+    [[ ${stderr_lines[-1]} == *"--max-errors"* ]]
+    [ "$(made)" = bad.jsonl ]
+}
+
+@test "--max-errors N stops at once, P% at the end; nothing is left behind" {
+    bad_lines > bad.jsonl
+    refuses 65 "bad.jsonl:14: line-too-long: " bad.jsonl --out out.jsonl --max-line 500 --max-errors 12
+    refuses 65 "13 of 15 records are bad, --max-errors 86%" bad.jsonl --out out.jsonl --max-line 500 \
+        --max-errors 86%
+    [ "$(made)" = bad.jsonl ]
+    run tokenize bad.jsonl --out out.jsonl --max-line 500 --max-errors 87%
+    [ "$status" -eq 3 ]
+}
+
+@test "an errors file of an earlier run does not outlive a clean one" {
+    bad_lines > bad.jsonl
+    run tokenize bad.jsonl --out out.jsonl --max-errors 100%
+    [ -e out.jsonl.errors.jsonl ]
+    run tokenize good.jsonl --out out.jsonl
+    [ "$status" -eq 0 ]
+    [ ! -e out.jsonl.errors.jsonl ]
+    [ "$(wc -l < out.jsonl)" -eq 2 ]
+}
+
+@test "ids that are no ids" {
+    printf '{"id": 1, "ids": [1, 2, 999]}\n{"id": 2, "ids": [1, -2]}\n{"id": 3, "ids": "x"}\n{"id": 4}\n{"id": 5, "ids": []}\n' > bad.jsonl
+    run --separate-stderr tokenize --decode bad.jsonl --out out.jsonl --max-errors 5
+    [ "$status" -eq 3 ]
+    grep -F '"id": 1, "class": "text-type", "detail": "ids[2] is 999, the vocabulary ends at 258"' out.jsonl.errors.jsonl
+    grep -F '"id": 2, "class": "text-type", "detail": "ids[1] ' out.jsonl.errors.jsonl
+    grep -F '"id": 3, "class": "text-type"' out.jsonl.errors.jsonl
+    grep -F '"id": 4, "class": "no-text"' out.jsonl.errors.jsonl
+    grep -F '"id": 5, "class": "empty"' out.jsonl.errors.jsonl
+}
+
+@test "other field names" {
+    printf '{"nr": 5, "body": "he"}\n' > keys.jsonl
+    run --separate-stderr tokenize keys.jsonl --text-key body --id-key nr
+    [ "$output" = '{"id": 5, "ids": [256]}' ]
+}
+
+@test "the input may be the output" {
+    cp good.jsonl both.jsonl
+    tokenize both.jsonl --out both.jsonl --quiet
+    [ "$(head -1 both.jsonl)" = '{"id": 1, "ids": [256, 257, 78]}' ]
+}
+
+@test "--progress and --quiet" {
+    run --separate-stderr tokenize good.jsonl --progress json
+    [[ $stderr == '{"event": "finish", "command": "tokenize", "unit": "records", "done": 2,'* ]]
+    run --separate-stderr tokenize good.jsonl --progress none
+    [ -z "$stderr" ]
+    run --separate-stderr tokenize good.jsonl --quiet
+    [ -z "$stderr" ]
+    run --separate-stderr tokenize good.jsonl
+    [[ $stderr == "tandem tokenize: 2 records in 0:00, "* ]]
+}
+
+@test "--json: alone on stdout when the data goes to a file" {
+    run --separate-stderr tokenize good.jsonl --out out.jsonl --json
+    [ "${#lines[@]}" -eq 1 ]
+    [[ $output == '{"command": "tokenize", "in": 2, "ok": 2, "bad": 0, "blank": 0, "by_class": {}, "seconds": '*', "tokens": 4, '*'"token_hash": "'* ]]
+}
+
+@test "a signal: 75, and nothing is left" {
+    mkfifo pipe
+    "$TANDEM" tokenize --model model pipe --out out.jsonl 2> said &
+    local pid=$!
+    exec 7> pipe
+    cat good.jsonl >&7
+    for i in $(seq 100); do [ -e out.jsonl.part ] && break; sleep 0.05; done
+    sleep 0.2
+    kill -TERM $pid
+    cat good.jsonl >&7
+    exec 7>&-
+    local code=0
+    wait $pid || code=$?
+    [ "$code" -eq 75 ]
+    grep -F "(stopped)" said
+    [ ! -e out.jsonl ]
+    [ ! -e out.jsonl.part ]
+}
