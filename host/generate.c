@@ -16,6 +16,8 @@
 
 enum { AUTO_BATCH = 64 };
 
+static const float LEAST_TEMPERATURE = 1e-6f; /* so that no finite logit becomes infinite */
+
 static const uint64_t FNV_START = UINT64_C(0xcbf29ce484222325), FNV_PRIME = UINT64_C(0x100000001b3);
 
 /* One document in the ring. */
@@ -63,8 +65,10 @@ tdm_status tdm_generate_check(const tdm_generate_options *o, const tdm_config *c
     TDM_REQUIRE(o->length >= 0 && o->length <= config->n_context, TDM_EARG,
                 "length %d, want 1 to %d: the context of this model", (int)o->length,
                 config->n_context);
-    TDM_REQUIRE(o->temperature >= 0 && isfinite(o->temperature), TDM_EARG,
-                "temperature %g, want 0 or more", (double)o->temperature);
+    TDM_REQUIRE(o->temperature == 0 || (o->temperature >= LEAST_TEMPERATURE &&
+                                        isfinite(o->temperature)),
+                TDM_EARG, "temperature %g, want 0 (greedy) or at least %g", (double)o->temperature,
+                (double)LEAST_TEMPERATURE);
     TDM_REQUIRE(o->top_k >= 0, TDM_EARG, "top-k %d, want 0 or more", (int)o->top_k);
     TDM_REQUIRE(o->top_p[0] > 0 && o->top_p[0] <= o->top_p[1] && o->top_p[1] <= 1, TDM_EARG,
                 "top-p %g:%g, want 0 < A <= B <= 1", (double)o->top_p[0], (double)o->top_p[1]);

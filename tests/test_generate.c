@@ -1,0 +1,422 @@
+/* Documents: their order, their records, prompts good and bad, and the same bytes whatever the
+ * batch. */
+#include <string.h>
+
+#include "host/generate.h"
+#include "tests/tiny_gpt2.h"
+
+enum { V = TINY_GPT2_VOCAB, POSITIONS = 32 };
+
+/* ---- one run, its output in memory ---- */
+
+typedef struct {
+    tdm_backend be;
+    tdm_checkpoint *ck;
+    tdm_config config;
+    gpt2_model *model;
+    tdm_bpe *bpe;
+} loaded;
+
+static void load(loaded *l, const char *dir, int threads)
+{
+    tdm_err err = {0};
+    *l = (loaded){0};
+    if (tdm_open_cpu(threads, &l->be, &err) || tdm_config_load(dir, &l->config, &err) ||
+        tdm_checkpoint_open(dir, &l->ck, &err) || tdm_bpe_open_dir(dir, &l->bpe, &err) ||
+        gpt2_open(&l->be, l->ck, &l->config, true, &l->model, &err))
+        fail_msg("%s", err.msg);
+}
+
+static void unload(loaded *l)
+{
+    gpt2_close(l->model);
+    tdm_bpe_close(l->bpe);
+    tdm_checkpoint_close(l->ck);
+    tdm_backend_close(&l->be);
+}
+
+typedef struct {
+    tdm_buf lines; /* records, and "bad LINE CLASS ID DETAIL" */
+    uint64_t last_id;
+    int n, fail_at; /* 0: never */
+    int64_t ticks;
+    volatile sig_atomic_t stop;
+    int stop_at;
+} output;
+
+static tdm_status collect(void *ctx, const tdm_document *d, tdm_err *err)
+{
+    output *out = ctx;
+    if (out->n > 0)
+        assert_true(d->id > out->last_id);
+    out->last_id = d->id;
+    out->n++;
+    if (out->fail_at == out->n)
+        return tdm_fail(err, TDM_EIO, "disk full");
+    if (out->stop_at == out->n)
+        out->stop = 1;
+    if (d->bad)
+        return tdm_buf_printf(&out->lines, err, "bad %d %s %.*s %s\n", (int)d->bad->line,
+                              tdm_fault_name(d->bad->fault), (int)d->bad->id_len, d->bad->id_json,
+                              d->bad->detail);
+    assert_true(d->ended || d->length > 0);
+    return tdm_document_put(&out->lines, d, err);
+}
+
+static void count_tokens(void *ctx, int32_t n_tokens)
+{
+    output *out = ctx;
+    out->ticks += n_tokens;
+}
+
+static tdm_status generate(const loaded *l, const tdm_generate_options *o, const char *prompts,
+                           output *out, tdm_generate_totals *totals, tdm_err *err)
+{
+    tdm_reader *reader = NULL;
+    const tdm_reader_options defaults = TDM_READER_DEFAULTS;
+    const tdm_generate_to to = {.deliver = collect, .tick = count_tokens, .ctx = out};
+    tdm_generate_options options = *o;
+    options.stop = &out->stop;
+    if (prompts)
+        assert_int_equal(tdm_reader_open(&prompts, 1, &defaults, &reader, err), TDM_OK);
+    const tdm_status st = tdm_generate(l->model, l->bpe, &options, reader, &to, totals, err);
+    tdm_reader_close(reader);
+    return st;
+}
+
+static void generate_ok(const loaded *l, const tdm_generate_options *o, const char *prompts,
+                        output *out, tdm_generate_totals *totals)
+{
+    tdm_err err = {0};
+    *out = (output){0};
+    if (generate(l, o, prompts, out, totals, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(tdm_buf_put(&out->lines, "", 1, NULL), TDM_OK);
+}
+
+/* ---- the model, and files of prompts ---- */
+
+static char dir[TINY_PATH], prompts[TINY_PATH + 32];
+
+/* A model whose logits are not finite once the token 'A' has been fed: its row of wte is too large
+ * for the mean of the first norm. The output matrix is another, so that 'A' can be drawn. */
+static int make_model(void **state)
+{
+    (void)state;
+    tiny_gpt2 m = {.layers = 1, .heads = 1, .positions = POSITIONS, .words = 0.0625f, .untied = true};
+    tiny_gpt2_make(&m, 31);
+    for (int i = 0; i < 64; i++) /* the id of 'A' is its place among the symbols: 'A' - '!' */
+        tiny_find(&m.list, "wte.weight")->p[('A' - '!') * 64 + i] = 3e38f;
+    tiny_gpt2_write(&m, dir, TDM_F32);
+    tiny_gpt2_free(&m);
+    snprintf(prompts, sizeof prompts, "%s/prompts.jsonl", dir);
+    return 0;
+}
+
+static int drop_model(void **state)
+{
+    (void)state;
+    unlink(prompts);
+    tiny_roberta_remove(dir);
+    return 0;
+}
+
+static void write_prompts(const char *text)
+{
+    tiny_write_file(dir, "prompts.jsonl", text, strlen(text));
+}
+
+/* ---- the same bytes ---- */
+
+static void test_batch_does_not_matter(void **state)
+{
+    (void)state;
+    static const int32_t BATCHES[] = {1, 3, 7, 64};
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_generate_totals want_totals, totals;
+    output want, got;
+    loaded l;
+    o.n = 200;
+    o.seed = 9;
+    o.first_id = 255000;
+    o.top_k = 200;
+    o.top_p[0] = 0.8f;
+    load(&l, dir, 1);
+    generate_ok(&l, &o, NULL, &want, &want_totals);
+    unload(&l);
+    assert_int_equal(want_totals.documents + want_totals.bad, 200);
+    assert_true(want_totals.bad > 0 && want_totals.ended > 0); /* every kind of end is among them */
+    for (int threads = 1; threads <= 3; threads++) {
+        load(&l, dir, threads);
+        for (size_t i = 0; i < sizeof BATCHES / sizeof *BATCHES; i++) {
+            o.batch = BATCHES[i];
+            generate_ok(&l, &o, NULL, &got, &totals);
+            assert_string_equal(got.lines.p, want.lines.p);
+            assert_memory_equal(&totals, &want_totals, sizeof totals);
+            assert_true(got.ticks >= (int64_t)totals.tokens);
+            tdm_buf_free(&got.lines);
+        }
+        unload(&l);
+    }
+    tdm_buf_free(&want.lines);
+}
+
+/* A part of the ids gives that part of the documents: ids are what draws depend on. */
+static void test_parts_of_a_corpus(void **state)
+{
+    (void)state;
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_generate_totals totals;
+    output whole, part;
+    loaded l;
+    load(&l, dir, 2);
+    o.n = 30;
+    o.batch = 8;
+    o.length = 12;
+    generate_ok(&l, &o, NULL, &whole, &totals);
+    o.first_id = 11;
+    o.n = 7;
+    generate_ok(&l, &o, NULL, &part, &totals);
+    assert_non_null(strstr(whole.lines.p, part.lines.p));
+    o.seed = 1;
+    tdm_buf_free(&part.lines);
+    generate_ok(&l, &o, NULL, &part, &totals);
+    assert_null(strstr(whole.lines.p, part.lines.p));
+    tdm_buf_free(&part.lines);
+    tdm_buf_free(&whole.lines);
+    unload(&l);
+}
+
+/* ---- prompts ---- */
+
+static const char PROMPTS[] =
+    "{\"id\": \"a\", \"text\": \"the \"}\n"
+    "not json\n"
+    "{\"id\": 12345678901234567890123, \"text\": \"\\u00e9\"}\n"
+    "\n"
+    "{\"text\": \"0123456789012345678901234567890\"}\n" /* 31 tokens: two more fit */
+    "{\"text\": \"01234567890123456789012345678901\"}\n" /* 32: one more fits */
+    "{\"text\": \"012345678901234567890123456789012\"}\n" /* 33: one too many */
+    "{\"id\": \"n\", \"text\": \"xA\"}\n"
+    "{\"id\": \"z\", \"text\": \"\"}\n"
+    "{\"id\": null, \"text\": \"<|endoftext|>\"}"; /* plain text */
+
+static int count(const char *text, const char *what)
+{
+    int n = 0;
+    for (; (text = strstr(text, what)) != NULL; text++)
+        n++;
+    return n;
+}
+
+static void test_prompts(void **state)
+{
+    (void)state;
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_generate_totals want_totals, totals;
+    output want, got;
+    loaded l;
+    load(&l, dir, 2);
+    write_prompts(PROMPTS);
+    o.seed = 2; /* no other document draws an 'A' */
+    o.samples_per_prompt = 3;
+    o.length = 5;
+    generate_ok(&l, &o, prompts, &want, &want_totals);
+    const char *p = want.lines.p;
+    assert_int_equal(strncmp(p, "{\"id\": 0, \"ended\": ", 19), 0);
+    assert_int_equal(count(p, ", \"prompt_id\": \"a\"}\n"), 3);
+    assert_int_equal(count(p, ", \"prompt_id\": 12345678901234567890123}\n"), 3);
+    assert_int_equal(count(p, "prompts.jsonl:6\"}\n"), 3);
+    assert_int_equal(count(p, "bad 2 json "), 1);
+    assert_int_equal(count(p, "bad 7 prompt-too-long "), 1);
+    assert_non_null(strstr(p, "prompts.jsonl:7\" 33 tokens, the context has 32\n"));
+    assert_int_equal(count(p, "bad 8 non-finite \"n\" a logit behind token 2 is"), 3);
+    assert_int_equal(count(p, "bad 9 empty \"z\" "), 1);
+    assert_int_equal(count(p, "{\"id\": 24, "), 1); /* record number 8, sample 0 */
+    assert_int_equal(count(p, "\"prompt_id\": null}\n"), 3);
+    assert_int_equal(want_totals.bad, 1 + 1 + 3 + 1);
+    assert_int_equal(want_totals.documents, 15);
+    assert_int_equal(want_totals.prompt_tokens, 3 * (2 + 2 + 31 + 32 + 13));
+    for (int32_t batch = 2; batch < 20; batch += 5) {
+        o.batch = batch;
+        generate_ok(&l, &o, prompts, &got, &totals);
+        assert_string_equal(got.lines.p, want.lines.p);
+        assert_memory_equal(&totals, &want_totals, sizeof totals);
+        tdm_buf_free(&got.lines);
+    }
+    tdm_buf_free(&want.lines);
+    unload(&l);
+}
+
+/* What fits behind a prompt, with and without --length. */
+static void test_room_behind_prompts(void **state)
+{
+    (void)state;
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_generate_totals totals;
+    output out;
+    loaded l;
+    load(&l, dir, 1);
+    o.temperature = 0;
+    write_prompts("{\"text\": \"01234567890123456789012345678901\"}\n"
+                  "{\"text\": \"0123456789012345678901234567\"}\n"); /* 32 and 28 tokens of 32 */
+    generate_ok(&l, &o, prompts, &out, &totals);
+    assert_int_equal(count(out.lines.p, "\"length\": 1, "), 1);
+    assert_int_equal(count(out.lines.p, "\"length\": 5, "), 1);
+    tdm_buf_free(&out.lines);
+    o.length = 3;
+    generate_ok(&l, &o, prompts, &out, &totals);
+    assert_int_equal(count(out.lines.p, "\"length\": 1, "), 1);
+    assert_int_equal(count(out.lines.p, "\"length\": 3, "), 1);
+    tdm_buf_free(&out.lines);
+    o.length = 0;
+    o.n = 40;
+    o.temperature = 1;
+    generate_ok(&l, &o, NULL, &out, &totals); /* all of the context, the start not counted */
+    assert_true(count(out.lines.p, "\"ended\": false, \"length\": 32, ") > 0);
+    assert_int_equal(count(out.lines.p, "\"ended\": false, "),
+                     count(out.lines.p, "\"ended\": false, \"length\": 32, "));
+    tdm_buf_free(&out.lines);
+    unload(&l);
+}
+
+/* More documents than the window holds, the first of them the longest. */
+static void test_window(void **state)
+{
+    (void)state;
+    tdm_buf text = {0};
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_generate_totals totals;
+    output out;
+    loaded l;
+    load(&l, dir, 2);
+    o.batch = 2;
+    const int n = (int)tdm_generate_window(o.batch) * 2 + 7;
+    for (int i = 0; i < n; i++) /* 1 or 31 new tokens */
+        assert_int_equal(tdm_buf_printf(&text, NULL, "{\"id\": %d, \"text\": \"%s\"}\n", i,
+                                        i == 0 ? "01" : "01234567890123456789012345678901"), TDM_OK);
+    tiny_write_file(dir, "prompts.jsonl", text.p, text.len);
+    o.temperature = 0;
+    generate_ok(&l, &o, prompts, &out, &totals);
+    assert_int_equal(totals.documents + totals.bad, n);
+    assert_int_equal(out.n, n);
+    assert_int_equal(out.last_id, n - 1);
+    tdm_buf_free(&out.lines);
+    tdm_buf_free(&text);
+    unload(&l);
+}
+
+/* ---- ends that are not the end ---- */
+
+static void test_stop_and_failure(void **state)
+{
+    (void)state;
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_generate_totals totals;
+    tdm_err err = {0};
+    loaded l;
+    load(&l, dir, 1);
+    o.n = 50;
+    o.batch = 4;
+    output out = {.fail_at = 5};
+    assert_int_equal(generate(&l, &o, NULL, &out, &totals, &err), TDM_EIO);
+    assert_string_equal(err.msg, "disk full");
+    tdm_buf_free(&out.lines);
+    out = (output){.stop_at = 5};
+    assert_int_equal(generate(&l, &o, NULL, &out, &totals, &err), TDM_ESTOPPED);
+    assert_true(out.n >= 5 && out.n < 50);
+    tdm_buf_free(&out.lines);
+    unload(&l);
+}
+
+/* ---- options and records ---- */
+
+static const struct {
+    const char *why;
+    tdm_generate_options o;
+    const char *message; /* NULL: accepted */
+} OPTIONS[] = {
+#define DEFAULTS .n = 1, .temperature = 1.f, .top_p = {1.f, 1.f}, .samples_per_prompt = 1, .batch = 1
+    {"defaults", {DEFAULTS}, NULL},
+    {"the longest", {DEFAULTS, .length = POSITIONS}, NULL},
+    {"one longer", {DEFAULTS, .length = POSITIONS + 1}, "length 33, want 1 to 32"},
+    {"the last ids", {DEFAULTS, .first_id = INT64_MAX - 1}, NULL},
+    {"ids that end", {DEFAULTS, .first_id = INT64_MAX}, "first-id"},
+    {"no documents", {.temperature = 1.f, .top_p = {1.f, 1.f}, .samples_per_prompt = 1, .batch = 1}, "n is 0"},
+    {"cold", {.n = 1, .temperature = -0.5f, .top_p = {1.f, 1.f}, .samples_per_prompt = 1, .batch = 1}, "temperature -0.5"},
+    {"almost cold", {.n = 1, .temperature = 1e-7f, .top_p = {1.f, 1.f}, .samples_per_prompt = 1, .batch = 1}, "temperature 1e-07"},
+    {"not a temperature", {.n = 1, .temperature = NAN, .top_p = {1.f, 1.f}, .samples_per_prompt = 1, .batch = 1}, "temperature nan"},
+    {"top-k", {DEFAULTS, .top_k = -1}, "top-k -1"},
+    {"p of 0", {.n = 1, .temperature = 1.f, .top_p = {0.f, 1.f}, .samples_per_prompt = 1, .batch = 1}, "top-p 0:1"},
+    {"p beyond 1", {.n = 1, .temperature = 1.f, .top_p = {0.5f, 1.5f}, .samples_per_prompt = 1, .batch = 1}, "top-p 0.5:1.5"},
+    {"p backwards", {.n = 1, .temperature = 1.f, .top_p = {0.9f, 0.8f}, .samples_per_prompt = 1, .batch = 1}, "top-p 0.9:0.8"},
+    {"no samples", {.n = 1, .temperature = 1.f, .top_p = {1.f, 1.f}, .batch = 1}, "samples-per-prompt 0"},
+    {"no batch", {.n = 1, .temperature = 1.f, .top_p = {1.f, 1.f}, .samples_per_prompt = 1}, "batch 0"},
+};
+
+static void test_options(void **state)
+{
+    (void)state;
+    const tdm_config config = {.n_context = POSITIONS};
+    for (size_t i = 0; i < sizeof OPTIONS / sizeof *OPTIONS; i++) {
+        tdm_err err = {0};
+        const tdm_status st = tdm_generate_check(&OPTIONS[i].o, &config, &err);
+        const char *message = OPTIONS[i].message;
+        if (message ? st != TDM_EARG || !strstr(err.msg, message) : st != TDM_OK)
+            fail_msg("%s: status %d, %s", OPTIONS[i].why, (int)st, err.msg);
+    }
+}
+
+static void test_auto_batch(void **state)
+{
+    (void)state;
+    const tdm_config small = {.n_layer = 12, .n_head = 12, .n_embd = 768, .n_inner = 3072,
+                              .n_vocab = 50257, .n_position = 1024, .n_context = 1024};
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    o.n = 1000000;
+    assert_int_equal(tdm_generate_auto_batch(&o, &small, false, (size_t)1 << 40), 64);
+    assert_int_equal(tdm_generate_auto_batch(&o, &small, false, 0), 1);
+    /* 72 MiB of cache for each text of 1024 tokens */
+    assert_in_range(tdm_generate_auto_batch(&o, &small, false, (size_t)1 << 30), 5, 7);
+    o.length = 128;
+    assert_in_range(tdm_generate_auto_batch(&o, &small, false, (size_t)1 << 30), 40, 56);
+    assert_in_range(tdm_generate_auto_batch(&o, &small, true, (size_t)1 << 30), 5, 7);
+    o.n = 3;
+    assert_int_equal(tdm_generate_auto_batch(&o, &small, false, (size_t)1 << 40), 3);
+    assert_int_equal(tdm_generate_auto_batch(&o, &small, true, (size_t)1 << 40), 64);
+}
+
+static void test_records(void **state)
+{
+    (void)state;
+    static const struct {
+        tdm_document d;
+        const char *line;
+    } RECORDS[] = {
+        {{.id = 255000, .ended = true, .length = 3, .text = "a \"b\"\n\xc3\xa9\xf0\x9f\x99\x82", .text_len = 12},
+         "{\"id\": 255000, \"ended\": true, \"length\": 3, \"text\": \"a \\\"b\\\"\\n\\u00e9\\ud83d\\ude42\"}\n"},
+        {{.id = INT64_MAX, .text = ""},
+         "{\"id\": 9223372036854775807, \"ended\": false, \"length\": 0, \"text\": \"\"}\n"},
+        {{.text = "x", .text_len = 1, .length = 1, .has_p = true, .p = 0.9f, .prompt_id = "[1, 2]", .prompt_id_len = 6},
+         "{\"id\": 0, \"ended\": false, \"length\": 1, \"text\": \"x\", \"p\": 0.899999976, \"prompt_id\": [1, 2]}\n"},
+    };
+    for (size_t i = 0; i < sizeof RECORDS / sizeof *RECORDS; i++) {
+        tdm_buf line = {0};
+        assert_int_equal(tdm_document_put(&line, &RECORDS[i].d, NULL), TDM_OK);
+        assert_int_equal(tdm_buf_put(&line, "", 1, NULL), TDM_OK);
+        assert_string_equal(line.p, RECORDS[i].line);
+        tdm_buf_free(&line);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batch_does_not_matter), cmocka_unit_test(test_parts_of_a_corpus),
+        cmocka_unit_test(test_prompts),               cmocka_unit_test(test_room_behind_prompts),
+        cmocka_unit_test(test_window),                cmocka_unit_test(test_stop_and_failure),
+        cmocka_unit_test(test_options),               cmocka_unit_test(test_auto_batch),
+        cmocka_unit_test(test_records),
+    };
+    return cmocka_run_group_tests(tests, make_model, drop_model);
+}
