@@ -166,7 +166,7 @@ typedef struct {
     tdm_ids *ids;
 } encoder;
 
-/* Append the ids of a piece that the fast lookup did not settle. */
+/* Append the ids of any piece. */
 static tdm_status encode_piece(encoder *e, const unsigned char *p, size_t len, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -197,24 +197,38 @@ done:
     return st;
 }
 
+/* Append the ids of the pieces from p on for as long as they are short, in the cache, and have room.
+ * This loop is where the time goes: no calls, nothing in memory but the text, the cache and the ids.
+ * Returns the first piece that needs more. */
+static const unsigned char *encode_known(const tdm_cache *cache, const unsigned char *p,
+                                         const unsigned char *end, tdm_ids *ids)
+{
+    int32_t *next = ids->p + ids->len, *const stop = ids->p + ids->cap;
+    while (end - p >= 16 && stop - next >= TDM_SHORT_IDS) {
+        const size_t len = tdm_pretoken(p, end);
+        if (len > TDM_SHORT_BYTES)
+            break;
+        const size_t n = tdm_cache_short_get(cache, tdm_cache_key(p, len), next);
+        if (n == 0)
+            break;
+        next += n;
+        p += len;
+    }
+    ids->len = (size_t)(next - ids->p);
+    return p;
+}
+
 /* Append the ids of text in which nothing is special. */
 static tdm_status encode_plain(encoder *e, const unsigned char *p, const unsigned char *end,
                                tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_ids *ids = e->ids;
     while (p < end) {
+        TDM_TRY(tdm_ids_reserve(e->ids, TDM_WIDE_IDS, err));
+        p = encode_known(e->cache, p, end, e->ids);
+        if (p == end)
+            break;
         const size_t len = tdm_pretoken(p, end);
-        // The common case, without a call: a short piece that is in the cache.
-        if (len <= TDM_SHORT_BYTES && end - p >= 16 && ids->cap - ids->len >= TDM_SHORT_IDS) {
-            const size_t n =
-                tdm_cache_short_get(e->cache, tdm_cache_key(p, len), ids->p + ids->len);
-            ids->len += n;
-            if (n > 0) {
-                p += len;
-                continue;
-            }
-        }
         TDM_TRY(encode_piece(e, p, len, err));
         p += len;
     }

@@ -1,14 +1,18 @@
 #include "tokenizer/cache.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
-enum { LINE = 64 };
+enum { LINE = 64, HUGE_PAGE = 2 << 20 };
 
 /* 2 << bits slots of n_words words, all empty. */
 static tdm_cache_word *open_slots(unsigned bits, size_t n_words)
 {
     const size_t bytes = ((size_t)2 << bits) * n_words * sizeof(tdm_cache_word);
-    tdm_cache_word *slots = aligned_alloc(LINE, bytes);
+    const bool huge = bytes % HUGE_PAGE == 0;
+    tdm_cache_word *slots = aligned_alloc(huge ? HUGE_PAGE : LINE, bytes);
+    if (slots && huge)
+        madvise(slots, bytes, MADV_HUGEPAGE); // lookups are random; a refusal costs only time
     if (slots)
         memset(slots, 0, bytes);
     return slots;

@@ -83,19 +83,24 @@ void tdm_pretoken_init(void)
     pthread_once(&classes_once, build_classes);
 }
 
-tdm_char_class tdm_class_of(int32_t c)
+static inline tdm_char_class class_of(int32_t c)
 {
     if (c < 0 || c >= CLASSES_END)
         return TDM_CLASS_OTHER;
     return (tdm_char_class)(classes[c / 4] >> c % 4 * 2 & 3);
 }
 
+tdm_char_class tdm_class_of(int32_t c)
+{
+    return class_of(c);
+}
+
 /* The class of the character at p and its size in bytes. */
-static tdm_char_class class_at(const unsigned char *p, const unsigned char *end, size_t *size)
+static inline tdm_char_class class_at(const unsigned char *p, const unsigned char *end, size_t *size)
 {
     int32_t c;
     *size = tdm_utf8_next(p, (size_t)(end - p), &c);
-    return tdm_class_of(c);
+    return class_of(c);
 }
 
 /* Where the run of `class` that starts at p ends. */
