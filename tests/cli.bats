@@ -42,15 +42,25 @@ setup() {
     refuses 2 "there is no command --frob" --frob
 }
 
+@test "bench names its parts" {
+    refuses 2 "there is no part gem (did you mean gemm?)" bench gem
+    run --separate-stderr "$TANDEM" bench
+    [ "$status" -eq 2 ]
+    [ -z "$output" ]
+    run --separate-stderr "$TANDEM" bench --help
+    [ "$status" -eq 0 ]
+    [[ $output == *"  tokenizer "*"  gemm "* ]]
+}
+
 @test "every command has a help text with options, example and exit codes" {
-    for command in generate detect tokenize inspect; do
+    for command in generate detect tokenize inspect "bench gemm" "bench tokenizer"; do
         run --separate-stderr "$TANDEM" $command --help
         [ "$status" -eq 0 ]
         [ -z "$stderr" ]
         for part in "Usage: tandem $command" "Options:" "Example:" "Exit codes:"; do
             [[ $output == *"$part"* ]] || { echo "$command --help: no $part"; false; }
         done
-        ! grep -n '.\{91,\}' <<< "$output"
+        ! grep -n '.\{103,\}' <<< "$output"
     done
 }
 

@@ -558,7 +558,7 @@ static void test_buffer_edges(void **state)
     for (size_t i = 0; i < N; i++) {
         offsets[i] = all.len;
         for (size_t k = 0; k < 1 + i * 2654435761u % 997; k++)
-            tdm_buf_put(&all, "0123456789" + k % 10, 1, NULL);
+            tdm_buf_put(&all, &"0123456789"[k % 10], 1, NULL);
         tdm_buf_put(&all, "\n", 1, NULL);
     }
     char *path = write_file("edges", all.p, all.len);

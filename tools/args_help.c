@@ -106,15 +106,21 @@ static void print_option(FILE *to, const arg_spec *spec)
     print_wrapped(to, text, HELP_INDENT, HELP_INDENT);
 }
 
-/* Print lines of text, each indented by two. */
+/* Print lines of text as they were set, indented by two; only one that is far too long is broken. */
 static void print_block(FILE *to, const char *title, const char *text)
 {
+    enum { INDENT = 2, WIDEST = 100, MAX_LINE = 512 };
+    char line[MAX_LINE];
     fprintf(to, "\n%s:\n", title);
     while (*text) {
-        const int len = (int)strcspn(text, "\n");
-        fprintf(to, len ? "  %.*s\n" : "%.*s\n", len, text);
-        text += len;
-        text += *text == '\n';
+        const size_t len = strcspn(text, "\n");
+        snprintf(line, sizeof line, "%.*s", (int)len, text);
+        fprintf(to, "%*s", *line ? INDENT : 0, "");
+        if (len <= WIDEST)
+            fprintf(to, "%s\n", line);
+        else
+            print_wrapped(to, line, INDENT, INDENT);
+        text += len + (text[len] == '\n');
     }
 }
 

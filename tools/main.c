@@ -14,7 +14,8 @@ static const struct {
     {"generate", "documents, from nothing or from prompts, as dataset records", cmd_generate},
     {"detect", "the probability that each text was written by a machine", cmd_detect},
     {"tokenize", "records to token ids, and back", cmd_tokenize},
-    {"inspect", "what is in a checkpoint, and the memory it takes", cmd_inspect},
+    {"inspect", "what is in a checkpoint, and the memory that it needs", cmd_inspect},
+    {"bench", "the speed of the parts, beside the machine's ceiling", cmd_bench},
 };
 
 static void print_usage(FILE *to)
