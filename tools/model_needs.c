@@ -163,7 +163,7 @@ static tdm_status check_gpt2(check *c)
     static const need POSITIONS = {"", 'P', 'E'};
     tdm_status st = TDM_OK;
     const tdm_tensor *table = NULL;
-    const bool prefixed = has(c, "transformer.wpe.weight");
+    const bool prefixed = has(c, "transformer.ln_f.weight");
     TDM_TRY(gpt2_words(c, prefixed ? "transformer.wte.weight" : "wte.weight"));
     TDM_TRY(want(c, prefixed ? "transformer.wpe.weight" : "wpe.weight", &POSITIONS, &table));
     c->needs->weight_bytes += table ? table->bytes : 0;
