@@ -216,8 +216,8 @@ tdm_status tdm_detector_run(tdm_detector *d, const tdm_text *texts, size_t n,
         TDM_REQUIRE(d->lengths[i] >= 0, TDM_ENOMEM, "token ids of a text of %zu bytes",
                     texts[i].len);
 
-    const size_t n_batches = tdm_pack(d->lengths, n, d->max_rows, (size_t)d->max_texts, d->order,
-                                      d->ends);
+    const size_t n_batches =
+        tdm_pack(d->lengths, n, d->max_rows, (size_t)d->max_texts, d->order, d->ends);
     for (size_t b = 0, from = 0; b < n_batches; from = d->ends[b++]) {
         const size_t n_texts = d->ends[b] - from;
         TDM_TRY(run_batch(d, d->order + from, n_texts, results, err));

@@ -23,9 +23,9 @@
 
 typedef struct {
     tdm_preprocess_mode preprocess;
-    int64_t batch; /* texts in one forward pass at most; 0: as many as fit max_rows */
+    int64_t batch;    /* texts in one forward pass at most; 0: as many as fit max_rows */
     int32_t max_rows; /* tokens in one forward pass at most; raised to the context */
-    int threads;   /* that tokenise; 0: one per usable core */
+    int threads;      /* that tokenise; 0: one per usable core */
 } tdm_detect_options;
 #define TDM_DETECT_DEFAULTS                                                                        \
     {                                                                                              \
@@ -54,8 +54,8 @@ typedef struct tdm_detector tdm_detector;
 
 /* Load a model folder: config.json, weights, merges.txt, vocab.json.
  *   be  borrowed until close
- * Errors: those of checkpoint, config and tokenizer; TDM_EFORMAT also when the folder holds a GPT-2,
- * or when vocabulary and weights do not fit together. */
+ * Errors: those of checkpoint, config and tokenizer; TDM_EFORMAT also when the folder holds a
+ * GPT-2, or when vocabulary and weights do not fit together. */
 tdm_status tdm_detector_open(const char *dir, const tdm_backend *be,
                              const tdm_detect_options *options, tdm_detector **out, tdm_err *err);
 void tdm_detector_close(tdm_detector *d); /* NULL is fine */

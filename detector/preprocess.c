@@ -19,11 +19,11 @@ static size_t space_at(const unsigned char *text, size_t len)
     const unsigned last = text[2];
     const unsigned lead = (unsigned)text[0] << 8 | text[1];
     const int space =
-        (lead == 0xE19A && last == 0x80) || /* U+1680 */
-        (lead == 0xE280 && ((last >= 0x80 && last <= 0x8A) || /* U+2000 .. U+200A */
+        (lead == 0xE19A && last == 0x80) ||                                   /* U+1680 */
+        (lead == 0xE280 && ((last >= 0x80 && last <= 0x8A) ||                 /* U+2000 .. U+200A */
                             last == 0xA8 || last == 0xA9 || last == 0xAF)) || /* 2028 2029 202F */
-        (lead == 0xE281 && last == 0x9F) || /* U+205F */
-        (lead == 0xE380 && last == 0x80);   /* U+3000 */
+        (lead == 0xE281 && last == 0x9F) ||                                   /* U+205F */
+        (lead == 0xE380 && last == 0x80);                                     /* U+3000 */
     return space ? 3 : 0;
 }
 

@@ -2,7 +2,7 @@
  *
  *   tdm_preprocess p;
  *   TDM_TRY(tdm_preprocess_init(&p, bpe, TDM_PREPROCESS_RELEASE, 512, 0, 2, err));
- *   TDM_TRY(tdm_preprocess_text(&p, text, len, &ids, &counts, err)); // counts.used_tokens == 0: empty
+ *   TDM_TRY(tdm_preprocess_text(&p, text, len, &ids, &counts, err)); // ids.len == 0: empty
  *
  * The published detector has been run in three ways that give different probabilities for the same
  * text. With C the context (512), BPE(t) the ids of t, and "white space" the 29 characters that
@@ -12,8 +12,9 @@
  *          is stripped from both ends. What looks like a special token is plain text.
  *              ids = <s> BPE(text)[: C - 2] </s>
  *              all_tokens = length of BPE(text), used_tokens = min(all_tokens, C - 2)
- * hf       What the pipeline of transformers 4 and 5 does with truncation=True. Nothing is stripped;
- *          <s> <pad> </s> <unk> <mask> in the text are those tokens (TDM_BPE_PARSE_SPECIAL).
+ * hf       What the pipeline of transformers 4 and 5 does with truncation=True. Nothing is
+ *          stripped; <s> <pad> </s> <unk> <mask> in the text are those tokens
+ *          (TDM_BPE_PARSE_SPECIAL).
  *              ids = <s> BPE(text)[: C - 2] </s>;  counts as above
  * demo     What the original server does on transformers 2.9.1, the version its maintainers name.
  *          1. A space is put in front of a text whose first character is not white space.
@@ -56,8 +57,8 @@ typedef struct {
 /* Fill *p. `bpe` is borrowed.
  *   context   ids at most, special tokens included; at least 3
  *   bos, eos  what config.json says
- * Errors: TDM_EARG for the context; TDM_EFORMAT when the vocabulary has no <s> or </s> or gives them
- * other ids than bos and eos (a GPT-2 vocabulary, or merges without vocab.json). */
+ * Errors: TDM_EARG for the context; TDM_EFORMAT when the vocabulary has no <s> or </s> or gives
+ * them other ids than bos and eos (a GPT-2 vocabulary, or merges without vocab.json). */
 tdm_status tdm_preprocess_init(tdm_preprocess *p, const tdm_bpe *bpe, tdm_preprocess_mode mode,
                                int context, int32_t bos, int32_t eos, tdm_err *err);
 

@@ -3,8 +3,8 @@
  * Details that have caused bugs:
  * - Positions start at row 2 of the table (row 1 belongs to <pad>, row 0 to nobody), so 514 rows
  *   are 512 tokens, <s> and </s> among them.
- * - A <pad> inside a text (someone wrote it, and hf and demo preprocessing read it as the token) gets
- *   row 1 and does not advance the positions of what follows, yet takes part in attention.
+ * - A <pad> inside a text (hf and demo preprocessing read one that someone wrote as the token)
+ *   gets row 1 and does not advance the positions of what follows, yet takes part in attention.
  * - The token-type row is added to every token although there is one type only.
  * - Post-norm: x = norm(x + attention(x)), and the sum that follows starts from the norm.
  * - GELU is the erf form (GPT-2 has the tanh form), norm eps is that of config.json.
@@ -170,7 +170,8 @@ static tdm_status load_positions(tdm_loader *l, const tdm_config *c, tdm_mat *to
     sum = malloc(n * sizeof *sum); /* the table was just read: n floats fit */
     TDM_REQUIRE(sum, TDM_ENOMEM, "position table of %zu values", n);
     memcpy(sum, values, n * sizeof *sum);
-    TDM_TRY(tdm_load_host(l, "embeddings.token_type_embeddings.weight", 1, c->n_embd, &values, err));
+    TDM_TRY(
+        tdm_load_host(l, "embeddings.token_type_embeddings.weight", 1, c->n_embd, &values, err));
     for (size_t i = 0; i < n; i++)
         sum[i] += values[i % E];
     *to = (tdm_mat){.rows = c->n_position, .cols = c->n_embd, .dtype = TDM_F32};
@@ -198,8 +199,8 @@ static tdm_status require_classifier(const tdm_checkpoint *ck, tdm_err *err)
         const char *name = tdm_checkpoint_at(ck, i)->name;
         if (!strncmp(name, "lm_head.", 8))
             return tdm_fail(err, TDM_EFORMAT,
-                            "%s but no classifier.dense.weight: a pre-trained language model, not "
-                            "a detector", name);
+                            "%s but no classifier.dense.weight: a language model, not a detector",
+                            name);
     }
     return tdm_fail(err, TDM_EFORMAT, "no classifier.dense.weight: not a detector");
 }
@@ -238,7 +239,8 @@ static tdm_status carve(roberta *m, char *memory, size_t *total, tdm_err *err)
     const size_t F = (size_t)m->config.n_inner, W = 3 * E > F ? 3 * E : F;
     size_t bytes, at = 0;
 #define X(field, rows, cols)                                                                       \
-    TDM_REQUIRE(tdm_mul_size(rows, (cols) * 4, &bytes) && tdm_add_size(bytes, ALIGN - 1, &bytes),  \
+    TDM_REQUIRE(tdm_mul_size(rows, sizeof(float) * (cols), &bytes) &&                              \
+                    tdm_add_size(bytes, ALIGN - 1, &bytes),                                        \
                 TDM_ENOMEM, "scratch for %zu rows", R);                                            \
     if (memory)                                                                                    \
         m->s.field = memory + at;                                                                  \
@@ -410,8 +412,9 @@ static tdm_status check(const roberta *m, const int32_t *ids, const int32_t *sta
                         int32_t n_texts, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_REQUIRE(n_texts > 0 && n_texts <= m->max_texts && starts[0] == 0, TDM_EARG,
-                "%d texts at once, want 1 to %d", (int)n_texts, (int)m->max_texts);
+    TDM_REQUIRE(n_texts > 0 && n_texts <= m->max_texts, TDM_EARG, "%d texts at once, want 1 to %d",
+                (int)n_texts, (int)m->max_texts);
+    TDM_REQUIRE(starts[0] == 0, TDM_EARG, "first start %d, want 0", (int)starts[0]);
     for (int32_t i = 0; i < n_texts; i++) {
         const int64_t n = (int64_t)starts[i + 1] - starts[i];
         TDM_REQUIRE(n > 0 && n <= m->config.n_context, TDM_EARG,
@@ -426,7 +429,7 @@ done:
     return st;
 }
 
-/* Positions relative to that of <pad>: 0 for <pad>, and 1, 2, ... for the other tokens of a text. */
+/* Positions counted from that of <pad>: 0 for <pad>; 1, 2, ... for the other tokens of a text. */
 static void number_tokens(roberta *m, const int32_t *ids, const int32_t *starts, int32_t n_texts)
 {
     for (int32_t i = 0; i < n_texts; i++) {

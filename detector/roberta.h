@@ -28,7 +28,8 @@ typedef struct roberta roberta;
 /* Load the weights and allocate all memory that classifying needs.
  *   be         borrowed until close
  *   ck         read now, not kept. Names as in published files, with or without "roberta.";
- *              LayerNorm as weight and bias or as gamma and beta; pooler and position_ids are ignored
+ *              LayerNorm as weight and bias or as gamma and beta; pooler and position_ids are
+ *              ignored
  *   config     of a RoBERTa
  *   max_rows   tokens in one call at most, at least config->n_context
  *   max_texts  texts in one call at most

@@ -77,8 +77,8 @@ static void test_independence(void **state)
         int32_t max_rows;
         int threads;
         size_t window;
-    } CASES[] = {{0, 2048, 1, N_TEXTS}, {1, 2048, 1, 7},       {3, 2048, 2, N_TEXTS},
-                 {7, 60, 3, 13},        {64, 2048, 2, 5},      {0, 0, 2, N_TEXTS},
+    } CASES[] = {{0, 2048, 1, N_TEXTS}, {1, 2048, 1, 7},         {3, 2048, 2, N_TEXTS},
+                 {7, 60, 3, 13},        {64, 2048, 2, 5},        {0, 0, 2, N_TEXTS},
                  {0, 100000, 1, 1},     {65536, 300, 1, N_TEXTS}};
     static char bytes[N_TEXTS][TEXT_BYTES];
     static tdm_text texts[N_TEXTS];
@@ -95,8 +95,9 @@ static void test_independence(void **state)
         open_subject(&s, &options);
         for (size_t i = 0; i < N_TEXTS; i += CASES[c].window) {
             const size_t n = N_TEXTS - i < CASES[c].window ? N_TEXTS - i : CASES[c].window;
-            assert_int_equal(tdm_detector_run(s.detector, texts + i, n, (c ? again : first) + i, NULL,
-                                              NULL, NULL), TDM_OK);
+            assert_int_equal(tdm_detector_run(s.detector, texts + i, n, (c ? again : first) + i,
+                                              NULL, NULL, NULL),
+                             TDM_OK);
         }
         for (size_t i = 0; c && i < N_TEXTS; i++)
             assert_same(&first[i], &again[i]);
@@ -177,8 +178,9 @@ static void test_non_finite(void **state)
         for (int i = 0; spoil && i < s.tiny.width; i++)
             s.tiny.tensors[0].p[tilde * s.tiny.width + i] = i % 2 ? 3e38f : -2e38f;
         open_subject(&s, &DEFAULTS);
-        assert_int_equal(tdm_detector_run(s.detector, TEXTS, 3, spoil ? spoiled : clean, NULL, NULL,
-                                          NULL), TDM_OK);
+        assert_int_equal(
+            tdm_detector_run(s.detector, TEXTS, 3, spoil ? spoiled : clean, NULL, NULL, NULL),
+            TDM_OK);
         close_subject(&s);
     }
     assert_int_equal(clean[1].outcome, TDM_DETECTED);

@@ -78,8 +78,9 @@ static void check(tdm_preprocess_mode mode, const char *text, size_t len, const 
     tdm_ids_free(&ids);
 }
 
-/* ---- cases by hand: the pieces that are encoded one by one; a special token stands for itself ---- */
+/* ---- cases by hand: the pieces that are encoded one by one; a special stands for itself ---- */
 
+/* clang-format off */
 static const struct {
     const char *why;
     tdm_preprocess_mode mode;
@@ -105,7 +106,8 @@ static const struct {
     {"hf: white space is a text", TDM_PREPROCESS_HF, "\n", {"\n"}},
     {"hf: nothing", TDM_PREPROCESS_HF, "", {0}},
 
-    {"demo adds a space, and the specials twice", TDM_PREPROCESS_DEMO, "the", {"<s>", " the", "</s>"}},
+    {"demo adds a space, and the specials twice", TDM_PREPROCESS_DEMO, "the",
+     {"<s>", " the", "</s>"}},
     {"demo: no space before white space", TDM_PREPROCESS_DEMO, "\tthe", {"<s>", "\tthe", "</s>"}},
     {"demo: U+001C is white space", TDM_PREPROCESS_DEMO, "\x1c" "a", {"<s>", "\x1c" "a", "</s>"}},
     {"demo strips the end alone", TDM_PREPROCESS_DEMO, "  a \n ", {"<s>", "  a", "</s>"}},
@@ -119,6 +121,7 @@ static const struct {
     {"demo: the inner </s> is cut away first", TDM_PREPROCESS_DEMO, "012345678",
      {"<s>", " 012345678", "</s>"}},
 };
+/* clang-format on */
 
 static void test_cases(void **state)
 {
@@ -204,7 +207,7 @@ static void python_release(const piece *text, tdm_ids *encoded)
     encode_codes(text->codes + from, to - from, encoded);
 }
 
-/* split_on_token of transformers 2.9.1: str.split(token), rstrip of each part, the token between. */
+/* split_on_token of transformers 2.9.1: str.split(token), rstrip of parts, the token between. */
 static size_t split_on(int special, const piece *in, piece *out)
 {
     const char *token = SPECIALS[special];
@@ -343,7 +346,8 @@ static void test_init_errors(void **state)
     tdm_bpe *gpt2 = NULL;
     const char *merges = "#version: 0.2\nt h\n";
     assert_int_equal(tdm_preprocess_init(&p, bpe, TDM_PREPROCESS_HF, 2, BOS, EOS, &err), TDM_EARG);
-    assert_int_equal(tdm_preprocess_init(&p, bpe, TDM_PREPROCESS_HF, 512, 5, EOS, &err), TDM_EFORMAT);
+    assert_int_equal(tdm_preprocess_init(&p, bpe, TDM_PREPROCESS_HF, 512, 5, EOS, &err),
+                     TDM_EFORMAT);
     assert_non_null(strstr(err.msg, "<s> = 0"));
     assert_int_equal(tdm_bpe_open_memory(merges, strlen(merges), NULL, 0, &gpt2, &err), TDM_OK);
     assert_int_equal(tdm_preprocess_init(&p, gpt2, TDM_PREPROCESS_HF, 512, BOS, EOS, &err),

@@ -8,7 +8,7 @@
 
 enum { MOST_TOKENS = 48, MAX_ROWS = 200, MAX_TEXTS = 20 };
 
-/* Logits go through a few hundred f32 operations of rounding 2^-24 each; they are of the order of 1. */
+/* Logits are of the order of 1 and went through a few hundred f32 roundings of 2^-24 each. */
 static const double TOLERANCE = 0x1p-16;
 
 /* ---- the reference ---- */
@@ -27,8 +27,9 @@ typedef enum {
     N_VARIANTS
 } variant;
 
-static const char *const VARIANT_NAMES[] = {"right", "tanh GELU", "positions from 0",
-                                            "<pad> advances", "no type row", "causal", "large eps", "last token", "swapped labels"};
+static const char *const VARIANT_NAMES[] = {"right",          "tanh GELU",   "positions from 0",
+                                            "<pad> advances", "no type row", "causal",
+                                            "large eps",      "last token",  "swapped labels"};
 
 static void reference_linear(const tiny_roberta *m, const char *name, const double *x, int n,
                              int in, int out, double *y)
@@ -103,7 +104,8 @@ static double *numbers(int n, int width)
     return p;
 }
 
-static void reference_layer(const tiny_roberta *m, int layer, double *x, int n, double eps, variant v)
+static void reference_layer(const tiny_roberta *m, int layer, double *x, int n, double eps,
+                            variant v)
 {
     char name[96];
     const int E = m->width, F = m->inner;
@@ -445,16 +447,17 @@ static void test_refused_arguments(void **state)
     (void)state;
     static const struct {
         const char *why;
-        int32_t n_texts, starts[4], first_id;
+        int32_t n_texts, starts[4], second_id;
+        const char *message;
     } CASES[] = {
-        {"no text", 0, {0}, 0},
-        {"too many texts", MAX_TEXTS + 1, {0}, 0},
-        {"an empty text", 2, {0, 3, 3}, 0},
-        {"starts run backwards", 2, {0, 3, 1}, 0},
-        {"first start is not 0", 1, {1, 3}, 0},
-        {"longer than the context", 1, {0, MOST_TOKENS + 1}, 0},
-        {"id too large", 1, {0, 3}, TINY_VOCAB},
-        {"negative id", 1, {0, 3}, -1},
+        {"no text", 0, {0}, 0, "0 texts"},
+        {"too many texts", MAX_TEXTS + 1, {0}, 0, "21 texts"},
+        {"an empty text", 2, {0, 3, 3}, 0, "text of 0 tokens"},
+        {"starts run backwards", 2, {0, 3, 1}, 0, "text of -2 tokens"},
+        {"first start is not 0", 1, {1, 3}, 0, "first start 1"},
+        {"longer than the context", 1, {0, MOST_TOKENS + 1}, 0, "text of 49 tokens"},
+        {"id too large", 1, {0, 3}, TINY_VOCAB, "token id 268, want 0 to 267"},
+        {"negative id", 1, {0, 3}, -1, "token id -1"},
     };
     subject s;
     subject_open(&s, 1, 1, "roberta.", TDM_F32, 1);
@@ -463,10 +466,12 @@ static void test_refused_arguments(void **state)
         float logits[2 * MAX_TEXTS];
         tdm_err err = {0};
         memcpy(starts, CASES[c].starts, sizeof CASES[c].starts);
-        ids[1] = CASES[c].first_id;
-        print_message("%s\n", CASES[c].why);
-        assert_int_equal(roberta_classify(s.model, ids, starts, CASES[c].n_texts, logits, &err),
-                         TDM_EARG);
+        ids[1] = CASES[c].second_id;
+        const tdm_status st =
+            roberta_classify(s.model, ids, starts, CASES[c].n_texts, logits, &err);
+        print_message("%s: %s\n", CASES[c].why, err.msg);
+        assert_int_equal(st, TDM_EARG);
+        assert_non_null(strstr(err.msg, CASES[c].message));
     }
     subject_close(&s);
 }
@@ -494,9 +499,9 @@ static void test_softmax(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),       cmocka_unit_test(test_mistakes_are_seen),
-        cmocka_unit_test(test_row_bits),        cmocka_unit_test(test_forms_of_files),
-        cmocka_unit_test(test_refused_files),   cmocka_unit_test(test_refused_arguments),
+        cmocka_unit_test(test_reference),     cmocka_unit_test(test_mistakes_are_seen),
+        cmocka_unit_test(test_row_bits),      cmocka_unit_test(test_forms_of_files),
+        cmocka_unit_test(test_refused_files), cmocka_unit_test(test_refused_arguments),
         cmocka_unit_test(test_softmax),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

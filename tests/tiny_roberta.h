@@ -3,13 +3,13 @@
  *   tiny_roberta m;
  *   tiny_roberta_make(&m, 2, 2, 1);         // layers, heads, seed
  *   char dir[TINY_PATH];
- *   tiny_roberta_write(&m, dir, "roberta."); // config.json, model.safetensors, merges.txt, vocab.json
+ *   tiny_roberta_write(&m, dir, "roberta.", TDM_F32); // all that a detector's folder holds
  *   ...
  *   tiny_roberta_remove(dir);
  *   tiny_roberta_free(&m);
  *
- * The vocabulary has RoBERTa's order: four special tokens, then bytes and a few merges with ids that
- * have nothing to do with the order of the merges, <|endoftext|> and <mask> at the end. */
+ * The vocabulary has RoBERTa's order: four special tokens, then bytes and a few merges with ids
+ * that have nothing to do with the order of the merges, <|endoftext|> and <mask> at the end. */
 #ifndef TESTS_TINY_ROBERTA_H
 #define TESTS_TINY_ROBERTA_H
 
@@ -29,10 +29,11 @@
 #include "host/buf.h"
 #include "host/dtype.h"
 
-enum { TINY_PATH = 64, TINY_TENSORS = 128, TINY_MERGES = 6, TINY_VOCAB = 4 + 256 + TINY_MERGES + 2 };
+enum { TINY_PATH = 64, TINY_TENSORS = 128, TINY_MERGES = 6 };
+enum { TINY_VOCAB = 4 + 256 + TINY_MERGES + 2 };
 
 typedef struct {
-    char name[96]; /* without "roberta." */
+    char name[96];      /* without "roberta." */
     int64_t rows, cols; /* cols 0: rank 1 */
     float *p;
 } tiny_tensor;
@@ -87,8 +88,12 @@ static inline void tiny_add(tiny_roberta *m, uint64_t *state, int64_t rows, int6
 
 static inline void tiny_roberta_make(tiny_roberta *m, int layers, int heads, uint64_t seed)
 {
-    *m = (tiny_roberta){.layers = layers, .heads = heads, .width = 64 * heads, .inner = 96 * heads,
-                        .vocab = TINY_VOCAB, .positions = 50};
+    *m = (tiny_roberta){.layers = layers,
+                        .heads = heads,
+                        .width = 64 * heads,
+                        .inner = 96 * heads,
+                        .vocab = TINY_VOCAB,
+                        .positions = 50};
     const int E = m->width, F = m->inner;
     uint64_t state = seed;
     tiny_add(m, &state, m->vocab, E, 1.f, 0.f, "embeddings.word_embeddings.weight");
@@ -159,24 +164,29 @@ static const char *const TINY_MERGE_LINES[TINY_MERGES][2] = {
 static inline void tiny_vocabulary(tdm_buf *merges, tdm_buf *vocab)
 {
     assert_int_equal(tdm_buf_printf(merges, NULL, "#version: 0.2\n"), TDM_OK);
-    assert_int_equal(tdm_buf_printf(vocab, NULL, "{\"<s>\": 0, \"<pad>\": 1, \"</s>\": 2, "
-                                                 "\"<unk>\": 3"), TDM_OK);
+    assert_int_equal(tdm_buf_printf(vocab, NULL,
+                                    "{\"<s>\": 0, \"<pad>\": 1, \"</s>\": 2, "
+                                    "\"<unk>\": 3"),
+                     TDM_OK);
     /* Ids run against the order of the merges and bytes, so that mixing the two orders shows. */
     for (int i = 0; i < TINY_MERGES; i++) {
         const char *left = TINY_MERGE_LINES[i][0], *right = TINY_MERGE_LINES[i][1];
         assert_int_equal(tdm_buf_printf(merges, NULL, "%s %s\n", left, right), TDM_OK);
-        assert_int_equal(tdm_buf_printf(vocab, NULL, ", \"%s%s\": %d", left, right,
-                                        3 + TINY_MERGES - i), TDM_OK);
+        assert_int_equal(
+            tdm_buf_printf(vocab, NULL, ", \"%s%s\": %d", left, right, 3 + TINY_MERGES - i),
+            TDM_OK);
     }
     for (unsigned b = 0; b < 256; b++) {
         char symbol[3];
         tiny_symbol(b, symbol);
         assert_int_equal(tdm_buf_printf(vocab, NULL, ", \"%s%s\": %u",
                                         b == '"' || b == '\\' ? "\\" : "", symbol,
-                                        3 + TINY_MERGES + 256 - b), TDM_OK);
+                                        3 + TINY_MERGES + 256 - b),
+                         TDM_OK);
     }
     assert_int_equal(tdm_buf_printf(vocab, NULL, ", \"<|endoftext|>\": %d, \"<mask>\": %d}",
-                                    TINY_VOCAB - 2, TINY_VOCAB - 1), TDM_OK);
+                                    TINY_VOCAB - 2, TINY_VOCAB - 1),
+                     TDM_OK);
 }
 
 /* ---- the folder ---- */
@@ -199,7 +209,7 @@ static inline uint16_t tiny_bf16(float v)
     return (uint16_t)(bits >> 16);
 }
 
-/* Bits of an f32 as f16; zero and normal numbers without rounding, which is what tiny_value makes. */
+/* Bits of an f32 as f16, exact for the values that tiny_value makes (zero or normal numbers). */
 static inline uint16_t tiny_f16(float v)
 {
     uint32_t bits;
@@ -233,7 +243,8 @@ static inline void tiny_safetensors(tdm_buf *out, const tiny_tensor *tensors, in
                                         "%s\"%s%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
                                         "\"data_offsets\":[%zu,%zu]}",
                                         i ? "," : "", head ? "" : prefix, t->name, TYPES[dtype],
-                                        shape, from, data.len), TDM_OK);
+                                        shape, from, data.len),
+                         TDM_OK);
     }
     assert_int_equal(tdm_buf_put(&header, "}", 1, NULL), TDM_OK);
     while (header.len % 8)

@@ -22,7 +22,8 @@ enum { WINDOW_RECORDS = 128, WINDOW_BYTES = 4 << 20 };
 enum { N_FIELDS = 6 };
 static const char *const FIELDS[N_FIELDS] = {"fake",       "real",       "logit_fake",
                                              "logit_real", "all_tokens", "used_tokens"};
-static const char *const PREPROCESS_CHOICES[] = {"release", "hf", "demo", NULL}; /* the enum's order */
+/* In the order of tdm_preprocess_mode. */
+static const char *const PREPROCESS_CHOICES[] = {"release", "hf", "demo", NULL};
 
 typedef struct {
     common_args common;
@@ -40,7 +41,7 @@ typedef struct {
 
 typedef struct {
     detect_args args;
-    char *keys[N_FIELDS + 1];  /* FIELDS with the prefix; owned; NULL at the end */
+    char *keys[N_FIELDS + 1];    /* FIELDS with the prefix; owned; NULL at the end */
     tdm_buf json_keys[N_FIELDS]; /* the same as JSON strings */
     tdm_reader *reader;
     tdm_sink *sink;
@@ -262,8 +263,8 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
     bool at_end = false;
     while (!at_end) {
         TDM_TRY(read_window(job, &at_end, err));
-        st = tdm_detector_run(job->detector, job->texts, job->n_texts, job->results, batch_done, job,
-                              err);
+        st = tdm_detector_run(job->detector, job->texts, job->n_texts, job->results, batch_done,
+                              job, err);
         if (st == TDM_ESTOPPED)
             st = check_stop(err);
         TDM_TRY(st);
@@ -348,10 +349,11 @@ done:
 static const arg_command COMMAND = {
     .name = "detect",
     .usage = "--model DIR [options] [FILE...]",
-    .summary = "Judges each text with the RoBERTa detector of GPT-2 output: how probable it is that a "
-               "machine wrote it. Input is JSON Lines, {\"id\": any, \"text\": \"...\"}; - or no FILE "
-               "is standard input. Results come in the order of the input. Only the first 510 tokens "
-               "of a text are read. The published detectors know GPT-2's English and nothing newer.",
+    .summary =
+        "Judges each text with the RoBERTa detector of GPT-2 output: how probable it is that a "
+        "machine wrote it. Input is JSON Lines, {\"id\": any, \"text\": \"...\"}; - or no FILE "
+        "is standard input. Results come in the order of the input. Only the first 510 tokens "
+        "of a text are read. The published detectors know GPT-2's English and nothing newer.",
     .notes = "One object a line:\n"
              "{\"id\": ..., \"fake\": p, \"real\": p, \"logit_fake\": x, \"logit_real\": x,\n"
              " \"all_tokens\": n, \"used_tokens\": n}\n"
@@ -379,12 +381,20 @@ int cmd_detect(int argc, char **argv)
     const arg_spec specs[] = {
         ARGS_MODEL(&args->common),
         ARGS_OUT(&args->common),
-        {.name = "preprocess", .kind = ARG_CHOICE, .out = &args->preprocess,
-         .value = "release|hf|demo", .choices = PREPROCESS_CHOICES,
+        {.name = "preprocess",
+         .kind = ARG_CHOICE,
+         .out = &args->preprocess,
+         .value = "release|hf|demo",
+         .choices = PREPROCESS_CHOICES,
          .help = "how a text becomes tokens; see below"},
-        {.name = "passthrough", .kind = ARG_FLAG, .out = &args->passthrough,
+        {.name = "passthrough",
+         .kind = ARG_FLAG,
+         .out = &args->passthrough,
          .help = "write the whole input record with the new fields appended"},
-        {.name = "key-prefix", .kind = ARG_STR, .out = &args->key_prefix, .value = "TEXT",
+        {.name = "key-prefix",
+         .kind = ARG_STR,
+         .out = &args->key_prefix,
+         .value = "TEXT",
          .help = "put TEXT before the names of the new fields"},
         ARGS_BATCH(&args->common),
         ARGS_DEVICE(&args->common),
