@@ -10,24 +10,38 @@ static bool is_plain(unsigned char c)
     return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
 }
 
+/* A UTF-16 unit as \uXXXX. By hand: printf would take longer than everything else here. */
+static size_t put_unit(char *out, uint32_t unit)
+{
+    static const char HEX[] = "0123456789abcdef";
+    out[0] = '\\';
+    out[1] = 'u';
+    for (int i = 0; i < 4; i++)
+        out[2 + i] = HEX[unit >> (12 - 4 * i) & 15];
+    return 6;
+}
+
 /* The escape of the character at p, which is not plain; *n receives its bytes in the text.
- *   out  receives at most 12 characters and a NUL
  * Returns: characters in out. */
-static size_t escape(char out[13], const char *p, const char *end, size_t *n)
+static size_t escape(char out[12], const char *p, const char *end, size_t *n)
 {
     static const char SHORT[] = "\"\"\\\\\bb\tt\nn\ff\rr"; /* pairs: character, letter */
     uint32_t code = 0xFFFD;
     *n = tdm_utf8_decode(p, end, &code);
     if (*n == 0)
         *n = 1;
-    for (const char *pair = SHORT; *pair && code < 0x80; pair += 2)
-        if ((uint32_t)*pair == code)
-            return (size_t)snprintf(out, 13, "\\%c", pair[1]);
+    for (const char *pair = SHORT; *pair && code < 0x80; pair += 2) {
+        if ((uint32_t)*pair == code) {
+            out[0] = '\\';
+            out[1] = pair[1];
+            return 2;
+        }
+    }
     if (code < 0x10000)
-        return (size_t)snprintf(out, 13, "\\u%04x", code);
+        return put_unit(out, code);
     code -= 0x10000;
-    return (size_t)snprintf(out, 13, "\\u%04x\\u%04x", 0xD800 + (code >> 10),
-                            0xDC00 + (code & 0x3FF));
+    put_unit(out, 0xD800 + (code >> 10));
+    return 6 + put_unit(out + 6, 0xDC00 + (code & 0x3FF));
 }
 
 tdm_status tdm_json_put_string(tdm_buf *out, const char *text, size_t len, tdm_err *err)
@@ -41,7 +55,7 @@ tdm_status tdm_json_put_string(tdm_buf *out, const char *text, size_t len, tdm_e
             p++;
         TDM_TRY(tdm_buf_put(out, run, (size_t)(p - run), err));
         if (p < end) {
-            char code[13];
+            char code[12];
             size_t used = 0;
             const size_t n = escape(code, p, end, &used);
             TDM_TRY(tdm_buf_put(out, code, n, err));
@@ -59,7 +73,7 @@ void tdm_json_quote(char *dst, size_t cap, const char *text, size_t len)
     size_t n = 0;
     dst[n++] = '"';
     while (p < end) {
-        char code[13] = {*p};
+        char code[12] = {*p};
         size_t used = 1, add = 1;
         if (!is_plain((unsigned char)*p))
             add = escape(code, p, end, &used);
