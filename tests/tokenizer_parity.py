@@ -195,6 +195,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
 
+    if options.texts and not os.path.isdir(options.texts):
+        parser.error(f"{options.texts} is no folder")
     lib = load_library(options.lib)
     gpt2, roberta = (os.path.join(options.data, d) for d in ("gpt2", "roberta"))
     models = {
