@@ -223,7 +223,7 @@ tdm_status cpu_open(const cpu_kernels *kernels, int threads, tdm_backend *out, t
     TDM_REQUIRE(be->lanes, TDM_ENOMEM, "scratch of %zu threads", be->n_lanes);
     for (size_t i = 0; i < be->n_lanes; i++) {
         void *p = NULL;
-        TDM_TRY(cpu_alloc(be, CPU_ROWS * (CPU_DEPTH + CPU_COLUMNS) * sizeof(float), &p, err));
+        TDM_TRY(cpu_alloc(be, CPU_SCRATCH * sizeof(float), &p, err));
         be->lanes[i].scratch = p;
     }
     *out = (tdm_backend){&CPU_OPS, be};

@@ -14,10 +14,11 @@
 #include "host/threads.h"
 
 enum {
-    CPU_DEPTH = 256,       /* products that are summed up in registers before they join the total */
+    CPU_DEPTH = 128,       /* products that are summed up in registers before they join the total */
     CPU_GROUP = 6,         /* rows that one register tile covers */
-    CPU_ROWS = 192,        /* rows of x at a time; a multiple of CPU_GROUP */
-    CPU_COLUMNS = 256,     /* columns of y at a time; a multiple of every panel width */
+    CPU_ROWS = 96,         /* rows of x at a time; a multiple of CPU_GROUP */
+    CPU_COLUMNS = 768,     /* columns of y at a time; a multiple of every panel width */
+    CPU_SCRATCH = CPU_ROWS * CPU_COLUMNS,
     CPU_KEYS = 64,         /* keys that one softmax step covers */
     CPU_QUERIES = 48,      /* rows of one text that share a pass over its keys */
     CPU_ALIGN = 64,
@@ -49,7 +50,7 @@ typedef struct {
 typedef struct {
     const char *name;
     size_t width; /* columns of one weight panel */
-    /* scratch: CPU_ROWS * (CPU_DEPTH + CPU_COLUMNS) floats */
+    /* scratch: CPU_SCRATCH floats */
     void (*multiply)(const cpu_product *p, size_t row, size_t n_rows, size_t column,
                      size_t n_columns, float *scratch);
     void (*attend)(const cpu_attention *a);

@@ -57,12 +57,13 @@ static void add_values(const cpu_attention *a, attention_rows *s, size_t row, si
                        const float *values, size_t first)
 {
     size_t common = seen(a, row + r, first); /* the first row sees least */
-    if (common)
-        for (size_t j = 0; j < TDM_HEAD; j += PANEL)
-            tile_rows(rows, s->weights[r], CPU_KEYS, values + j, TDM_HEAD, s->part[0] + j, TDM_HEAD,
-                      common, 0);
-    else
-        memset(s->part, 0, sizeof s->part);
+    tile_job job = {.a = s->weights[r], .a_stride = CPU_KEYS, .b_stride = TDM_HEAD,
+                    .c_stride = TDM_HEAD, .depth = common};
+    for (size_t j = 0; j < TDM_HEAD; j += PANEL) {
+        job.b = job.ahead = values + j;
+        job.c = s->part[0] + j;
+        tile_rows(rows, &job);
+    }
     for (size_t i = 0; i < rows; i++) {
         const size_t n = seen(a, row + r + i, first);
         if (!n)
@@ -86,9 +87,13 @@ static void attend_block(const cpu_attention *a, attention_rows *s, size_t row, 
         const size_t rows = n - r < CPU_GROUP ? n - r : CPU_GROUP;
         if (!seen(a, row + r + rows - 1, first))
             continue;
-        for (size_t j = 0; j < CPU_KEYS; j += PANEL)
-            tile_rows(rows, s->q[r], TDM_HEAD, keys + j, CPU_KEYS, s->weights[r] + j, CPU_KEYS,
-                      TDM_HEAD, 0);
+        tile_job job = {.a = s->q[r], .a_stride = TDM_HEAD, .b_stride = CPU_KEYS,
+                        .c_stride = CPU_KEYS, .depth = TDM_HEAD};
+        for (size_t j = 0; j < CPU_KEYS; j += PANEL) {
+            job.b = job.ahead = keys + j;
+            job.c = s->weights[r] + j;
+            tile_rows(rows, &job);
+        }
         for (size_t i = r; i < r + rows; i++) {
             const size_t count = seen(a, row + i, first);
             if (count)

@@ -96,6 +96,8 @@ void cpu_weight_close(void *self, tdm_weight *w)
     free(weight);
 }
 
+enum { COLUMN_STEP = 64 }; /* a multiple of every panel width */
+
 typedef struct {
     cpu_product product;
     size_t n_rows, chunk_rows, n_chunks, columns; /* rectangles of chunk_rows x columns */
@@ -125,21 +127,18 @@ tdm_status cpu_linear(void *self, tdm_mat y, tdm_mat x, const tdm_weight *w, con
         .product = {y.p, x.p, ((const cpu_weight *)w)->panels, bias ? bias->p : NULL,
                     (size_t)w->in, (size_t)w->out, epilogue},
         .n_rows = (size_t)x.rows,
-        .columns = CPU_COLUMNS,
     };
     if (!x.rows)
         return TDM_OK;
-    /* Chunks of rows as equal as whole register tiles allow; then narrower rectangles until every
-     * thread finds several. Neither choice changes a bit of the result. */
-    const size_t tiles = ceil_div(job.n_rows, CPU_GROUP);
-    job.n_chunks = ceil_div(job.n_rows, CPU_ROWS);
-    job.chunk_rows = ceil_div(tiles, job.n_chunks) * CPU_GROUP;
+    /* Chunks of rows as equal as whole register tiles allow; of columns enough for every thread to find
+     * several, whole panels each. Neither choice changes a bit of the result. */
+    const size_t tiles = ceil_div(job.n_rows, CPU_GROUP), out = (size_t)w->out;
+    job.chunk_rows = ceil_div(tiles, ceil_div(job.n_rows, CPU_ROWS)) * CPU_GROUP;
     job.n_chunks = ceil_div(job.n_rows, job.chunk_rows);
-    const size_t wanted = be->n_lanes > 1 ? 4 * be->n_lanes : 1;
-    while (job.columns > be->kernels->width && job.columns > 64 &&
-           (job.n_rows <= CPU_GROUP ||
-            ceil_div((size_t)w->out, job.columns) * job.n_chunks < wanted))
-        job.columns /= 2;
-    cpu_run(be, ceil_div((size_t)w->out, job.columns) * job.n_chunks, linear_item, &job);
+    const size_t wanted = ceil_div(be->n_lanes > 1 ? 4 * be->n_lanes : 1, job.n_chunks);
+    const size_t columns = ceil_div(ceil_div(out, wanted), COLUMN_STEP) * COLUMN_STEP;
+    job.columns = job.n_rows <= CPU_GROUP ? COLUMN_STEP
+                  : columns < CPU_COLUMNS ? columns : CPU_COLUMNS;
+    cpu_run(be, ceil_div(out, job.columns) * job.n_chunks, linear_item, &job);
     return TDM_OK;
 }

@@ -141,7 +141,7 @@ static inline void poison_scratch(tdm_backend *be)
     cpu_backend *cpu = be->self;
     for (size_t i = 0; i < cpu->n_lanes; i++) {
         cpu_lane *lane = &cpu->lanes[i];
-        memset(lane->scratch, 0xff, CPU_ROWS * (CPU_DEPTH + CPU_COLUMNS) * sizeof(float));
+        memset(lane->scratch, 0xff, CPU_SCRATCH * sizeof(float));
         if (lane->n_blocks)
             memset(lane->blocks, 0xff, lane->n_blocks * CPU_KEY_BLOCK * sizeof(float));
     }
