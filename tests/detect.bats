@@ -242,3 +242,25 @@ many_texts() {
     [ "${#lines[@]}" -eq 2 ]
     [[ $stderr == '{"command": "detect", '* ]]
 }
+
+@test "golden: what transformers said about 20 texts, in all three modes" {
+    golden=$TDM_SOURCE_DIR/tests/golden
+    [ -f "$golden/detector_model.sha256" ] || skip "tests/golden/detector.py has not been run"
+    [ "$(sha256sum < "$reader/model.safetensors" | cut -c1-64)" = \
+        "$(cut -c1-64 "$golden/detector_model.sha256")" ] ||
+        { [ -n "$TDM_READER" ] && skip "another model"; echo "run tests/golden/detector.py"; false; }
+    for mode in hf release demo; do
+        detect --quiet --preprocess $mode "$golden/detector_texts.jsonl" > got.jsonl
+        [ "$(wc -l < got.jsonl)" -eq 20 ]
+        # probabilities within 2e-5, logits within 1e-4, everything else equal
+        paste -d '\n' got.jsonl "$golden/detector_$mode.jsonl" | tr -d '{}",:' | awk '
+            NR % 2 { split($0, got); next }
+            { for (i = 1; i <= NF; i++) {
+                d = got[i] - $i
+                allowed = i == 4 || i == 6 ? 2e-5 : i == 8 || i == 10 ? 1e-4 : 0
+                if (NF != 14 || d > allowed || d < -allowed || (i % 2 && got[i] != $i)) {
+                    print "line " NR / 2 ": " got[i] ", want " $i; bad = 1
+                } } }
+            END { exit bad }' || { echo "$mode"; false; }
+    done
+}

@@ -46,7 +46,7 @@ def word_list():
     return sorted(set(text.split()))
 
 
-def random_text(rng, words, tokenizer):
+def random_text(rng, words, count):
     """A text of about 10^u tokens, u uniform: 1 to 2,000, short ones as many as long ones."""
     want = int(math.exp(rng.uniform(0, math.log(2000))) + 0.5)
     odd = rng.random() < 0.5
@@ -63,7 +63,7 @@ def random_text(rng, words, tokenizer):
         else:
             parts.append(rng.choice(SPECIALS + ["<|endoftext|>", "<mas", "</", "<s"]))
     text = "".join(parts)
-    while (n := len(tokenizer.encode(text, add_special_tokens=False).ids)) > want and len(text) > 1:
+    while (n := count(text)) > want and len(text) > 1:
         text = text[:max(1, min(len(text) - 1, len(text) * want // n))]
     return text
 
@@ -101,7 +101,8 @@ def encode_demo(plain, text, context):
         pieces = [q for p in pieces for q in ([p] if p in SPECIALS else split_on_token(token, p))]
     ids = [0]
     for p in pieces:
-        ids += [SPECIAL_IDS[p]] if p in SPECIALS else plain.encode(p, add_special_tokens=False).ids
+        ids += ([plain.token_to_id(p)] if p in SPECIALS
+                else plain.encode(p, add_special_tokens=False).ids)
     ids += [2]
     return (ids if pieces else []), (ids[:context - 2] if pieces else [])
 
@@ -111,6 +112,21 @@ def encode_hf(tokenizer, text, context):
     cut = tokenizer(text, truncation=True, max_length=context)["input_ids"]
     assert cut[0] == 0 and cut[-1] == 2
     return whole, cut[1:-1]
+
+
+def open_tokenizers(folder):
+    """One function per mode, from a text to the ids of all its tokens and of those that are used;
+    and the context."""
+    tokenizer = RobertaTokenizer.from_pretrained(folder)
+    # The published tokenizer.json says so; the files of a vocabulary alone cannot.
+    tokenizer.add_special_tokens({"mask_token": AddedToken("<mask>", lstrip=True, special=True)})
+    plain = RobertaTokenizer.from_pretrained(folder)._tokenizer
+    plain.encode_special_tokens = True  # special tokens are text to this one
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+        context = json.load(f)["max_position_embeddings"] - 2
+    return {"hf": lambda text, context: encode_hf(tokenizer, text, context),
+            "release": lambda text, context: encode_release(plain, text, context),
+            "demo": lambda text, context: encode_demo(plain, text, context)}, context
 
 
 def fnv(ids, state):
@@ -141,7 +157,7 @@ def reference(model, ids_of):
 
 def compare(o, folder, model, texts, path, mode, encode, context):
     got, summary = run_tandem(o, folder, path, mode)
-    encoded = [encode(t) for t in texts]
+    encoded = [encode(t, context) for t in texts]
     judged = [i for i, (_, used) in enumerate(encoded) if used]
     state = 0xCBF29CE484222325
     for i in judged:
@@ -205,7 +221,6 @@ def make_model(o, folder):
 
 
 def main():
-    global SPECIAL_IDS
     o = options()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -213,23 +228,15 @@ def main():
         folder = o.model or os.path.join(scratch, "model")
         if not o.model:
             make_model(o, folder)
-        plain = RobertaTokenizer.from_pretrained(folder)._tokenizer
-        tokenizer = RobertaTokenizer.from_pretrained(folder)
-        # The published tokenizer.json says so; the files of a vocabulary alone cannot.
-        tokenizer.add_special_tokens({"mask_token": AddedToken("<mask>", lstrip=True, special=True)})
-        SPECIAL_IDS = {t: plain.token_to_id(t) for t in SPECIALS}
-        plain.encode_special_tokens = True  # special tokens are text to this one
+        encoders, context = open_tokenizers(folder)
         model = RobertaForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
-        context = model.config.max_position_embeddings - 2
         rng, words = random.Random(o.seed), word_list()
-        texts = [random_text(rng, words, plain) for _ in range(o.texts)]
+        count = lambda text: len(encoders["release"](text, context)[0])
+        texts = [random_text(rng, words, count) for _ in range(o.texts)]
         path = os.path.join(scratch, "texts.jsonl")
         with open(path, "w", encoding="utf-8") as f:
             for i, t in enumerate(texts):
                 f.write(json.dumps({"id": i, "text": t}) + "\n")
-        encoders = {"hf": lambda t: encode_hf(tokenizer, t, context),
-                    "release": lambda t: encode_release(plain, t, context),
-                    "demo": lambda t: encode_demo(plain, t, context)}
         good = [compare(o, folder, model, texts, path, m, encoders[m], context)
                 for m in o.modes.split(",")]
     print("passed" if all(good) else "FAILED")
