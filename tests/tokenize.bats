@@ -258,7 +258,7 @@ line-too-long null'
     mkfifo pipe
     "$TANDEM" tokenize --model model pipe --out out.jsonl 2> said &
     local pid=$!
-    exec 7> pipe
+    exec 7<> pipe # waits for nobody
     cat good.jsonl >&7
     for i in $(seq 100); do [ -e out.jsonl.part ] && break; sleep 0.05; done
     sleep 0.2
