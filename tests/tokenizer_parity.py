@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
 """Compare the tokenizer with HF tokenizers, the reference, for GPT-2 and RoBERTa.
 
-  python3 tests/tokenizer_parity.py --lib build/libtandem.a --data ../shared/data
-  python3 tests/tokenizer_parity.py --lib build/libtandem.a --data ../shared/data \
-      --strings 0 --texts /tmp/texts
+  python3 tests/tokenizer_parity.py --lib build/libtandem.a --model gpt2=../shared/data/gpt2 \
+      --model roberta=../shared/data/roberta --texts /tmp/texts --golden tests/golden
 
 Random strings (every plane, all white space, apostrophes, digits, marks, emoji, words, special
 tokens) and the files of a folder, each as plain text and with special tokens parsed, and decoded
-again. Needs numpy, tokenizers, transformers, gcc. Exit code 1 when anything differs.
---data holds gpt2/{encoder.json,vocab.bpe} and roberta/{vocab.json,merges.txt}.
+again. A folder holds merges.txt or vocab.bpe, and for RoBERTa vocab.json. --golden writes the
+reference's ids of 200 strings to tokenizer_NAME.txt, which tests/test_tokenizer_golden.c replays.
+Needs tokenizers, transformers, gcc. Exit code 1 when anything differs.
 """
 import argparse
 import ctypes
+import json
 import os
 import random
 import subprocess
@@ -56,11 +57,11 @@ class Err(ctypes.Structure):
 class Ours:
     """The C library, through ctypes."""
 
-    def __init__(self, lib, merges, vocab):
+    def __init__(self, lib, folder):
         self.lib, self.err, self.ids, self.buf = lib, Err(), Ids(), Buf()
         self.bpe = ctypes.c_void_p()
-        self.check(lib.tdm_bpe_open(merges.encode(), vocab.encode(), ctypes.byref(self.bpe),
-                                    ctypes.byref(self.err)))
+        self.check(lib.tdm_bpe_open_dir(folder.encode(), ctypes.byref(self.bpe),
+                                        ctypes.byref(self.err)))
 
     def check(self, status):
         if status != 0:
@@ -178,43 +179,84 @@ def compare(name, ours, theirs, plain, batch, counts):
                 print(f"{name}: does not decode: {show(text)}")
 
 
-def without_specials(fast):
-    """The same tokenizer with special tokens as plain text."""
+def symbols():
+    """The characters that files write bytes as, in GPT-2's order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [chr(c) for c in (*printable, *range(0x100, 0x100 + 256 - len(printable)))]
+
+
+def first_of(folder, *names):
+    paths = [os.path.join(folder, name) for name in names]
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def open_reference(folder):
+    """HF's tokenizer, and the same one with special tokens as plain text."""
+    merges = first_of(folder, "merges.txt", "vocab.bpe")
+    vocab = first_of(folder, "vocab.json", "encoder.json")
+    if vocab:
+        with open(vocab, encoding="utf-8") as f:
+            ids = json.load(f)
+    else:
+        with open(merges, encoding="utf-8") as f:
+            lines = [line.rstrip("\n") for line in f]
+        merged = [line.replace(" ", "") for line in lines[lines[0].startswith("#version"):]]
+        ids = {token: i for i, token in enumerate([*symbols(), *merged, "<|endoftext|>"])}
+        vocab = os.path.join(tempfile.mkdtemp(prefix="tandem-"), "vocab.json")
+        with open(vocab, "w", encoding="utf-8") as f:
+            json.dump(ids, f)
+    if "<s>" in ids:
+        # The published roberta-base says lstrip; transformers 5 no longer adds it by itself.
+        mask = AddedToken("<mask>", lstrip=True, special=True)
+        fast = RobertaTokenizerFast(vocab=vocab, merges=merges, mask_token=mask).backend_tokenizer
+    else:
+        fast = GPT2TokenizerFast(vocab=vocab, merges=merges).backend_tokenizer
     plain = Tokenizer(fast.model)
     plain.pre_tokenizer = fast.pre_tokenizer
-    return plain
+    return fast, plain
+
+
+def write_golden(path, theirs, plain):
+    """Text in hexadecimal, ids of plain text, ids with special tokens parsed."""
+    rng, classes = random.Random(20), make_tables()
+    texts = ["", "In the beginning God created the heaven and the earth.",
+             "Hello world, it's 1,000 times! We'll see; they'RE not.\n\n  Indeed.\t\r\n",
+             "a <mask> b</s><s><|endoftext|>", " ".join(WORDS), "".join(EMOJI), "".join(SPACES)]
+    while len(texts) < 200:
+        text = random_string(rng, classes)
+        if len(text) <= 40:
+            texts.append(text)
+    with open(path, "w", encoding="ascii") as f:
+        for text in texts:
+            rows = (" ".join(map(str, t.encode(text, add_special_tokens=False).ids))
+                    for t in (plain, theirs))
+            print(text.encode().hex(), *rows, sep="\t", file=f)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lib", default="build/libtandem.a")
-    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--model", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--strings", type=int, default=1000000)
     parser.add_argument("--texts", help="folder of UTF-8 files")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--golden", metavar="FOLDER")
     options = parser.parse_args()
-
     if options.texts and not os.path.isdir(options.texts):
         parser.error(f"{options.texts} is no folder")
+
     lib = load_library(options.lib)
-    gpt2, roberta = (os.path.join(options.data, d) for d in ("gpt2", "roberta"))
-    models = {
-        "gpt2": (os.path.join(gpt2, "vocab.bpe"), os.path.join(gpt2, "encoder.json"),
-                 GPT2TokenizerFast),
-        "roberta": (os.path.join(roberta, "merges.txt"), os.path.join(roberta, "vocab.json"),
-                    RobertaTokenizerFast),
-    }
     wrong = 0
-    for name, (merges, vocab, kind) in models.items():
-        ours = Ours(lib, merges, vocab)
-        # The published roberta-base says lstrip; transformers 5 no longer adds it by itself.
-        mask = AddedToken("<mask>", lstrip=True, special=True)
-        extra = {"mask_token": mask} if name == "roberta" else {}
-        theirs = kind(vocab=vocab, merges=merges, **extra).backend_tokenizer
-        plain = without_specials(theirs)
-        sources = {f"{options.strings} strings, seed {options.seed}":
-                   batches_of_strings(options.strings, options.seed)}
+    for name, folder in (model.split("=", 1) for model in options.model):
+        ours = Ours(lib, folder)
+        theirs, plain = open_reference(folder)
+        if options.golden:
+            write_golden(os.path.join(options.golden, f"tokenizer_{name}.txt"), theirs, plain)
+        sources = {}
+        if options.strings:
+            sources[f"{options.strings} strings, seed {options.seed}"] = (
+                batches_of_strings(options.strings, options.seed))
         if options.texts:
             sources[options.texts] = batches_of_texts(options.texts)
         for source, batches in sources.items():
