@@ -267,6 +267,7 @@ static const struct {
     {"a third layer", add_junk, "h.2.ln_1.weight", "h.2.ln_1.weight"},
     {"not quite the mask", add_junk, "h.0.attn.bias2", "h.0.attn.bias2"},
     {"not a layer's number", add_junk, "h.x.attn.bias", "h.x.attn.bias"},
+    {"no number", add_junk, "h..attn.bias", "h..attn.bias"},
     {"the mask", add_junk, "h.0.attn.bias", NULL},
     {"the other mask", add_junk, "h.1.attn.masked_bias", NULL},
 };
@@ -305,8 +306,10 @@ static void test_word_names(void **state)
     (void)state;
     static double want[8 * V];
     static float got[8 * V];
-    for (int alone = 0; alone < 2; alone++) {
+    for (int i = 0; i < 4; i++) {
+        const bool alone = i % 2;
         tiny_gpt2 m = {.layers = 1, .heads = 1, .positions = POSITIONS};
+        m.prefix = i / 2 ? "transformer." : ""; /* which lm_head.weight never has */
         loaded l;
         int32_t tokens[8];
         tiny_gpt2_make(&m, 3);
