@@ -31,8 +31,9 @@ tdm_status tdm_fail(tdm_err *err, tdm_status status, const char *fmt, ...)
 tdm_status tdm_context(tdm_err *err, tdm_status status, const char *fmt, ...)
 {
     if (err) {
-        char inner[sizeof err->msg];
+        char inner[sizeof err->msg - 2]; /* ": " takes two at least */
         memcpy(inner, err->msg, sizeof inner);
+        inner[sizeof inner - 1] = 0;
         va_list args;
         va_start(args, fmt);
         const int n = vsnprintf(err->msg, sizeof err->msg, fmt, args);

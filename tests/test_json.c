@@ -322,32 +322,33 @@ static void writes_strings_like_python(void **state)
     tdm_buf_free(&out);
 }
 
+/* All characters but NUL, 256 to a string. */
 static void every_character_returns(void **state)
 {
     (void)state;
+    static const unsigned LEAD[] = {0, 0xC0, 0xE0, 0xF0};
+    tdm_buf text = {0}, out = {0};
     for (uint32_t c = 1; c <= 0x10FFFF; c++) {
-        char utf8[4];
-        size_t n = 0;
-        if (c >= 0xD800 && c <= 0xDFFF)
+        const int extra = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+        char utf8[4] = {(char)(LEAD[extra] | c >> (6 * extra))};
+        for (int i = extra; i > 0; i--)
+            utf8[extra - i + 1] = (char)(0x80 | (c >> (6 * i - 6) & 0x3F));
+        if (c < 0xD800 || c > 0xDFFF)
+            tdm_buf_put(&text, utf8, (size_t)extra + 1, NULL);
+        if (c % 256 != 255 || text.len == 0)
             continue;
-        if (c < 0x80) {
-            utf8[n++] = (char)c;
-        } else {
-            const int extra = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-            static const unsigned LEAD[] = {0, 0xC0, 0xE0, 0xF0};
-            utf8[n++] = (char)(LEAD[extra] | c >> (6 * extra));
-            for (int i = extra; i-- > 0;)
-                utf8[n++] = (char)(0x80 | (c >> (6 * i) & 0x3F));
-        }
-        tdm_buf out = {0};
         tdm_json *doc = NULL;
-        assert_int_equal(tdm_json_put_string(&out, utf8, n, NULL), TDM_OK);
+        out.len = 0;
+        assert_int_equal(tdm_json_put_string(&out, text.p, text.len, NULL), TDM_OK);
         assert_int_equal(tdm_json_parse(out.p, out.len, 1, &doc, NULL, NULL), TDM_OK);
-        assert_int_equal(strlen(tdm_json_root(doc)->valuestring), n);
-        assert_memory_equal(tdm_json_root(doc)->valuestring, utf8, n);
+        assert_int_equal(strlen(tdm_json_root(doc)->valuestring), text.len);
+        assert_memory_equal(tdm_json_root(doc)->valuestring, text.p, text.len);
         tdm_json_close(doc);
-        tdm_buf_free(&out);
+        text.len = 0;
     }
+    assert_int_equal(text.len, 0);
+    tdm_buf_free(&text);
+    tdm_buf_free(&out);
 }
 
 static void quotes_fit_and_print(void **state)

@@ -234,7 +234,7 @@ static void short_files(void **state)
     for (int n = 0; n < 8; n++) {
         tdm_safetensors st;
         tdm_err err = {0};
-        char want[40];
+        char want[64];
         assert_int_equal(truncate(path, n), 0);
         assert_int_equal(tdm_safetensors_open(path, 0, &st, &err), TDM_EFORMAT);
         snprintf(want, sizeof want, "%d bytes, too short for a header", n);
