@@ -6,63 +6,63 @@
 
 enum { HELP_INDENT = 26, HELP_WIDTH = 80 };
 
+static void size_text(size_t bytes, char *out, size_t size)
+{
+    static const char *const UNITS[] = {"", "KiB", "MiB", "GiB"};
+    size_t unit = 0;
+    for (; bytes && bytes % 1024 == 0 && unit + 1 < COUNT(UNITS); unit++)
+        bytes /= 1024;
+    snprintf(out, size, "%zu%s", bytes, UNITS[unit]);
+}
+
+static void range_text(const double *range, char *out, size_t size)
+{
+    if (range[0] < range[1])
+        snprintf(out, size, "%.15g:%.15g", range[0], range[1]);
+    else
+        snprintf(out, size, "%.15g", range[0]);
+}
+
 /* What stands in the table before parsing, as text; "" when there is nothing to say. */
 static void default_text(const arg_spec *spec, char *out, size_t size)
 {
-    static const char *const UNITS[] = {"", "KiB", "MiB", "GiB"};
-    const double *range = spec->out;
+    const void *value = spec->out;
+    const tdm_max_errors *limit = value;
     out[0] = '\0';
-    if (spec->default_text) {
-        snprintf(out, size, "%s", spec->default_text);
+    const bool is_auto = spec->kind == ARG_BATCH && *(const int64_t *)value == 0;
+    if (spec->default_text || is_auto) {
+        snprintf(out, size, "%s", is_auto ? "auto" : spec->default_text);
         return;
     }
     switch (spec->kind) {
     case ARG_FLAG:
     case ARG_LIST:
-        return;
-    case ARG_STR: {
-        const char *text = *(const char **)spec->out;
-        snprintf(out, size, "%s", text ? text : "");
-        return;
-    }
+        break;
+    case ARG_STR:
+        snprintf(out, size, "%s", *(const char *const *)value ? *(const char *const *)value : "");
+        break;
+    case ARG_BATCH:
     case ARG_I64:
-        snprintf(out, size, "%" PRId64, *(int64_t *)spec->out);
-        return;
+        snprintf(out, size, "%" PRId64, *(const int64_t *)value);
+        break;
     case ARG_U64:
-        snprintf(out, size, "%" PRIu64, *(uint64_t *)spec->out);
-        return;
+        snprintf(out, size, "%" PRIu64, *(const uint64_t *)value);
+        break;
     case ARG_F64:
-        snprintf(out, size, "%.15g", range[0]);
-        return;
+        snprintf(out, size, "%.15g", *(const double *)value);
+        break;
     case ARG_RANGE:
-        if (range[0] < range[1])
-            snprintf(out, size, "%.15g:%.15g", range[0], range[1]);
-        else
-            snprintf(out, size, "%.15g", range[0]);
-        return;
-    case ARG_SIZE: {
-        size_t bytes = *(size_t *)spec->out, unit = 0;
-        for (; bytes && bytes % 1024 == 0 && unit + 1 < COUNT(UNITS); unit++)
-            bytes /= 1024;
-        snprintf(out, size, "%zu%s", bytes, UNITS[unit]);
-        return;
-    }
+        range_text(value, out, size);
+        break;
+    case ARG_SIZE:
+        size_text(*(const size_t *)value, out, size);
+        break;
     case ARG_CHOICE:
-        snprintf(out, size, "%s", spec->choices[*(int *)spec->out]);
-        return;
-    case ARG_ERRORS: {
-        const tdm_max_errors *limit = spec->out;
+        snprintf(out, size, "%s", spec->choices[*(const int *)value]);
+        break;
+    case ARG_ERRORS:
         snprintf(out, size, "%.15g%s", limit->limit, limit->percent ? "%" : "");
-        return;
-    }
-    case ARG_BATCH: {
-        const int64_t batch = *(int64_t *)spec->out;
-        if (batch)
-            snprintf(out, size, "%" PRId64, batch);
-        else
-            snprintf(out, size, "auto");
-        return;
-    }
+        break;
     }
 }
 

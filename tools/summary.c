@@ -22,9 +22,14 @@ static void print_bad(const char *command, const common_args *common, const tdm_
 {
     fprintf(stderr, "tandem %s: %" PRId64 " of %" PRId64 " records are bad:", command, counts->bad,
             counts->ok + counts->bad);
-    for (int i = 0; i < N_FAULTS; i++)
-        if (counts->by_fault[i])
-            fprintf(stderr, " %" PRId64 " %s", counts->by_fault[i], tdm_fault_name((tdm_fault)i));
+    const char *separator = "";
+    for (int i = 0; i < N_FAULTS; i++) {
+        if (!counts->by_fault[i])
+            continue;
+        fprintf(stderr, "%s %" PRId64 " %s", separator, counts->by_fault[i],
+                tdm_fault_name((tdm_fault)i));
+        separator = ",";
+    }
     if (strcmp(common->out, "-") != 0)
         fprintf(stderr, "; see %s.errors.jsonl", common->out);
     fputc('\n', stderr);
