@@ -283,14 +283,15 @@ typedef struct {
     int32_t id;
 } best_entry;
 
-/* Entry `id` takes the lead if its value is larger, or equal with a lower id. The bound is compared
- * in f32: rounding is monotone, so nothing that reaches best->value can fall below its f32 value. */
+/* Entry `id` takes the lead if its value is larger; ids come in rising order, so the lowest of equals
+ * stays. The bound is compared in f32: rounding is monotone, so nothing that exceeds best->value can
+ * fall below its f32 value. */
 static inline void consider(best_entry *best, int32_t id, float logit, uint32_t word)
 {
     if (logit + tdm_word_gumbel_bound(word) < (float)best->value)
         return;
     const double value = (double)logit + tdm_word_gumbel(word);
-    if (value > best->value || (value == best->value && id < best->id))
+    if (value > best->value)
         *best = (best_entry){value, id};
 }
 
@@ -350,17 +351,11 @@ typedef struct {
     double equal; /* the weight of one entry that is equal to v */
 } crossing;
 
-static bool reaches(double sum, double target, bool strict)
-{
-    return strict ? sum > target : sum >= target;
-}
-
-/* Where the running sum of weights, in falling order of values, crosses a target: becomes > target
- * if strict, else >= target. If it never does, the smallest value.
+/* Where the running sum of weights, in falling order of values, reaches a target. If it never does,
+ * the smallest value.
  *   values, weights [n] are overwritten; equal values have equal weights
  *   above           the sum before the largest of these values. Cost: linear on average. */
-static crossing crossing_of(float *values, double *weights, int32_t n, double above, double target,
-                            bool strict)
+static crossing crossing_of(float *values, double *weights, int32_t n, double above, double target)
 {
     for (;;) {
         const float pivot = middle(values[0], values[n / 2], values[n - 1]);
@@ -374,9 +369,9 @@ static crossing crossing_of(float *values, double *weights, int32_t n, double ab
             equal += is_equal ? weights[i] : 0;
             each = is_equal ? weights[i] : each;
         }
-        if (n_larger > 0 && reaches(above + larger, target, strict)) {
+        if (n_larger > 0 && above + larger >= target) {
             n = keep(values, weights, n, pivot, true);
-        } else if (n_smaller == 0 || reaches(above + larger + equal, target, strict)) {
+        } else if (n_smaller == 0 || above + larger + equal >= target) {
             return (crossing){pivot, above + larger, each};
         } else {
             above += larger + equal;
@@ -401,19 +396,19 @@ static double fill_histogram(tdm_sampler *s, float largest, float smallest)
 }
 
 /* The crossing over all of the vocabulary; needs the histogram and keeps scaled and masses. */
-static crossing find_crossing(tdm_sampler *s, double target, bool strict)
+static crossing find_crossing(tdm_sampler *s, double target)
 {
     double above = 0;
     int bin = 0;
     int32_t n = 0;
-    while (bin < BINS - 1 && !reaches(above + s->sums[bin], target, strict))
+    while (bin < BINS - 1 && above + s->sums[bin] < target)
         above += s->sums[bin++];
     for (int32_t i = 0; i < s->n_vocab; i++) {
         s->values[n] = s->scaled[i];
         s->weights[n] = s->masses[i];
         n += s->bins[i] == bin;
     }
-    return crossing_of(s->values, s->weights, n, above, target, strict);
+    return crossing_of(s->values, s->weights, n, above, target);
 }
 
 /* Returns the smallest survivor. */
@@ -422,7 +417,7 @@ static float top_k(tdm_sampler *s, float largest, float smallest, int32_t k)
     for (int32_t i = 0; i < s->n_vocab; i++)
         s->masses[i] = 1.0;
     fill_histogram(s, largest, smallest);
-    const float threshold = find_crossing(s, k, false).value;
+    const float threshold = find_crossing(s, k).value;
     cut_below(s->scaled, s->n_vocab, threshold);
     return threshold;
 }
@@ -444,9 +439,9 @@ static void top_p(tdm_sampler *s, float largest, float smallest, const tdm_draw 
     const bool openai = draw->nucleus == TDM_NUCLEUS_OPENAI;
     masses_of(s->masses, s->scaled, s->n_vocab, largest);
     const double target = (double)draw->top_p * fill_histogram(s, largest, smallest);
-    const crossing c = find_crossing(s, target, openai);
+    const crossing c = find_crossing(s, target);
     float threshold = c.value;
-    /* openai: the entry that crosses is out; those that tie with one that does not cross are in */
+    /* openai: the first entry beyond the target is out; those that tie with one that fits are in */
     if (openai && c.above + c.equal > target)
         threshold = next_above(s->scaled, s->n_vocab, c.value);
     cut_below(s->scaled, s->n_vocab, threshold);
