@@ -357,6 +357,29 @@ static void test_deep_nesting(void **state)
     free(text);
 }
 
+/* A line of very many values would cost a hundred times its size in memory. */
+static void test_too_many_values(void **state)
+{
+    (void)state;
+    enum { VALUES = 1 << 20 };
+    tdm_reader_options options = TDM_READER_DEFAULTS;
+    tdm_buf all = {0};
+    tdm_buf_printf(&all, NULL, "{\"text\": \"a\", \"list\": [0");
+    for (int i = 1; i < VALUES; i++)
+        tdm_buf_put(&all, ",0", 2, NULL);
+    tdm_buf_put(&all, "]}\n", 3, NULL);
+    char *path = write_file("values.jsonl", all.p, all.len);
+    tdm_reader *reader = open_one((const char *const *)&path, 1, &options);
+    const tdm_record r = next(reader);
+    assert_int_equal(r.kind, TDM_RECORD_BAD);
+    assert_int_equal(r.fault, TDM_FAULT_JSON);
+    assert_non_null(strstr(r.detail, "values"));
+    assert_int_equal(next(reader).kind, TDM_RECORD_END);
+    tdm_reader_close(reader);
+    remove_file(path);
+    tdm_buf_free(&all);
+}
+
 /* ---- options ---- */
 
 static void test_ids(void **state)
@@ -581,7 +604,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_fault),      cmocka_unit_test(test_names),
         cmocka_unit_test(test_line_too_long),    cmocka_unit_test(test_long_line_at_the_end),
-        cmocka_unit_test(test_deep_nesting),     cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_deep_nesting),     cmocka_unit_test(test_too_many_values),
+        cmocka_unit_test(test_ids),
         cmocka_unit_test(test_keys_and_collisions), cmocka_unit_test(test_several_files),
         cmocka_unit_test(test_open_refuses),     cmocka_unit_test(test_exact_accounting),
         cmocka_unit_test(test_buffer_edges),     cmocka_unit_test(test_any_read_size),

@@ -31,7 +31,7 @@ static void default_text(const arg_spec *spec, char *out, size_t size)
     out[0] = '\0';
     const bool is_auto = spec->kind == ARG_BATCH && *(const int64_t *)value == 0;
     if (spec->default_text || is_auto) {
-        snprintf(out, size, "%s", is_auto ? "auto" : spec->default_text);
+        snprintf(out, size, "%s", spec->default_text ? spec->default_text : "auto");
         return;
     }
     switch (spec->kind) {
