@@ -97,6 +97,7 @@ static const struct {
     {TEXT("\"\\ud800\\ud800\""), TDM_JSON_UTF8, 1},
     {TEXT("\"\\udc00\""), TDM_JSON_UTF8, 1},
     {TEXT("\"\\uDFFF\\uD800\""), TDM_JSON_UTF8, 1},
+    {TEXT("\"\\udc00\\udc00\""), TDM_JSON_UTF8, 1},
 
     {TEXT("\"\\u0000\""), TDM_JSON_NUL, 1},
     {TEXT("\"a\0b\""), TDM_JSON_NUL, 2},
@@ -143,6 +144,31 @@ static void refuses_with_class_and_place(void **state)
         }
         tdm_json_close(doc);
         free(copy);
+    }
+}
+
+/* The scan takes eight bytes a step: each byte value at each place of two steps and a tail. */
+static void every_byte_at_every_place(void **state)
+{
+    (void)state;
+    enum { N = 21 };
+    for (int byte = 0; byte < 256; byte++) {
+        for (size_t at = 1; at < N - 1; at++) {
+            char text[N + 1] = "\"ABCDEFGHI \x7f~!JKLMNO\"";
+            tdm_json *doc = NULL;
+            tdm_json_error why = {0};
+            text[at] = (char)byte;
+            const tdm_status st = tdm_json_parse(text, N, 1, &doc, &why, NULL);
+            const bool fine = byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+            assert_int_equal(st, fine ? TDM_OK : TDM_EFORMAT);
+            if (byte < 0x20 || byte >= 0x80) {
+                assert_int_equal(why.at, at);
+                assert_int_equal(why.fault, byte == 0     ? TDM_JSON_NUL
+                                            : byte < 0x20 ? TDM_JSON_CONTROL
+                                                          : TDM_JSON_UTF8);
+            }
+            tdm_json_close(doc);
+        }
     }
 }
 
@@ -369,6 +395,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_with_class_and_place),
+        cmocka_unit_test(every_byte_at_every_place),
         cmocka_unit_test(members_know_their_source),
         cmocka_unit_test(other_roots_have_no_members),
         cmocka_unit_test(null_is_fine),
