@@ -14,7 +14,7 @@ typedef struct {
 struct tdm_batch {
     const tdm_backend *be; /* borrowed */
     gpt2_run *run;
-    int32_t n_slots, n_running, context, max_rows, eos;
+    int32_t n_slots, n_running, n_drawn, context, max_rows, eos;
     slot *slots; /* [n_slots] */
     int32_t *ids_device; /* [n_slots] in the backend's memory */
     /* one step; host memory, one allocation behind `memory` */
@@ -101,6 +101,11 @@ bool tdm_batch_has_room(const tdm_batch *b)
 int32_t tdm_batch_running(const tdm_batch *b)
 {
     return b->n_running;
+}
+
+int32_t tdm_batch_drawn(const tdm_batch *b)
+{
+    return b->n_drawn;
 }
 
 tdm_status tdm_batch_admit(tdm_batch *b, tdm_batch_text *text, tdm_err *err)
@@ -191,6 +196,7 @@ tdm_status tdm_batch_step(tdm_batch *b, tdm_err *err)
     if (b->n_running == 0)
         return TDM_OK;
     const gpt2_step step = build_step(b);
+    b->n_drawn = step.n_logits;
     TDM_TRY(gpt2_forward(b->run, &step, &logits, err));
     if (step.n_logits == 0)
         goto done;

@@ -52,6 +52,8 @@ void tdm_batch_close(tdm_batch *b); /* NULL is fine */
 
 bool tdm_batch_has_room(const tdm_batch *b);
 int32_t tdm_batch_running(const tdm_batch *b);
+/* Texts that the last step drew a token for: fewer than were running while prompts are fed. */
+int32_t tdm_batch_drawn(const tdm_batch *b);
 
 /* Give a text a slot. There must be room; text stays valid until its state changes.
  *   text  n_tokens == n_prompt, 1 <= n_prompt < max_tokens <= context + 1, draw set, position 0

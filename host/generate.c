@@ -360,14 +360,13 @@ tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_g
     for (;;) {
         TDM_TRY(admit(&j, err));
         TDM_TRY(deliver_complete(&j, err)); /* bad prompts may be next in order */
-        const int32_t running = tdm_batch_running(j.batch);
-        if (running == 0 && j.dry)
+        if (tdm_batch_running(j.batch) == 0 && j.dry)
             break;
         TDM_REQUIRE(!o->stop || !*o->stop, TDM_ESTOPPED, "stopped by a signal after %" PRIu64 " documents",
                     totals->documents);
         TDM_TRY(tdm_batch_step(j.batch, err));
         if (to->tick)
-            to->tick(to->ctx, running);
+            to->tick(to->ctx, tdm_batch_drawn(j.batch));
     }
 done:
     close_job(&j);

@@ -236,6 +236,8 @@ static void test_prompts(void **state)
     assert_int_equal(count(p, "\"prompt_id\": null}\n"), 3);
     assert_int_equal(want_totals.bad, 1 + 1 + 3 + 1);
     assert_int_equal(want_totals.documents, 15);
+    /* one tick for each draw: also those that end a text or find no number */
+    assert_int_equal(want.ticks, want_totals.tokens + want_totals.ended + 3);
     assert_int_equal(want_totals.prompt_tokens, 3 * (2 + 2 + 31 + 32 + 13));
     for (int32_t batch = 2; batch < 20; batch += 5) {
         o.batch = batch;
