@@ -442,6 +442,24 @@ static void bring_back_any_bytes(void **state)
     tdm_bpe_close(bpe);
 }
 
+/* The cache pads keys with zeros: a piece and the same piece with NULs behind are two pieces. */
+static void tell_trailing_nul_apart(void **state)
+{
+    (void)state;
+    tdm_bpe *bpe = open_gpt2();
+    char text[64];
+    for (size_t len = 1; len < sizeof text; len++)
+        for (size_t n_nul = 0; n_nul < len; n_nul++) {
+            tdm_ids ids = {0};
+            memset(text, '!', len);
+            memset(text + len - n_nul, 0, n_nul);
+            assert_int_equal(tdm_bpe_encode(bpe, text, len, 0, &ids, NULL), TDM_OK);
+            assert_int_equal(ids.len, len);
+            tdm_ids_free(&ids);
+        }
+    tdm_bpe_close(bpe);
+}
+
 /* One word of a megabyte: quadratic time would not end here. */
 static void bear_long_words(void **state)
 {
@@ -497,6 +515,7 @@ int main(void)
         cmocka_unit_test(open_folders),
         cmocka_unit_test(decode_ids),
         cmocka_unit_test(bring_back_any_bytes),
+        cmocka_unit_test(tell_trailing_nul_apart),
         cmocka_unit_test(bear_long_words),
         cmocka_unit_test(append_ids),
     };
