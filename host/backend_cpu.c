@@ -1,6 +1,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "host/buf.h"
 #include "host/cpu.h"
@@ -36,13 +37,23 @@ void cpu_run(cpu_backend *be, size_t n,
 
 /* ---- memory ---- */
 
+void *cpu_memory(size_t bytes)
+{
+    const size_t huge = (size_t)2 << 20, align = bytes < 2 * huge ? CPU_ALIGN : huge;
+    size_t rounded = 0;
+    if (!tdm_add_size(bytes ? bytes : 1, align - 1, &rounded))
+        return NULL;
+    rounded = rounded / align * align;
+    void *p = aligned_alloc(align, rounded);
+    if (p && align == huge)
+        madvise(p, rounded, MADV_HUGEPAGE); /* advice: where it fails, small pages do */
+    return p;
+}
+
 static tdm_status cpu_alloc(void *self, size_t bytes, void **out, tdm_err *err)
 {
     (void)self;
-    size_t rounded = 0;
-    *out = NULL;
-    if (tdm_add_size(bytes ? bytes : 1, CPU_ALIGN - 1, &rounded))
-        *out = aligned_alloc(CPU_ALIGN, rounded / CPU_ALIGN * CPU_ALIGN);
+    *out = cpu_memory(bytes);
     return *out ? TDM_OK : tdm_fail(err, TDM_ENOMEM, "%zu bytes of memory", bytes);
 }
 

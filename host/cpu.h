@@ -42,6 +42,7 @@ typedef struct {
     const float *q;
     size_t y_stride, q_stride; /* floats between rows */
     const float *blocks;       /* key blocks of CPU_KEY_BLOCK floats */
+    size_t block_stride;       /* floats between them */
     size_t n_rows;
     size_t n_keys; /* keys that row 0 sees */
     size_t step;   /* row r sees n_keys + r * step: 1 causal, 0 bidirectional */
@@ -87,6 +88,10 @@ typedef struct {
 
 /* tdm_open_cpu with kernels of the caller's choice. */
 tdm_status cpu_open(const cpu_kernels *kernels, int threads, tdm_backend *out, tdm_err *err);
+
+/* Memory on CPU_ALIGN, for free(); NULL when there is none. Large pieces lie on huge pages: reading
+ * them from end to end spends much of its time on address translation otherwise. */
+void *cpu_memory(size_t bytes);
 
 /* Call item(be, lane, job, i) once for each i in [0, n); no two calls share a lane at a time. */
 void cpu_run(cpu_backend *be, size_t n,

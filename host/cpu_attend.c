@@ -5,25 +5,24 @@
 #include "host/buf.h"
 #include "host/cpu.h"
 
-/* Key blocks [layer][slot][head][block]; see CPU_KEY_BLOCK. */
+/* Key blocks [layer][block][slot][head]; see CPU_KEY_BLOCK. */
 typedef struct {
     tdm_kv shape; /* first: what the front door sees */
     float *blocks;
-    size_t bytes, head_floats; /* of one head of one slot */
+    size_t bytes, n_blocks; /* n_blocks: of one text */
 } cpu_kv;
 
-/* Memory that the kernel hands out page by page when it is first written: a cache for many slots
- * costs what its texts fill. */
+/* Memory that the kernel hands out when it is first written: a cache costs what its texts fill. The first
+ * blocks of all texts lie together, so that huge pages fill up too. */
 tdm_status cpu_kv_open(void *self, int32_t layers, int32_t heads, int32_t slots, int32_t context,
                        tdm_kv **kv, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const size_t n_blocks = ((size_t)context + CPU_KEYS - 1) / CPU_KEYS;
     cpu_kv *cache = calloc(1, sizeof *cache);
     TDM_REQUIRE(cache, TDM_ENOMEM, "cache handle");
     cache->shape = (tdm_kv){layers, heads, slots, context};
-    cache->head_floats = n_blocks * CPU_KEY_BLOCK;
-    size_t bytes = cache->head_floats * sizeof(float);
+    cache->n_blocks = ((size_t)context + CPU_KEYS - 1) / CPU_KEYS;
+    size_t bytes = cache->n_blocks * CPU_KEY_BLOCK * sizeof(float);
     const bool fits = tdm_mul_size(bytes, (size_t)heads, &bytes) &&
                       tdm_mul_size(bytes, (size_t)slots, &bytes) &&
                       tdm_mul_size(bytes, (size_t)layers, &bytes);
@@ -34,6 +33,7 @@ tdm_status cpu_kv_open(void *self, int32_t layers, int32_t heads, int32_t slots,
     TDM_REQUIRE(p != MAP_FAILED, TDM_ENOMEM,
                 "%zu bytes for a cache of %d layers x %d heads x %d slots x %d tokens", bytes,
                 layers, heads, slots, context);
+    madvise(p, bytes, MADV_HUGEPAGE); /* advice: where it fails, small pages do */
     cache->blocks = p;
     cache->bytes = bytes;
     *kv = &cache->shape;
@@ -60,12 +60,11 @@ typedef struct {
     size_t layer, heads;
 } attend_job;
 
-/* Key and value of one head into place `key` of its blocks. The key becomes a column. */
-static void put_key(float *blocks, size_t key, const float *k, const float *v)
+/* Key and value of one head into place `key` of a block. The key becomes a column. */
+static void put_key(float *block, size_t key, const float *k, const float *v)
 {
-    float *block = blocks + key / CPU_KEYS * CPU_KEY_BLOCK;
-    float *column = block + key % CPU_KEYS;
-    float *row = block + CPU_KEYS * TDM_HEAD + key % CPU_KEYS * TDM_HEAD;
+    float *column = block + key;
+    float *row = block + CPU_KEYS * TDM_HEAD + key * TDM_HEAD;
     for (size_t d = 0; d < TDM_HEAD; d++)
         column[d * CPU_KEYS] = k[d];
     for (size_t d = 0; d < TDM_HEAD; d++)
@@ -81,24 +80,26 @@ static void attend_item(cpu_backend *be, cpu_lane *lane, const void *arg, size_t
     const size_t n = (size_t)job->step->starts[text + 1] - start;
     const float *q = job->qkv + start * 3 * width + head * TDM_HEAD;
     float *blocks = lane->blocks;
-    size_t first = 0;
+    size_t first = 0, stride = CPU_KEY_BLOCK;
     if (!n)
         return;
     if (job->kv) {
         const size_t slot = (size_t)job->step->slots[text];
-        const size_t slots = (size_t)job->kv->shape.slots;
-        blocks = job->kv->blocks +
-                 ((job->layer * slots + slot) * job->heads + head) * job->kv->head_floats;
+        stride *= (size_t)job->kv->shape.slots * job->heads;
+        blocks = job->kv->blocks + job->layer * job->kv->n_blocks * stride +
+                 (slot * job->heads + head) * CPU_KEY_BLOCK;
         first = (size_t)job->step->positions[start];
     }
     for (size_t r = 0; r < n; r++)
-        put_key(blocks, first + r, q + r * 3 * width + width, q + r * 3 * width + 2 * width);
+        put_key(blocks + (first + r) / CPU_KEYS * stride, (first + r) % CPU_KEYS,
+                q + r * 3 * width + width, q + r * 3 * width + 2 * width);
     const cpu_attention a = {
         .y = job->y + start * width + head * TDM_HEAD,
         .q = q,
         .y_stride = width,
         .q_stride = 3 * width,
         .blocks = blocks,
+        .block_stride = stride,
         .n_rows = n,
         .n_keys = job->kv ? first + 1 : n,
         .step = job->kv ? 1 : 0,
@@ -168,7 +169,7 @@ static tdm_status grow_lanes(cpu_backend *be, size_t n_blocks, tdm_err *err)
             continue;
         free(lane->blocks);
         lane->n_blocks = 0;
-        lane->blocks = aligned_alloc(CPU_ALIGN, n_blocks * CPU_KEY_BLOCK * sizeof(float));
+        lane->blocks = cpu_memory(n_blocks * CPU_KEY_BLOCK * sizeof(float));
         if (!lane->blocks)
             return tdm_fail(err, TDM_ENOMEM, "keys of a text of %zu tokens", n_blocks * CPU_KEYS);
         lane->n_blocks = n_blocks;

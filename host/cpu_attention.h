@@ -82,7 +82,7 @@ static void add_values(const cpu_attention *a, attention_rows *s, size_t row, si
 static void attend_block(const cpu_attention *a, attention_rows *s, size_t row, size_t n,
                          size_t first)
 {
-    const float *keys = a->blocks + first / CPU_KEYS * CPU_KEY_BLOCK;
+    const float *keys = a->blocks + first / CPU_KEYS * a->block_stride;
     for (size_t r = 0; r < n; r += CPU_GROUP) {
         const size_t rows = n - r < CPU_GROUP ? n - r : CPU_GROUP;
         if (!seen(a, row + r + rows - 1, first))

@@ -75,8 +75,7 @@ tdm_status cpu_weight_open(void *self, const void *src, tdm_dtype dtype, int32_t
     weight->shape = (tdm_weight){in, out};
     TDM_REQUIRE(tdm_mul_size((size_t)in * sizeof(float), n_panels * width, &bytes), TDM_ENOMEM,
                 "a weight of %d x %d", in, out);
-    /* A panel row is a multiple of 8 floats and n_panels of them may not fill a line. */
-    weight->panels = aligned_alloc(CPU_ALIGN, (bytes + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN);
+    weight->panels = cpu_memory(bytes);
     TDM_REQUIRE(weight->panels, TDM_ENOMEM, "%zu bytes for a weight of %d x %d", bytes, in, out);
     const pack_job job = {src, weight->panels, (size_t)in, (size_t)out, width, dtype, layout};
     cpu_run(be, n_panels, pack_panel, &job);
