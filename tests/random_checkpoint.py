@@ -24,7 +24,7 @@ VOCABULARY_FILES = ("merges.txt", "vocab.bpe", "vocab.json", "encoder.json")
 
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("out", metavar="OUT", help="folder to create")
+    p.add_argument("out", metavar="OUT", help="folder to write into")
     p.add_argument("--arch", choices=("gpt2", "roberta"), default="gpt2")
     p.add_argument("--size", choices=sorted(GPT2) + sorted(ROBERTA), help="a published shape")
     p.add_argument("--layers", type=int)
