@@ -30,7 +30,8 @@ static void put_code_point(tdm_buf *out, unsigned c)
 {
     const char text[] = {(char)(0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))};
     if (c < 0x80)
-        assert_int_equal(tdm_buf_printf(out, NULL, "%s%c", c == '"' || c == '\\' ? "\\" : "", c), TDM_OK);
+        assert_int_equal(tdm_buf_printf(out, NULL, "%s%c", c == '"' || c == '\\' ? "\\" : "", c),
+                         TDM_OK);
     else
         assert_int_equal(tdm_buf_put(out, text, 2, NULL), TDM_OK);
 }
@@ -193,7 +194,8 @@ static void parse_specials(void **state)
               (const int32_t[]){in, space, space, eot, space, in, -1});
     check_ids(gpt2, "<|endoftext|><|endoftext|>", TDM_BPE_PARSE_SPECIAL,
               (const int32_t[]){eot, eot, -1});
-    check_ids(gpt2, "<s>", TDM_BPE_PARSE_SPECIAL, (const int32_t[]){'<' - '!', 's' - '!', '>' - '!', -1});
+    check_ids(gpt2, "<s>", TDM_BPE_PARSE_SPECIAL,
+              (const int32_t[]){'<' - '!', 's' - '!', '>' - '!', -1});
     check_ids(gpt2, "<|endoftext|", TDM_BPE_PARSE_SPECIAL,
               (const int32_t[]){27, 91, 68, 77, 67, 78, 69, 83, 68, 87, 83, 91, -1});
     check_ids(gpt2, "<|endoftext|>", 0,
@@ -246,8 +248,8 @@ static void refuse_bad_merges(void **state)
     for (size_t i = 0; i < sizeof BAD_MERGES / sizeof *BAD_MERGES; i++) {
         tdm_bpe *bpe = NULL;
         tdm_err err = {0};
-        const tdm_status st = tdm_bpe_open_memory(BAD_MERGES[i].merges, strlen(BAD_MERGES[i].merges),
-                                                  NULL, 0, &bpe, &err);
+        const tdm_status st = tdm_bpe_open_memory(
+            BAD_MERGES[i].merges, strlen(BAD_MERGES[i].merges), NULL, 0, &bpe, &err);
         if (st != TDM_EFORMAT || !strstr(err.msg, BAD_MERGES[i].message) || bpe)
             fail_msg("case %zu: status %d, \"%s\"", i, (int)st, err.msg);
     }
@@ -267,7 +269,8 @@ static void refuse_end_of_text_as_merge(void **state)
 static void take_line_ends_as_they_come(void **state)
 {
     (void)state;
-    static const char *const SAME[] = {"#version: 0.2\r\nh e\r\nt he\r\n", "h e\nt he", "h e\nt he\n"};
+    static const char *const SAME[] = {"#version: 0.2\r\nh e\r\nt he\r\n", "h e\nt he",
+                                       "h e\nt he\n"};
     for (size_t i = 0; i < 3; i++) {
         tdm_bpe *bpe = open_bpe(SAME[i], NULL);
         check_ids(bpe, "the", 0, (const int32_t[]){257, -1});
@@ -281,15 +284,19 @@ static const struct {
     const char *from, *to, *message;
 } BAD_VOCABS[] = {
     {false, "\"he\": 257", "\"he\": 258", "token \"he\" has id 258, the merges give 257"},
-    {false, "\"!\": 0, \"\\\"\": 1", "\"!\": 1, \"\\\"\": 0", "token \"!\" has id 1, the merges give 0"},
+    {false, "\"!\": 0, \"\\\"\": 1", "\"!\": 1, \"\\\"\": 0",
+     "token \"!\" has id 1, the merges give 0"},
     {false, ", \"he\": 257", "", "token \"he\" of the merges is missing"},
     {false, ", \"a\": 64", "", "token \"a\" of the merges is missing"},
     {false, "\"he\": 257", "\"he\": 257, \"he\": 257", "vocabulary: "},
     {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": 261", "id 261 stands twice"},
     {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": -1", "has id -1, want a whole number"},
-    {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": 262.5", "has id 262.5, want a whole number"},
-    {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": 1e9", "has id 1e9, want a whole number from 0 to"},
-    {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": \"262\"", "has id \"262\", want a whole number"},
+    {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": 262.5",
+     "has id 262.5, want a whole number"},
+    {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": 1e9",
+     "has id 1e9, want a whole number from 0 to"},
+    {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": \"262\"",
+     "has id \"262\", want a whole number"},
     {false, "\"<|endoftext|>\": 262", "\"<|endoftext|>\": null", "has id null"},
     {false, "\"<|endoftext|>\": 262", "\"\": 262", "id 262 is an empty token"},
     {false, "{", "[{", "vocabulary: "},
@@ -297,7 +304,8 @@ static const struct {
     {true, "\"</s>\": 2", "\"</S>\": 2", "<s> without </s>"},
     {true, "\"in\": 6", "\"in\": 7", "stands twice"},
     {true, ", \"in\": 6", "", "token \"in\" of the merges is missing"},
-    {true, "\"in\": 6", "\"in\": 5000", "token \"in\" has id 5000, want a whole number from 0 to 1291"},
+    {true, "\"in\": 6", "\"in\": 5000",
+     "token \"in\" has id 5000, want a whole number from 0 to 1291"},
 };
 
 static void refuse_bad_vocabularies(void **state)
@@ -465,8 +473,9 @@ static void bear_long_words(void **state)
 {
     (void)state;
     enum { LEN = 1 << 20 };
-    static const char *const PATTERNS[] = {"t",    " ",    "\n",         "he", "\xF0\x9F\x99\x82", "\xFF",
-                                           "#",    "'",    "\xE2\x80\x83", "<|endoftext|>", "\n ", "the"};
+    static const char *const PATTERNS[] = {"t",    " ",  "\n", "he",           "\xF0\x9F\x99\x82",
+                                           "\xFF", "#",  "'",  "\xE2\x80\x83", "<|endoftext|>",
+                                           "\n ",  "the"};
     tdm_bpe *bpe = open_bpe("t t\ntt tt\nh e\ni n\n# #\n\xC3\xB0 \xC5\x81\n", NULL);
     char *text = malloc(LEN);
     assert_non_null(text);

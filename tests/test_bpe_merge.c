@@ -64,7 +64,8 @@ static void put_merges(const model *m, tdm_buf *out)
     assert_int_equal(tdm_buf_printf(out, NULL, "#version: 0.2\n"), TDM_OK);
     for (int i = 256; i < m->n; i++)
         assert_int_equal(
-            tdm_buf_printf(out, NULL, "%s %s\n", m->token[m->left[i]], m->token[m->right[i]]), TDM_OK);
+            tdm_buf_printf(out, NULL, "%s %s\n", m->token[m->left[i]], m->token[m->right[i]]),
+            TDM_OK);
 }
 
 static tdm_bpe *open_bpe(const model *m)
@@ -79,7 +80,8 @@ static tdm_bpe *open_bpe(const model *m)
     return bpe;
 }
 
-/* The lowest-ranked pair of the list, all its occurrences from left to right, until none is left. */
+/* The lowest-ranked pair of the list, all its occurrences from left to right, until none is left.
+ */
 static size_t merge_by_definition(const model *m, const char *text, size_t len, int *symbols)
 {
     size_t n = len;
@@ -249,11 +251,11 @@ static void merge_run_made_by_merges(void **state)
     char text[MAX_TEXT];
     random_state = 3;
     open_model(&m);
-    assert_true(add_merge(&m, 'b', 'c'));   // X = bc
-    assert_true(add_merge(&m, 'd', 'e'));   // becomes dE
-    assert_true(add_merge(&m, 'a', 256));   // abc
-    assert_true(add_merge(&m, 256, 256));   // XX
-    assert_true(add_merge(&m, 259, 259));   // XXXX
+    assert_true(add_merge(&m, 'b', 'c')); // X = bc
+    assert_true(add_merge(&m, 'd', 'e')); // becomes dE
+    assert_true(add_merge(&m, 'a', 256)); // abc
+    assert_true(add_merge(&m, 256, 256)); // XX
+    assert_true(add_merge(&m, 259, 259)); // XXXX
     assert_true(add_merge(&m, 257, 258));
     tdm_bpe *bpe = open_bpe(&m);
     for (int round = 0; round < 3000; round++) {
@@ -331,8 +333,10 @@ static void encode_on_many_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merge_with_random_lists), cmocka_unit_test(merge_with_trained_lists),
-        cmocka_unit_test(merge_runs),              cmocka_unit_test(merge_run_made_by_merges),
+        cmocka_unit_test(merge_with_random_lists),
+        cmocka_unit_test(merge_with_trained_lists),
+        cmocka_unit_test(merge_runs),
+        cmocka_unit_test(merge_run_made_by_merges),
         cmocka_unit_test(encode_on_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* The pre-tokeniser: pieces of known texts, the classes of all code points, and random texts against
- * GPT-2's pattern taken literally. */
+/* The pre-tokeniser: pieces of known texts, the classes of all code points, and random texts
+ * against GPT-2's pattern taken literally. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -153,11 +153,48 @@ static void match_random_texts(void **state)
 {
     (void)state;
     static const char *const PARTS[] = {
-        "a", "b", "s", "t", "re", "ll", "word", "longerword", "Z", "7", "42", " ", " ", "  ", "\n",
-        "\t", "\r\n", "'", "'", "'s", ".", "--", "{", "\xC3\xA9", "\xD0\xB6", "\xE6\x97\xA5",
-        "\xC2\xA0", "\xE3\x80\x80", "\xE2\x80\xA8", "\xC2\x85", "\xCC\x81", "\xD9\xA3",
-        "\xC2\xB2", "\xF0\x9F\x99\x82", "\xE2\x80\x8D", "\xF0\x90\x97\x80", "\xFF", "\x80", "\xE2\x82",
-        "\x01", "\x7F", "\xC2\xAD",
+        "a",
+        "b",
+        "s",
+        "t",
+        "re",
+        "ll",
+        "word",
+        "longerword",
+        "Z",
+        "7",
+        "42",
+        " ",
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "\r\n",
+        "'",
+        "'",
+        "'s",
+        ".",
+        "--",
+        "{",
+        "\xC3\xA9",
+        "\xD0\xB6",
+        "\xE6\x97\xA5",
+        "\xC2\xA0",
+        "\xE3\x80\x80",
+        "\xE2\x80\xA8",
+        "\xC2\x85",
+        "\xCC\x81",
+        "\xD9\xA3",
+        "\xC2\xB2",
+        "\xF0\x9F\x99\x82",
+        "\xE2\x80\x8D",
+        "\xF0\x90\x97\x80",
+        "\xFF",
+        "\x80",
+        "\xE2\x82",
+        "\x01",
+        "\x7F",
+        "\xC2\xAD",
     };
     for (int round = 0; round < 200000; round++) {
         unsigned char text[512];

@@ -80,8 +80,9 @@ static void replay(const char *name, const char *dir)
     for (const char *p = golden.p; *p; line++) {
         text.len = 0;
         for (; *p != '\t'; p += 2)
-            assert_int_equal(tdm_buf_put(&text, &(const char){(char)(hex(p[0]) << 4 | hex(p[1]))}, 1, NULL),
-                             TDM_OK);
+            assert_int_equal(
+                tdm_buf_put(&text, &(const char){(char)(hex(p[0]) << 4 | hex(p[1]))}, 1, NULL),
+                TDM_OK);
         p = check_column(bpe, &text, 0, p + 1, name, line);
         p = check_column(bpe, &text, TDM_BPE_PARSE_SPECIAL, p, name, line);
     }
@@ -159,8 +160,8 @@ static void count_published_ids(void **state)
     static const struct {
         const char *text;
         int32_t id;
-    } SPECIALS[] = {{"<s>", 0}, {"<pad>", 1}, {"</s>", 2}, {"<unk>", 3}, {"<mask>", 50264},
-                    {"<|endoftext|>", 50260}};
+    } SPECIALS[] = {{"<s>", 0},   {"<pad>", 1},      {"</s>", 2},
+                    {"<unk>", 3}, {"<mask>", 50264}, {"<|endoftext|>", 50260}};
     for (size_t i = 0; i < sizeof SPECIALS / sizeof *SPECIALS; i++)
         assert_int_equal(tdm_bpe_special(roberta, SPECIALS[i].text), SPECIALS[i].id);
     tdm_bpe_close(roberta);
@@ -174,7 +175,8 @@ static void bear_missing_madeupwords(void **state)
     tdm_bpe_close(bpe);
     tdm_buf merges = load(TDM_SHARED_DATA "/roberta/merges.txt");
     tdm_buf vocab = load(TDM_SHARED_DATA "/roberta/vocab.json"), less = {0};
-    const char *first = strstr(vocab.p, "\"madeupword0000\""), *mask = strstr(vocab.p, "\"<mask>\"");
+    const char *first = strstr(vocab.p, "\"madeupword0000\""),
+               *mask = strstr(vocab.p, "\"<mask>\"");
     assert_true(first && mask && first < mask);
     assert_int_equal(tdm_buf_put(&less, vocab.p, (size_t)(first - vocab.p), NULL), TDM_OK);
     assert_int_equal(tdm_buf_put(&less, mask, strlen(mask), NULL), TDM_OK);
@@ -243,10 +245,14 @@ static void check_vectors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(replay_writer),       cmocka_unit_test(replay_reader),
-        cmocka_unit_test(replay_gpt2),         cmocka_unit_test(replay_roberta),
-        cmocka_unit_test(merge_every_token),   cmocka_unit_test(count_published_ids),
-        cmocka_unit_test(bear_missing_madeupwords), cmocka_unit_test(check_vectors),
+        cmocka_unit_test(replay_writer),
+        cmocka_unit_test(replay_reader),
+        cmocka_unit_test(replay_gpt2),
+        cmocka_unit_test(replay_roberta),
+        cmocka_unit_test(merge_every_token),
+        cmocka_unit_test(count_published_ids),
+        cmocka_unit_test(bear_missing_madeupwords),
+        cmocka_unit_test(check_vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,11 +36,16 @@ static const struct {
     {"\xE0\xA0\x80", "\xE0\xA0\x80"},
     {"\xE0\x9F\xBF", R R R},
     {"\xF0\x9F\x99\xF0\x9F\x99\x82", R "\xF0\x9F\x99\x82"},
-    {"\xF0\x9F\x99" "A\xC3", R "A" R},
+    {"\xF0\x9F\x99"
+     "A\xC3",
+     R "A" R},
     {"\x80\xBF", R R},
     {"\xC3\xC3\xA9", R "\xC3\xA9"},
     {"\xF1\x80\x80\xE1\x80\xC2", R R R},
-    {"a\xE1\x80" "b\xF1\x80" "c", "a" R "b" R "c"},
+    {"a\xE1\x80"
+     "b\xF1\x80"
+     "c",
+     "a" R "b" R "c"},
 };
 
 static void replace_known(void **state)
@@ -49,7 +54,8 @@ static void replace_known(void **state)
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         tdm_buf out = {0};
         assert_int_equal(tdm_utf8_replace(CASES[i].in, strlen(CASES[i].in), &out, NULL), TDM_OK);
-        if (out.len != strlen(CASES[i].out) || memcmp(out.p ? out.p : "", CASES[i].out, out.len) != 0)
+        if (out.len != strlen(CASES[i].out) ||
+            memcmp(out.p ? out.p : "", CASES[i].out, out.len) != 0)
             fail_msg("case %zu: %.*s", i, (int)out.len, out.p ? out.p : "");
         tdm_buf_free(&out);
     }
@@ -77,8 +83,9 @@ static uint32_t random_below(uint32_t n)
 static void stream_in_any_cut(void **state)
 {
     (void)state;
-    static const unsigned char BYTES[] = {0x41, 0x80, 0xA0, 0x9F, 0x90, 0x8F, 0xBF, 0xC2, 0xC3, 0xE0,
-                                          0xE2, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xFF, 0x82, 0x00};
+    static const unsigned char BYTES[] = {0x41, 0x80, 0xA0, 0x9F, 0x90, 0x8F, 0xBF,
+                                          0xC2, 0xC3, 0xE0, 0xE2, 0xED, 0xEF, 0xF0,
+                                          0xF1, 0xF4, 0xF5, 0xFF, 0x82, 0x00};
     for (int round = 0; round < 100000; round++) {
         char text[24];
         const size_t len = random_below(sizeof text);
@@ -91,7 +98,8 @@ static void stream_in_any_cut(void **state)
             const size_t n = 1 + random_below((uint32_t)(len - at));
             assert_int_equal(tdm_utf8_stream_put(&stream, text + at, n, 0, &parts, NULL), TDM_OK);
             again.len = 0;
-            assert_int_equal(tdm_utf8_replace(parts.p ? parts.p : "", parts.len, &again, NULL), TDM_OK);
+            assert_int_equal(tdm_utf8_replace(parts.p ? parts.p : "", parts.len, &again, NULL),
+                             TDM_OK);
             assert_int_equal(again.len, parts.len);
             assert_true(stream.n_held < 4);
             at += n;

@@ -142,8 +142,8 @@ tdm_status tdm_bpe_decode(const tdm_bpe *bpe, const int32_t *ids, size_t n, tdm_
     tdm_status st = TDM_OK;
     const size_t len_before = out->len;
     for (size_t i = 0; i < n; i++) {
-        TDM_REQUIRE(ids[i] >= 0 && ids[i] < bpe->vocab.n_ids, TDM_EARG,
-                    "token id %d, want 0 to %d", (int)ids[i], (int)bpe->vocab.n_ids - 1);
+        TDM_REQUIRE(ids[i] >= 0 && ids[i] < bpe->vocab.n_ids, TDM_EARG, "token id %d, want 0 to %d",
+                    (int)ids[i], (int)bpe->vocab.n_ids - 1);
         size_t len;
         const char *text = tdm_bpe_token(bpe, ids[i], &len);
         if (out->cap - out->len < len)
@@ -197,9 +197,9 @@ done:
     return st;
 }
 
-/* Append the ids of the pieces from p on for as long as they are short, in the cache, and have room.
- * This loop is where the time goes: no calls, nothing in memory but the text, the cache and the ids.
- * Returns the first piece that needs more. */
+/* Append the ids of the pieces from p on for as long as they are short, in the cache, and have
+ * room. This loop is where the time goes: no calls, nothing in memory but the text, the cache and
+ * the ids. Returns the first piece that needs more. */
 static const unsigned char *encode_known(const tdm_cache *cache, const unsigned char *p,
                                          const unsigned char *end, tdm_ids *ids)
 {
@@ -238,7 +238,8 @@ done:
 
 /* ---- special tokens in text ---- */
 
-/* Where the first special token at or behind p starts, and which it is; `end` when there is none. */
+/* Where the first special token at or behind p starts, and which it is; `end` when there is none.
+ */
 static const unsigned char *find_special(const tdm_vocab *v, const unsigned char *p,
                                          const unsigned char *end, tdm_special *which)
 {

@@ -67,7 +67,8 @@ static bool read_slot(const tdm_cache_word *slot, uint64_t *out, size_t n_words)
     return !(out[0] >> 32 & 1) && atomic_load_explicit(&slot[0], memory_order_relaxed) == out[0];
 }
 
-/* The ways of a set are overwritten in turn: the one with the lower version was written longer ago. */
+/* The ways of a set are overwritten in turn: the one with the lower version was written longer ago.
+ */
 static tdm_cache_word *choose_way(tdm_cache_word *set, size_t n_words)
 {
     const uint64_t first = atomic_load_explicit(&set[0], memory_order_relaxed) >> 32;

@@ -11,9 +11,9 @@
  *     than it), and what it uncovers on either side gives no lower symbol, so no list that was
  *     left behind fills again;
  *   - of a run like "aaaa" only the leftmost pair is taken: another one that got into the list
- *     before the run grew to its left is dropped, and waits again when the pair on its left is gone.
- * A node whose pair has changed meanwhile is dropped, too. Local minima are at most every second
- * pair, which halves the memory. */
+ *     before the run grew to its left is dropped, and waits again when the pair on its left is
+ * gone. A node whose pair has changed meanwhile is dropped, too. Local minima are at most every
+ * second pair, which halves the memory. */
 #include "tokenizer/merge.h"
 
 #include <stdlib.h>
@@ -35,7 +35,8 @@ tdm_status tdm_ids_reserve(tdm_ids *ids, size_t more, tdm_err *err)
     if (ids->cap - ids->len >= more)
         goto done;
     size_t want, bytes;
-    TDM_REQUIRE(tdm_add_size(ids->len, more, &want) && tdm_add_size(want, ids->cap / 2 + 64, &want) &&
+    TDM_REQUIRE(tdm_add_size(ids->len, more, &want) &&
+                    tdm_add_size(want, ids->cap / 2 + 64, &want) &&
                     tdm_mul_size(want, sizeof *ids->p, &bytes),
                 TDM_ENOMEM, "%zu token ids and %zu more", ids->len, more);
     int32_t *p = realloc(ids->p, bytes);
@@ -215,7 +216,8 @@ static tdm_status merge_all(const piece *p, tdm_err *err)
     const size_t n_words = m->vocab->n_symbols / 64 + 1;
     for (size_t word = 0; word < n_words; word++)
         while (m->busy[word]) {
-            const uint32_t symbol = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(m->busy[word]);
+            const uint32_t symbol =
+                (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(m->busy[word]);
             const uint32_t at = take_pair(m, symbol);
             if (is_due(p, at, symbol))
                 TDM_TRY(merge_pair(p, at, symbol, err));
@@ -224,7 +226,8 @@ done:
     return st;
 }
 
-/* Let every local minimum of the bytes wait. From the right, so that the lists run left to right. */
+/* Let every local minimum of the bytes wait. From the right, so that the lists run left to right.
+ */
 static tdm_status put_all(const piece *p, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -253,8 +256,7 @@ static tdm_status open_long(tdm_merge *m, size_t len, tdm_err *err)
     }
     m->n_nodes = 1; // all lists are empty between two pieces
     m->free_node = 0;
-    if (!m->nodes)
-        TDM_TRY(grow_nodes(m, err));
+    TDM_TRY(grow_nodes(m, err));
     if (m->slots_cap < len) {
         free(m->slots);
         m->slots_cap = 0;
@@ -276,6 +278,10 @@ static tdm_status merge_long(tdm_merge *m, const unsigned char *bytes, size_t le
         m->slots[i] = bytes[i] | STARTS;
     TDM_TRY(put_all(&p, err));
     TDM_TRY(merge_all(&p, err));
+    // All lists are empty; their memory need not stand beside that of the ids.
+    free(m->nodes);
+    m->nodes = NULL;
+    m->nodes_cap = 0;
     size_t count = 0;
     for (uint32_t at = 0; at < p.n; at = next_of(&p, at))
         count++;

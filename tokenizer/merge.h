@@ -17,7 +17,7 @@ typedef struct {
     uint32_t next; /* the node behind it in its list; 0 is the end */
 } tdm_merge_node;
 
-/* The working memory of long pieces; it grows on demand and is used again. */
+/* The working memory of long pieces; it grows on demand, and all but the nodes is used again. */
 typedef struct {
     const tdm_vocab *vocab; /* borrowed */
     uint32_t *slots;        /* [slots_cap] one per byte of the piece */

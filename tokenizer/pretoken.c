@@ -96,7 +96,8 @@ tdm_char_class tdm_class_of(int32_t c)
 }
 
 /* The class of the character at p and its size in bytes. */
-static inline tdm_char_class class_at(const unsigned char *p, const unsigned char *end, size_t *size)
+static inline tdm_char_class class_at(const unsigned char *p, const unsigned char *end,
+                                      size_t *size)
 {
     int32_t c;
     *size = tdm_utf8_next(p, (size_t)(end - p), &c);

@@ -53,9 +53,11 @@ static inline size_t tdm_pretoken(const unsigned char *p, const unsigned char *e
     if (end - p >= 16) {
         const uint64_t low = tdm_ascii_others(p) & ~((uint64_t)(*p == ' ') << 7);
         const uint64_t high = tdm_ascii_others(p + 8) | (uint64_t)1 << 63;
-        const unsigned bits = low ? (unsigned)__builtin_ctzll(low) : 64u + (unsigned)__builtin_ctzll(high);
+        const unsigned bits =
+            low ? (unsigned)__builtin_ctzll(low) : 64u + (unsigned)__builtin_ctzll(high);
         const size_t len = bits / 8;
-        // A letter behind p, and no end that could be a letter outside ASCII or lie beyond 16 bytes.
+        // A letter behind p, and no end that could be a letter outside ASCII or lie beyond 16
+        // bytes.
         if (len > (size_t)(*p == ' ') && p[len] < 0x80 && len < 15)
             return len;
     }

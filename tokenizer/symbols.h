@@ -1,7 +1,7 @@
 /* tokenizer/symbols.h - how the files write bytes: one printable character for each byte.
  *
- * A byte that is printable in Latin-1 (0x21-0x7E, 0xA1-0xAC, 0xAE-0xFF) is written as the code point
- * of the same value; the other 68, in increasing order, as U+0100, U+0101, ... So a space is
+ * A byte that is printable in Latin-1 (0x21-0x7E, 0xA1-0xAC, 0xAE-0xFF) is written as the code
+ * point of the same value; the other 68, in increasing order, as U+0100, U+0101, ... So a space is
  * U+0120. GPT-2's ids 0..255 are the bytes in the order of these code points. */
 #ifndef TOKENIZER_SYMBOLS_H
 #define TOKENIZER_SYMBOLS_H

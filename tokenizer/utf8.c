@@ -7,7 +7,8 @@
 static const char REPLACEMENT[3] = {'\xEF', '\xBF', '\xBD'};
 
 /* Append text [len] up to a character that the end cuts, with one U+FFFD for each ill-formed part.
- *   used   receives how many bytes were dealt with; the at most 3 behind them are the cut character */
+ *   used   receives how many bytes were dealt with; the at most 3 behind them are the cut character
+ */
 static tdm_status put_valid(const unsigned char *text, size_t len, size_t *used, tdm_buf *out,
                             tdm_err *err)
 {

@@ -96,8 +96,8 @@ static tdm_status open_tables(tdm_vocab_loader *l, size_t n_merges, size_t n_ent
     v->text = malloc(text_bytes);
     v->text_at = calloc(n_entries + 1, sizeof *v->text_at);
     v->id_of = calloc(n_entries, sizeof *v->id_of);
-    TDM_REQUIRE(l->index && l->scratch && v->pairs && v->text && v->text_at && v->id_of,
-                TDM_ENOMEM, "vocabulary of %zu entries", n_entries);
+    TDM_REQUIRE(l->index && l->scratch && v->pairs && v->text && v->text_at && v->id_of, TDM_ENOMEM,
+                "vocabulary of %zu entries", n_entries);
 done:
     return st;
 }
@@ -209,8 +209,8 @@ tdm_status tdm_vocab_load(tdm_vocab *v, const tdm_vocab_source *merges,
     const size_t n_merges = count_lines(merges->text, merges->len);
     const size_t n_others = json ? l.n_members : 1;
     const size_t others_bytes = json ? json->len : strlen(SPECIAL_TEXT[TDM_SPECIAL_END_OF_TEXT]);
-    TDM_TRY(open_tables(&l, n_merges, 256 + n_merges + n_others,
-                        256 + merges->len + others_bytes, err));
+    TDM_TRY(open_tables(&l, n_merges, 256 + n_merges + n_others, 256 + merges->len + others_bytes,
+                        err));
     TDM_TRY(read_merges(&l, merges, err));
     TDM_TRY(json ? tdm_loader_take_ids(&l, err) : tdm_loader_number(&l, err));
     TDM_TRY(tdm_loader_finish(&l, err));

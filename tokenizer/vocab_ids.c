@@ -61,10 +61,11 @@ static tdm_status take_member(tdm_vocab_loader *l, const tdm_json_member *member
     tdm_symbols_show(member->key, member->key_len, token, sizeof token);
     const double id = cJSON_IsNumber(member->value) ? member->value->valuedouble : -1;
     const double max_id = (double)(l->n_members + MAX_ID_HOLES - 1);
-    TDM_REQUIRE(id >= 0 && id <= max_id && id == floor(id), TDM_EFORMAT,
-                "token \"%s\" has id %s, want a whole number from 0 to %.0f", token,
-                tdm_symbols_show(l->json->text + member->value_at, member->value_len, value, sizeof value),
-                max_id);
+    TDM_REQUIRE(
+        id >= 0 && id <= max_id && id == floor(id), TDM_EFORMAT,
+        "token \"%s\" has id %s, want a whole number from 0 to %.0f", token,
+        tdm_symbols_show(l->json->text + member->value_at, member->value_len, value, sizeof value),
+        max_id);
     TDM_REQUIRE(member->key_len > 0, TDM_EFORMAT, "id %.0f is an empty token", id);
 
     const char *text = l->scratch;

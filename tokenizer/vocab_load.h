@@ -10,8 +10,8 @@ typedef struct {
     tdm_vocab *v;
     uint32_t *index; /* hash table from text to entry + 1; 0 is empty */
     unsigned index_bits;
-    char *scratch; /* one entry being decoded; as large as v->text */
-    const tdm_vocab_source *json; /* borrowed; NULL without a vocabulary */
+    char *scratch;                  /* one entry being decoded; as large as v->text */
+    const tdm_vocab_source *json;   /* borrowed; NULL without a vocabulary */
     const tdm_json_member *members; /* borrowed from the document */
     size_t n_members;
 } tdm_vocab_loader;

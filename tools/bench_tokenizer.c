@@ -15,12 +15,14 @@
 static const arg_command COMMAND = {
     .name = "bench tokenizer",
     .usage = "(--model DIR | --merges FILE [--vocab FILE]) [options] FILE...",
-    .summary = "Time the tokenizer on text files, read whole and cut into documents of about 16 KiB "
-               "behind a line feed. 64 MB or more give steady figures.",
+    .summary =
+        "Time the tokenizer on text files, read whole and cut into documents of about 16 KiB "
+        "behind a line feed. 64 MB or more give steady figures.",
     .example = "  tandem bench tokenizer --model gpt2 texts/*.txt\n",
-    .notes = "Columns: pass, threads, seconds, MB/s (10^6 bytes), million tokens/s. A cold pass is the\n"
-             "first with a newly opened tokenizer, a warm one the median of --repeats that follow. The\n"
-             "hash at the end is the same whatever the number of threads.\n",
+    .notes =
+        "Columns: pass, threads, seconds, MB/s (10^6 bytes), million tokens/s. A cold pass is the\n"
+        "first with a newly opened tokenizer, a warm one the median of --repeats that follow. The\n"
+        "hash at the end is the same whatever the number of threads.\n",
 };
 
 enum { DOCUMENT_BYTES = 16384, STRIPES_PER_THREAD = 8, MAX_REPEATS = 101 };
@@ -131,7 +133,8 @@ static double seconds_now(void)
 
 /* Encode everything once.
  *   tokens, hash  receive the totals; hash is 0 unless b->hashing */
-static tdm_status run_pass(bench *b, double *seconds, uint64_t *tokens, uint64_t *hash, tdm_err *err)
+static tdm_status run_pass(bench *b, double *seconds, uint64_t *tokens, uint64_t *hash,
+                           tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const double start = seconds_now();

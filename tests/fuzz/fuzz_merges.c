@@ -1,5 +1,5 @@
-/* Any two files must load or be refused with a message; what loads must encode and decode. The input
- * is a merge list, or, behind the first NUL byte, a vocabulary. */
+/* Any two files must load or be refused with a message; what loads must encode and decode. The
+ * input is a merge list, or, behind the first NUL byte, a vocabulary. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,8 @@ static void must(int condition)
 
 static void use(const tdm_bpe *bpe)
 {
-    static const char TEXT[] = "the <mask> in the\n  abcabc <s>aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static const char TEXT[] =
+        "the <mask> in the\n  abcabc <s>aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     static tdm_ids ids;
     static tdm_buf out;
     ids.len = out.len = 0;

@@ -8,9 +8,11 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/symbols.h"
 
-/* U+0120 is a space, U+010A a line feed; C3 B0 C5 81 C4 BB C4 A4 are the bytes of an emoji's start. */
+/* U+0120 is a space, U+010A a line feed; C3 B0 C5 81 C4 BB C4 A4 are the bytes of an emoji's start.
+ */
 static const char SMALL_MERGES[] =
-    "#version: 0.2\n\xC4\xA0 t\nh e\n\xC4\xA0t he\ni n\ne r\na a\naa aa\nb c\na bc\nbc bc\nbcbc bcbc\n"
+    "#version: 0.2\n\xC4\xA0 t\nh e\n\xC4\xA0t he\ni n\ne r\na a\naa aa\nb c\na bc\nbc bc\nbcbc "
+    "bcbc\n"
     "abc bc\nin g\n\xC4\x8A \xC4\x8A\n. .\n.. ..\n\xC3\x83 \xC2\xA9\n\xC3\xB0 \xC5\x81\n"
     "\xC4\xA0 \xC3\xB0\xC5\x81\n1 9\n19 9\n' '\nl l\n< s\n";
 
