@@ -103,16 +103,22 @@ static void sleepers_are_woken(void **state)
     tdm_threads_close(sets[1]);
 }
 
-/* Both threads must come for the loop to end: item 0 waits for item 1. */
+/* Both threads must come for the loop to end, and the loop may not end before both are done. */
+typedef struct {
+    _Atomic int arrived;
+    int done[2];
+} meeting;
+
 static void meet(void *ctx, size_t i)
 {
-    _Atomic int *arrived = ctx;
-    (void)i;
-    atomic_fetch_add(arrived, 1);
-    while (atomic_load(arrived) < 2) {
-        const struct timespec pause = {0, 100000};
+    meeting *m = ctx;
+    const struct timespec pause = {0, 100000};
+    atomic_fetch_add(&m->arrived, 1);
+    while (atomic_load(&m->arrived) < 2)
         nanosleep(&pause, NULL);
-    }
+    for (size_t j = 0; j < 10 * i; j++) /* item 1 comes late */
+        nanosleep(&pause, NULL);
+    m->done[i] = 1;
 }
 
 static void helpers_do_take_part(void **state)
@@ -120,9 +126,9 @@ static void helpers_do_take_part(void **state)
     (void)state;
     tdm_threads *t = open_threads(2);
     for (int i = 0; i < 20; i++) {
-        _Atomic int arrived = 0;
-        tdm_parallel(t, 2, meet, &arrived);
-        assert_int_equal(arrived, 2);
+        meeting m = {0};
+        tdm_parallel(t, 2, meet, &m);
+        assert_true(m.done[0] && m.done[1]);
     }
     tdm_threads_close(t);
 }
