@@ -66,7 +66,8 @@ static tdm_status open_model(tdm_detector *d, const char *dir, const tdm_backend
     d->max_texts = (int32_t)(options->batch && options->batch < texts ? options->batch : texts);
 
     TDM_TRY(tdm_checkpoint_open(dir, &ck, err));
-    TDM_TRY(roberta_open(be, ck, &d->config, d->max_rows, d->max_texts, &d->model, err));
+    TDM_TRY(roberta_open(be, ck, &d->config, &(roberta_limits){d->max_rows, d->max_texts},
+                         !options->skip_weight_check, &d->model, err));
     d->batch_ids = calloc((size_t)d->max_rows, sizeof *d->batch_ids);
     d->batch_starts = calloc((size_t)d->max_texts + 1, sizeof *d->batch_starts);
     d->logits = calloc((size_t)d->max_texts, ROBERTA_LABELS * sizeof *d->logits);

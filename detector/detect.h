@@ -26,6 +26,7 @@ typedef struct {
     int64_t batch;    /* texts in one forward pass at most; 0: as many as fit max_rows */
     int32_t max_rows; /* tokens in one forward pass at most; raised to the context */
     int threads;      /* that tokenise; 0: one per usable core */
+    bool skip_weight_check; /* do not look for NaN and infinity in the weights */
 } tdm_detect_options;
 #define TDM_DETECT_DEFAULTS                                                                        \
     {                                                                                              \

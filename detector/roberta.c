@@ -205,14 +205,14 @@ static tdm_status require_classifier(const tdm_checkpoint *ck, tdm_err *err)
     return tdm_fail(err, TDM_EFORMAT, "no classifier.dense.weight: not a detector");
 }
 
-static tdm_status load(roberta *m, const tdm_checkpoint *ck, tdm_err *err)
+static tdm_status load(roberta *m, const tdm_checkpoint *ck, bool check_finite, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_loader l = {0};
     const int32_t E = m->config.n_embd;
     const char *const words = "roberta.embeddings.word_embeddings.weight";
     TDM_TRY(require_classifier(ck, err));
-    TDM_TRY(tdm_loader_open(&l, m->be, ck, "", true, err));
+    TDM_TRY(tdm_loader_open(&l, m->be, ck, "", check_finite, err));
     TDM_TRY(load_linear(&l, "classifier.dense", E, E, &m->head_dense, err));
     TDM_TRY(load_linear(&l, "classifier.out_proj", E, ROBERTA_LABELS, &m->head_out, err));
 
@@ -266,7 +266,7 @@ done:
 }
 
 tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_config *config,
-                        int32_t max_rows, int32_t max_texts, roberta **out, tdm_err *err)
+                        const roberta_limits *limits, bool check_finite, roberta **out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     *out = NULL;
@@ -274,15 +274,15 @@ tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const t
     TDM_REQUIRE(m, TDM_ENOMEM, "detector handle");
     m->be = be;
     m->config = *config;
-    m->max_rows = max_rows;
-    m->max_texts = max_texts;
+    m->max_rows = limits->rows;
+    m->max_texts = limits->texts;
     TDM_REQUIRE(config->arch == TDM_ROBERTA, TDM_EARG, "not the config of a RoBERTa");
-    TDM_REQUIRE(max_rows >= config->n_context && max_texts > 0, TDM_EARG,
-                "%d tokens and %d texts at once, want at least %d and 1", (int)max_rows,
-                (int)max_texts, config->n_context);
+    TDM_REQUIRE(limits->rows >= config->n_context && limits->texts > 0, TDM_EARG,
+                "%d tokens and %d texts at once, want at least %d and 1", (int)limits->rows,
+                (int)limits->texts, config->n_context);
     m->blocks = calloc((size_t)config->n_layer, sizeof *m->blocks);
     TDM_REQUIRE(m->blocks, TDM_ENOMEM, "%d layers", config->n_layer);
-    TDM_TRY(load(m, ck, err));
+    TDM_TRY(load(m, ck, check_finite, err));
     TDM_TRY(plan(m, err));
     *out = m;
     m = NULL;

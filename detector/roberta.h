@@ -1,6 +1,6 @@
 /* detector/roberta.h - RoBERTa with the two-way head of the GPT-2 output detector.
  *
- *   TDM_TRY(roberta_open(&backend, ck, &config, 2048, 256, &model, err));
+ *   TDM_TRY(roberta_open(&backend, ck, &config, &(roberta_limits){2048, 256}, true, &model, err));
  *   TDM_TRY(roberta_classify(model, ids, starts, n_texts, logits, err)); // [n_texts, 2]
  *   roberta_softmax(logits, p);                                          // p[ROBERTA_FAKE]
  *   roberta_close(model);
@@ -12,6 +12,7 @@
 #define DETECTOR_ROBERTA_H
 
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "host/backend.h"
@@ -25,18 +26,24 @@ enum { ROBERTA_FAKE, ROBERTA_REAL, ROBERTA_LABELS };
 
 typedef struct roberta roberta;
 
+/* What one call may hold at most. */
+typedef struct {
+    int32_t rows;  /* tokens; at least config->n_context */
+    int32_t texts;
+} roberta_limits;
+
 /* Load the weights and allocate all memory that classifying needs.
  *   be         borrowed until close
  *   ck         read now, not kept. Names as in published files, with or without "roberta.";
  *              LayerNorm as weight and bias or as gamma and beta; pooler and position_ids are
  *              ignored
  *   config     of a RoBERTa
- *   max_rows   tokens in one call at most, at least config->n_context
- *   max_texts  texts in one call at most
+ *   check_finite  refuse NaN and infinity in weights
  * Errors: TDM_EFORMAT names what is missing, has another shape, is not finite or does not belong;
- * TDM_EARG for max_rows; TDM_EIO, TDM_ENOMEM. */
+ * TDM_EARG for the limits; TDM_EIO, TDM_ENOMEM. */
 tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_config *config,
-                        int32_t max_rows, int32_t max_texts, roberta **out, tdm_err *err);
+                        const roberta_limits *limits, bool check_finite, roberta **out,
+                        tdm_err *err);
 void roberta_close(roberta *m); /* NULL is fine */
 
 /* Bytes of the weights and of the scratch memory, on the backend. */

@@ -194,7 +194,8 @@ static tdm_status try_open(subject *s, const char *prefix, tdm_dtype dtype, int 
     assert_int_equal(tdm_config_load(s->dir, &s->config, err), TDM_OK);
     tdm_status st = tdm_checkpoint_open(s->dir, &ck, err);
     if (st == TDM_OK)
-        st = roberta_open(&s->backend, ck, &s->config, MAX_ROWS, MAX_TEXTS, &s->model, err);
+        st = roberta_open(&s->backend, ck, &s->config, &(roberta_limits){MAX_ROWS, MAX_TEXTS}, true,
+                          &s->model, err);
     tdm_checkpoint_close(ck);
     tiny_roberta_remove(s->dir);
     return st;

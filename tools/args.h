@@ -75,7 +75,7 @@ typedef struct {
     size_t max_line;
     tdm_max_errors max_errors;
     int progress; /* tdm_progress_mode */
-    bool quiet, json;
+    bool quiet, json, skip_weight_check;
 } common_args;
 #define COMMON_DEFAULTS                                                                            \
     {                                                                                              \
@@ -98,6 +98,9 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
      .help = "arithmetic; auto is f32 on the CPU", .choices = DTYPE_CHOICES},                      \
     {.name = "threads", .kind = ARG_I64, .out = &(c)->threads, .value = "N", .min = 0,             \
      .max = 1024, .help = "CPU threads; 0 is one per core"}
+#define ARGS_WEIGHTS(c)                                                                            \
+    {.name = "skip-weight-check", .kind = ARG_FLAG, .out = &(c)->skip_weight_check,                \
+     .help = "load weights without looking for NaN and infinity"}
 #define ARGS_BATCH(c)                                                                              \
     {.name = "batch", .kind = ARG_BATCH, .out = &(c)->batch, .value = "N|auto",                    \
      .help = "texts at once"}

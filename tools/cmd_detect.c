@@ -15,6 +15,7 @@
 #include "host/sink.h"
 #include "tools/args.h"
 #include "tools/commands.h"
+#include "tools/signals.h"
 #include "tools/summary.h"
 
 /* A window is large enough to fill batches and small enough that results flow. */
@@ -54,31 +55,15 @@ typedef struct {
     tdm_text texts[WINDOW_RECORDS];
     tdm_detection results[WINDOW_RECORDS];
     size_t n_slots, n_texts;
+    const volatile sig_atomic_t *stop; /* not 0 after a signal */
 } detect_job;
 
-/* ---- signals ---- */
-
-static volatile sig_atomic_t stop_signal;
-
-static void remember_signal(int number)
+static tdm_status check_stop(const detect_job *job, tdm_err *err)
 {
-    stop_signal = number;
-}
-
-/* The first signal asks for an orderly end; the second finds the default action and kills. */
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = remember_signal, .sa_flags = (int)SA_RESETHAND};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-static tdm_status check_stop(tdm_err *err)
-{
-    if (!stop_signal)
+    if (!*job->stop)
         return TDM_OK;
     return tdm_fail(err, TDM_ESTOPPED, "%s",
-                    stop_signal == SIGINT ? "interrupted" : "asked to terminate");
+                    *job->stop == SIGINT ? "interrupted" : "asked to terminate");
 }
 
 /* ---- reading a window ---- */
@@ -137,7 +122,7 @@ static tdm_status read_window(detect_job *job, bool *at_end, tdm_err *err)
     *at_end = false;
     while (job->n_slots < WINDOW_RECORDS && job->arena.len < WINDOW_BYTES) {
         TDM_TRY(tdm_reader_next(job->reader, &record, err));
-        TDM_TRY(check_stop(err));
+        TDM_TRY(check_stop(job, err));
         *at_end = record.kind == TDM_RECORD_END;
         if (*at_end)
             break;
@@ -254,7 +239,7 @@ static bool batch_done(void *ctx, size_t texts, int64_t tokens)
     tdm_reader_progress(job->reader, &done, &total);
     tdm_progress_bytes(&job->progress, done, total);
     tdm_progress_add(&job->progress, texts, (uint64_t)tokens, 0);
-    return !stop_signal;
+    return !*job->stop;
 }
 
 static tdm_status run_windows(detect_job *job, tdm_err *err)
@@ -266,7 +251,7 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
         st = tdm_detector_run(job->detector, job->texts, job->n_texts, job->results, batch_done,
                               job, err);
         if (st == TDM_ESTOPPED)
-            st = check_stop(err);
+            st = check_stop(job, err);
         TDM_TRY(st);
         TDM_TRY(write_window(job, err));
     }
@@ -306,6 +291,7 @@ static tdm_status open_job(detect_job *job, const arg_list *inputs, tdm_err *err
     detecting.preprocess = (tdm_preprocess_mode)job->args.preprocess;
     detecting.batch = c->batch;
     detecting.threads = (int)c->threads;
+    detecting.skip_weight_check = c->skip_weight_check;
     TDM_TRY(tdm_reader_open(inputs->items, inputs->n, &reading, &job->reader, err));
     TDM_TRY(tdm_sink_open(c->out, c->max_errors, &job->sink, err));
     TDM_TRY(args_open_backend(c, &job->backend, err));
@@ -398,11 +384,12 @@ int cmd_detect(int argc, char **argv)
          .help = "put TEXT before the names of the new fields"},
         ARGS_BATCH(&args->common),
         ARGS_DEVICE(&args->common),
+        ARGS_WEIGHTS(&args->common),
         ARGS_RECORDS(&args->common),
         ARGS_REPORT(&args->common),
     };
     if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &inputs, &code)) {
-        catch_signals();
+        job->stop = signals_catch();
         const tdm_status st = run_job(job, &inputs, &err);
         code = summary_finish(COMMAND.name, &args->common, job->sink, st, &err, &job->totals);
     }

@@ -100,7 +100,8 @@ static tdm_status open_job(generate_job *job, tdm_err *err)
     TDM_TRY(tdm_sink_open(c->out, c->max_errors, &job->sink, err));
     TDM_TRY(tdm_checkpoint_open(c->model, &job->checkpoint, err));
     TDM_TRY(args_open_backend(c, &job->backend, err));
-    TDM_TRY(gpt2_open(&job->backend, job->checkpoint, &job->config, true, &job->model, err));
+    TDM_TRY(gpt2_open(&job->backend, job->checkpoint, &job->config, !c->skip_weight_check, &job->model,
+                      err));
 done:
     return st;
 }
@@ -253,6 +254,7 @@ int cmd_generate(int argc, char **argv)
          .min = 1, .max = INT32_MAX, .help = "documents for each prompt"},
         ARGS_BATCH(&a->common),
         ARGS_DEVICE(&a->common),
+        ARGS_WEIGHTS(&a->common),
         ARGS_RECORDS(&a->common),
         ARGS_REPORT(&a->common),
     };
