@@ -118,20 +118,22 @@ done:
 static tdm_status check_index(const tdm_checkpoint *ck, const cJSON *map, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    size_t n = 0;
     char name[160];
-    for (const cJSON *c = map->child; c; c = c->next, n++) {
+    bool *named = calloc(ck->n + 1, sizeof *named); /* one more: calloc(0) may give NULL */
+    TDM_REQUIRE(named, TDM_ENOMEM, "the index of %zu tensors", ck->n);
+    for (const cJSON *c = map->child; c; c = c->next) {
         const tdm_tensor *t = tdm_checkpoint_find(ck, c->string);
         tdm_json_quote(name, sizeof name, c->string, strlen(c->string));
         TDM_REQUIRE(t, TDM_EFORMAT, "tensor %s is not in %s", name, c->valuestring);
         TDM_REQUIRE(strcmp(ck->file_names[t->file], c->valuestring) == 0, TDM_EFORMAT,
                     "tensor %s is in %s, not in %s", name, ck->file_names[t->file], c->valuestring);
+        named[t - ck->tensors] = true;
     }
-    for (size_t i = 0; n < ck->n && i < ck->n; i++)
-        TDM_REQUIRE(cJSON_GetObjectItemCaseSensitive(map, ck->tensors[i].name), TDM_EFORMAT,
-                    "tensor %s of %s is not in weight_map", ck->tensors[i].name,
-                    ck->file_names[ck->tensors[i].file]);
+    for (size_t i = 0; i < ck->n; i++)
+        TDM_REQUIRE(named[i], TDM_EFORMAT, "tensor %s of %s is not in weight_map",
+                    ck->tensors[i].name, ck->file_names[ck->tensors[i].file]);
 done:
+    free(named);
     return st;
 }
 

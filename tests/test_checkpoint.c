@@ -163,6 +163,7 @@ static void bad_index(void **state)
         {"{\"a\":\"two.safetensors\",\"b\":\"one.safetensors\"}", TDM_EFORMAT,
          "tensor \"a\" is in one.safetensors, not in two.safetensors"},
         {"{\"b\":\"two.safetensors\"}", TDM_EFORMAT, "tensor c of two.safetensors is not in"},
+        {"{\"c\":\"two.safetensors\"}", TDM_EFORMAT, "tensor b of two.safetensors is not in"},
         {"{\"a\":\"one.safetensors\",\"b\":\"twin.safetensors\"}", TDM_EFORMAT,
          "tensor a is in one.safetensors and in twin.safetensors"},
         {"{\"a\":\"../one.safetensors\"}", TDM_EFORMAT, "is not the name of a .safetensors file"},
@@ -188,6 +189,34 @@ static void bad_index(void **state)
         refused(MAPS[i].status, MAPS[i].message);
         tdm_buf_free(&text);
     }
+}
+
+/* As many tensors as a header may hold, all but the last in the index: found in linear time; to
+ * look each of them up in the index takes minutes. */
+static void one_of_many_is_not_in_the_index(void **state)
+{
+    (void)state;
+    enum { N = 140000 };
+    tdm_buf header = {0}, all = {0}, index = {0};
+    for (int i = 0; i < N; i++) {
+        tdm_buf_printf(&header, NULL,
+                       "%s\"t%06d\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                       i ? "," : "{", i);
+        if (i < N - 1)
+            tdm_buf_printf(&index, NULL, "%s\"t%06d\":\"one.safetensors\"",
+                           i ? "," : "{\"weight_map\":{", i);
+    }
+    tdm_buf_put(&header, "}", 1, NULL);
+    tdm_buf_put(&index, "}}", 2, NULL);
+    const uint64_t len = header.len;
+    tdm_buf_put(&all, &len, sizeof len, NULL);
+    tdm_buf_put(&all, header.p, header.len, NULL);
+    write_bytes("one.safetensors", all.p, all.len);
+    write_bytes(INDEX, index.p, index.len);
+    tdm_buf_free(&header);
+    tdm_buf_free(&all);
+    tdm_buf_free(&index);
+    refused(TDM_EFORMAT, "tensor t139999 of one.safetensors is not in weight_map");
 }
 
 /* A damaged shard is named. */
@@ -323,9 +352,16 @@ int main(void)
 {
 #define IN_A_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        IN_A_FOLDER(single_file),   IN_A_FOLDER(shards),     IN_A_FOLDER(bad_index),
-        IN_A_FOLDER(bad_shard),     IN_A_FOLDER(expects),    IN_A_FOLDER(too_many_shards),
-        IN_A_FOLDER(nothing_there), IN_A_FOLDER(not_finite), IN_A_FOLDER(a_file_that_shrinks),
+        IN_A_FOLDER(single_file),
+        IN_A_FOLDER(shards),
+        IN_A_FOLDER(bad_index),
+        IN_A_FOLDER(bad_shard),
+        IN_A_FOLDER(expects),
+        IN_A_FOLDER(too_many_shards),
+        IN_A_FOLDER(nothing_there),
+        IN_A_FOLDER(not_finite),
+        IN_A_FOLDER(a_file_that_shrinks),
+        IN_A_FOLDER(one_of_many_is_not_in_the_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
