@@ -1,5 +1,7 @@
 #include "host/json.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,6 +107,54 @@ done:
     return st;
 }
 
+/* ---- long numbers ---- */
+
+/* Write the number in [p, end) in at most 63 characters: the same double, then spaces. */
+static void shorten(char *p, const char *end)
+{
+    char text[32];
+    const double value = strtod(p, NULL);
+    /* JSON has no infinity; cJSON reads 1e999 as one. */
+    const int n = isinf(value) ? snprintf(text, sizeof text, value < 0 ? "-1e999" : "1e999")
+                               : snprintf(text, sizeof text, "%.17g", value);
+    memcpy(p, text, (size_t)n);
+    memset(p + n, ' ', (size_t)(end - p - n));
+}
+
+/* A copy of a text that the scan has accepted, in which cJSON can read every number. Places stay
+ * what they are. NULL when there is no memory. */
+static char *with_short_numbers(const char *text, size_t len)
+{
+    char *copy = malloc(len + 1);
+    if (!copy)
+        return NULL;
+    memcpy(copy, text, len);
+    copy[len] = 0;
+    for (char *p = copy; *p;) {
+        const size_t number = strspn(p, "+-.eE0123456789");
+        if (number > TDM_JSON_LONG_NUMBER)
+            shorten(p, p + number);
+        if (*p == '"') {
+            for (p++; *p != '"'; p++)
+                p += *p == '\\';
+        }
+        p += number ? number : 1;
+    }
+    return copy;
+}
+
+/* The tree of a text that the scan has accepted: NULL only when there is no memory. */
+static cJSON *build_tree(const tdm_json_scan *s)
+{
+    const size_t len = (size_t)(s->end - s->text);
+    if (!s->has_long_numbers)
+        return cJSON_ParseWithLengthOpts(s->text, len, NULL, false);
+    char *copy = with_short_numbers(s->text, len);
+    cJSON *root = copy ? cJSON_ParseWithLengthOpts(copy, len, NULL, false) : NULL;
+    free(copy);
+    return root;
+}
+
 /* ---- public ---- */
 
 static tdm_status build(tdm_json_scan *s, tdm_json *doc, tdm_err *err)
@@ -120,9 +170,9 @@ static tdm_status build(tdm_json_scan *s, tdm_json *doc, tdm_err *err)
                  : tdm_fail(err, TDM_EFORMAT, "at byte %zu: %s", s->why.at, s->what);
         goto done;
     }
-    const size_t len = (size_t)(s->end - s->text);
-    doc->root = cJSON_ParseWithLengthOpts(s->text, len, NULL, false);
-    TDM_REQUIRE(doc->root, TDM_ENOMEM, "the tree of a JSON text of %zu bytes", len);
+    doc->root = build_tree(s);
+    TDM_REQUIRE(doc->root, TDM_ENOMEM, "the tree of a JSON text of %zu bytes",
+                (size_t)(s->end - s->text));
     TDM_TRY(refuse_duplicates(s, doc->root, err));
 
     const cJSON *value = doc->root->child;

@@ -10,7 +10,7 @@
  * values, beyond tab, newline and return), a byte order mark, bytes behind the value, \u0000 (it
  * would cut a C string), escapes that are no escapes, duplicate keys in any object, numbers outside
  * the grammar (01, 1., +1), and more values than the caller allows, counted before the tree is
- * built. Limits: 1000 levels, numbers of 63 characters (both cJSON's).
+ * built. Limit: 1000 levels (cJSON's). Numbers may have any length.
  * Thread safety: no global state; one document belongs to one thread. */
 #ifndef HOST_JSON_H
 #define HOST_JSON_H
@@ -24,7 +24,7 @@
 #include "host/err.h"
 
 typedef enum {
-    TDM_JSON_SYNTAX,    /* not JSON; deeper or with longer numbers than cJSON takes counts too */
+    TDM_JSON_SYNTAX,    /* not JSON; deeper than cJSON goes counts too */
     TDM_JSON_UTF8,      /* invalid UTF-8, or an escape that is a lone surrogate */
     TDM_JSON_NUL,       /* \u0000 or a raw NUL byte */
     TDM_JSON_CONTROL,   /* a raw control character */

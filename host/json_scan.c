@@ -5,9 +5,6 @@
 
 #include "host/utf8.h"
 
-/* cJSON copies a number into a buffer of this many characters and drops the rest. */
-enum { MAX_NUMBER = 63 };
-
 static bool fault(tdm_json_scan *s, tdm_json_fault class, const char *at, const char *what)
 {
     s->status = TDM_EFORMAT;
@@ -167,8 +164,8 @@ static bool scan_number(tdm_json_scan *s)
         if (!scan_digits(s))
             return false;
     }
-    if (s->p - first > MAX_NUMBER)
-        return fault(s, TDM_JSON_SYNTAX, first, "a number of more than 63 characters");
+    if (s->p - first > TDM_JSON_LONG_NUMBER)
+        s->has_long_numbers = true;
     if (!natural)
         s->has_other_numbers = true;
     return true;

@@ -16,6 +16,9 @@
 
 #include "host/json.h"
 
+/* cJSON copies a number into a buffer of this many characters and drops the rest. */
+enum { TDM_JSON_LONG_NUMBER = 63 };
+
 typedef struct {
     /* set by the caller */
     const char *text, *p, *end; /* borrowed; p is text */
@@ -25,6 +28,7 @@ typedef struct {
     tdm_json_member *members; /* [n_members] the caller frees it; only the spans are set */
     size_t n_members, cap_members;
     bool has_other_numbers; /* than those of digits alone */
+    bool has_long_numbers;  /* longer than cJSON takes */
     tdm_status status;      /* of a failure: TDM_EFORMAT, or TDM_ENOMEM without a place */
     tdm_json_error why;
     const char *what; /* the sentence, without the place */

@@ -1,4 +1,5 @@
 /* JSON: what is refused and where, what a document gives back, and how strings are written. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,7 +78,7 @@ static const struct {
     {TEXT("/* c */ 1"), TDM_JSON_SYNTAX, 0},
     {TEXT("\xef\xbb\xbf{}"), TDM_JSON_SYNTAX, 0}, /* byte order mark */
     {TEXT("{}\xc2\xa0"), TDM_JSON_SYNTAX, 2},     /* a space, but not JSON's */
-    {TEXT("1111111111222222222233333333334444444444555555555566666666667777"), TDM_JSON_SYNTAX, 0},
+    {TEXT("1111111111222222222233333333334444444444555555555566666666667777"), FINE, 0},
 
     {TEXT("\"\xff\""), TDM_JSON_UTF8, 1},
     {TEXT("\"ok \x80\""), TDM_JSON_UTF8, 4},
@@ -198,6 +199,47 @@ static void members_know_their_source(void **state)
     }
     assert_string_equal(m[1].value->valuestring, "x\ny");
     tdm_json_close(doc);
+}
+
+/* cJSON reads 63 characters of a number; the grammar has no limit, and an id is echoed as it
+ * stands. */
+static void numbers_of_any_length(void **state)
+{
+    (void)state;
+    enum { N = 300 };
+    char zeros[N + 1], text[4 * N];
+    memset(zeros, '0', N);
+    zeros[N] = 0;
+    const struct {
+        const char *before, *after; /* of the zeros */
+        double value;
+    } numbers[] = {
+        {"1", "", 1e300},   {"-1", "", -1e300}, {"0.", "25", 25e-302},  {"1.5", "e3", 1500},
+        {"12e-", "1", 1.2}, {"-0.", "", -0.0},  {"9", "e99", INFINITY}, {"1", "e-300", 1},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        tdm_json *doc = NULL;
+        size_t n = 0;
+        const int len = snprintf(
+            text, sizeof text, "{\"a\\\"1%s\":[1,%s%s%s],\"id\":%s%s%s ,\"b\":7}", zeros,
+            numbers[i].before, zeros, numbers[i].after, numbers[i].before, zeros, numbers[i].after);
+        char *copy = malloc((size_t)len); /* without a NUL */
+        memcpy(copy, text, (size_t)len);
+        tdm_err err = {0};
+        if (tdm_json_parse(copy, (size_t)len, 10, &doc, NULL, &err) != TDM_OK)
+            fail_msg("%s: %s", text, err.msg);
+        const tdm_json_member *m = tdm_json_members(doc, &n);
+        assert_int_equal(n, 3);
+        assert_int_equal(m[0].key_len, N + 3); /* digits in a string stay */
+        assert_true(m[0].value->child->next->valuedouble == numbers[i].value);
+        assert_true(m[1].value->valuedouble == numbers[i].value);
+        assert_int_equal(m[1].value_at, strstr(text, "\"id\":") + 5 - text);
+        assert_int_equal(m[1].value_len, strlen(numbers[i].before) + N + strlen(numbers[i].after));
+        assert_true(m[2].value->valuedouble == 7);
+        assert_int_equal(tdm_json_only_naturals(doc), i == 0);
+        tdm_json_close(doc);
+        free(copy);
+    }
 }
 
 static void other_roots_have_no_members(void **state)
@@ -397,6 +439,7 @@ int main(void)
         cmocka_unit_test(refuses_with_class_and_place),
         cmocka_unit_test(every_byte_at_every_place),
         cmocka_unit_test(members_know_their_source),
+        cmocka_unit_test(numbers_of_any_length),
         cmocka_unit_test(other_roots_have_no_members),
         cmocka_unit_test(null_is_fine),
         cmocka_unit_test(counts_values_before_building),
