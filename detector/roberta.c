@@ -33,6 +33,14 @@ typedef struct {
     tdm_mat gamma, beta;
 } norm;
 
+static const char WORDS[] = "embeddings.word_embeddings.weight";
+static const char POSITIONS[] = "embeddings.position_embeddings.weight";
+static const char TOKEN_TYPE[] = "embeddings.token_type_embeddings.weight";
+static const char EMBEDDING_NORM[] = "embeddings.LayerNorm";
+static const char HEAD_DENSE[] = "classifier.dense"; /* never with "roberta." */
+static const char HEAD_OUT[] = "classifier.out_proj";
+static const char *const QKV[] = {"query", "key", "value"};
+
 /* Names follow "encoder.layer.<i>."; E is the width, F that of the inner layer. */
 #define BLOCK_LINEARS(X)                                                                           \
     /* field          name                      in out */                                          \
@@ -103,12 +111,18 @@ done:
 }
 
 /* Files from before 2019 call a norm's weight and bias gamma and beta. */
+static bool has_old_names(const tdm_checkpoint *ck, const char *prefix, const char *norm_name)
+{
+    char full[128];
+    snprintf(full, sizeof full, "%s%s.gamma", prefix, norm_name);
+    return tdm_checkpoint_find(ck, full) != NULL;
+}
+
 static tdm_status load_norm(tdm_loader *l, const char *name, int32_t width, norm *to, tdm_err *err)
 {
     char full[128];
     tdm_status st = TDM_OK;
-    snprintf(full, sizeof full, "%s%s.gamma", l->prefix, name);
-    const bool old = tdm_checkpoint_find(l->ck, full) != NULL;
+    const bool old = has_old_names(l->ck, l->prefix, name);
     snprintf(full, sizeof full, "%s.%s", name, old ? "gamma" : "weight");
     TDM_TRY(tdm_load_vector(l, full, width, &to->gamma, err));
     snprintf(full, sizeof full, "%s.%s", name, old ? "beta" : "bias");
@@ -119,16 +133,15 @@ done:
 
 static tdm_status load_qkv(tdm_loader *l, int layer, int32_t E, linear *to, tdm_err *err)
 {
-    static const char *const PARTS[] = {"query", "key", "value"};
-    enum { N = sizeof PARTS / sizeof *PARTS };
+    enum { N = sizeof QKV / sizeof *QKV };
     char names[2 * N][128];
     const char *weights[N], *biases[N];
     tdm_status st = TDM_OK;
     for (int i = 0; i < N; i++) {
         snprintf(names[i], sizeof *names, "encoder.layer.%d.attention.self.%s.weight", layer,
-                 PARTS[i]);
+                 QKV[i]);
         snprintf(names[N + i], sizeof *names, "encoder.layer.%d.attention.self.%s.bias", layer,
-                 PARTS[i]);
+                 QKV[i]);
         weights[i] = names[i];
         biases[i] = names[N + i];
     }
@@ -165,13 +178,12 @@ static tdm_status load_positions(tdm_loader *l, const tdm_config *c, tdm_mat *to
     const size_t E = (size_t)c->n_embd, n = (size_t)c->n_position * E;
     const float *values = NULL;
     float *sum = NULL;
-    TDM_TRY(tdm_load_host(l, "embeddings.position_embeddings.weight", c->n_position, c->n_embd,
+    TDM_TRY(tdm_load_host(l, POSITIONS, c->n_position, c->n_embd,
                           &values, err));
     sum = malloc(n * sizeof *sum); /* the table was just read: n floats fit */
     TDM_REQUIRE(sum, TDM_ENOMEM, "position table of %zu values", n);
     memcpy(sum, values, n * sizeof *sum);
-    TDM_TRY(
-        tdm_load_host(l, "embeddings.token_type_embeddings.weight", 1, c->n_embd, &values, err));
+    TDM_TRY(tdm_load_host(l, TOKEN_TYPE, 1, c->n_embd, &values, err));
     for (size_t i = 0; i < n; i++)
         sum[i] += values[i % E];
     *to = (tdm_mat){.rows = c->n_position, .cols = c->n_embd, .dtype = TDM_F32};
@@ -184,11 +196,19 @@ done:
     return st;
 }
 
-/* Tensors that belong to no computation here. */
-static bool ignored(const char *name)
+bool roberta_ignores(const char *name)
 {
-    return strstr(name, "pooler.dense.") || strstr(name, "embeddings.position_ids") ||
-           !strncmp(name, "lm_head.", 8);
+    static const char PREFIX[] = "roberta.";
+    static const char *const NAMES[] = {"pooler.dense.weight", "pooler.dense.bias",
+                                        "embeddings.position_ids"};
+    if (!strncmp(name, "lm_head.", 8))
+        return true;
+    if (!strncmp(name, PREFIX, sizeof PREFIX - 1))
+        name += sizeof PREFIX - 1;
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        if (!strcmp(name, NAMES[i]))
+            return true;
+    return false;
 }
 
 static tdm_status require_classifier(const tdm_checkpoint *ck, tdm_err *err)
@@ -205,27 +225,120 @@ static tdm_status require_classifier(const tdm_checkpoint *ck, tdm_err *err)
     return tdm_fail(err, TDM_EFORMAT, "no classifier.dense.weight: not a detector");
 }
 
+static const char *prefix_of(const tdm_checkpoint *ck)
+{
+    return tdm_checkpoint_find(ck, WORDS) ? "" : "roberta.";
+}
+
 static tdm_status load(roberta *m, const tdm_checkpoint *ck, bool check_finite, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_loader l = {0};
     const int32_t E = m->config.n_embd;
-    const char *const words = "roberta.embeddings.word_embeddings.weight";
     TDM_TRY(require_classifier(ck, err));
     TDM_TRY(tdm_loader_open(&l, m->be, ck, "", check_finite, err));
-    TDM_TRY(load_linear(&l, "classifier.dense", E, E, &m->head_dense, err));
-    TDM_TRY(load_linear(&l, "classifier.out_proj", E, ROBERTA_LABELS, &m->head_out, err));
+    TDM_TRY(load_linear(&l, HEAD_DENSE, E, E, &m->head_dense, err));
+    TDM_TRY(load_linear(&l, HEAD_OUT, E, ROBERTA_LABELS, &m->head_out, err));
 
-    l.prefix = tdm_checkpoint_find(ck, words + strlen("roberta.")) ? "" : "roberta.";
-    TDM_TRY(tdm_load_table(&l, words + strlen("roberta."), m->config.n_vocab, E, &m->words, err));
+    l.prefix = prefix_of(ck);
+    TDM_TRY(tdm_load_table(&l, WORDS, m->config.n_vocab, E, &m->words, err));
     TDM_TRY(load_positions(&l, &m->config, &m->positions, err));
-    TDM_TRY(load_norm(&l, "embeddings.LayerNorm", E, &m->embedding_norm, err));
+    TDM_TRY(load_norm(&l, EMBEDDING_NORM, E, &m->embedding_norm, err));
     for (int i = 0; i < m->config.n_layer; i++)
         TDM_TRY(load_block(&l, i, &m->config, &m->blocks[i], err));
-    TDM_TRY(tdm_loader_check_rest(&l, ignored, err));
+    TDM_TRY(tdm_loader_check_rest(&l, roberta_ignores, err));
     m->weight_bytes = l.bytes;
 done:
     tdm_loader_close(&l);
+    return st;
+}
+
+/* ---- listing ---- */
+
+typedef struct {
+    const tdm_checkpoint *ck;
+    tdm_see_tensor see;
+    void *ctx;
+} listing;
+
+static tdm_status see_linear(const listing *l, const char *name, int32_t in, int32_t out)
+{
+    char full[128];
+    tdm_status st = TDM_OK;
+    snprintf(full, sizeof full, "%s.weight", name);
+    TDM_TRY(l->see(l->ctx, full, out, in, TDM_AS_MATRIX));
+    snprintf(full, sizeof full, "%s.bias", name);
+    TDM_TRY(l->see(l->ctx, full, out, 0, TDM_AS_F32));
+done:
+    return st;
+}
+
+static tdm_status see_norm(const listing *l, const char *name, int32_t width)
+{
+    char full[128];
+    tdm_status st = TDM_OK;
+    const bool old = has_old_names(l->ck, "", name);
+    snprintf(full, sizeof full, "%s.%s", name, old ? "gamma" : "weight");
+    TDM_TRY(l->see(l->ctx, full, width, 0, TDM_AS_F32));
+    snprintf(full, sizeof full, "%s.%s", name, old ? "beta" : "bias");
+    TDM_TRY(l->see(l->ctx, full, width, 0, TDM_AS_F32));
+done:
+    return st;
+}
+
+static tdm_status see_block(const listing *l, const char *prefix, int layer, const tdm_config *c)
+{
+    char name[128];
+    tdm_status st = TDM_OK;
+    const int32_t E = c->n_embd, F = c->n_inner;
+    for (size_t i = 0; i < sizeof QKV / sizeof *QKV; i++) {
+        snprintf(name, sizeof name, "%sencoder.layer.%d.attention.self.%s", prefix, layer, QKV[i]);
+        TDM_TRY(see_linear(l, name, E, E));
+    }
+#define X(field, suffix, in, out)                                                                  \
+    snprintf(name, sizeof name, "%sencoder.layer.%d." suffix, prefix, layer);                      \
+    TDM_TRY(see_linear(l, name, in, out));
+    BLOCK_LINEARS(X)
+#undef X
+#define X(field, suffix)                                                                           \
+    snprintf(name, sizeof name, "%sencoder.layer.%d." suffix, prefix, layer);                      \
+    TDM_TRY(see_norm(l, name, E));
+    BLOCK_NORMS(X)
+#undef X
+done:
+    return st;
+}
+
+/* Positions and token type are tables, but kept as f32: the one is added to the other. */
+static tdm_status see_embeddings(const listing *l, const char *prefix, const tdm_config *c)
+{
+    char name[128];
+    tdm_status st = TDM_OK;
+    const int32_t E = c->n_embd;
+    snprintf(name, sizeof name, "%s%s", prefix, WORDS);
+    TDM_TRY(l->see(l->ctx, name, c->n_vocab, E, TDM_AS_TABLE));
+    snprintf(name, sizeof name, "%s%s", prefix, POSITIONS);
+    TDM_TRY(l->see(l->ctx, name, c->n_position, E, TDM_AS_F32));
+    snprintf(name, sizeof name, "%s%s", prefix, TOKEN_TYPE);
+    TDM_TRY(l->see(l->ctx, name, 1, E, TDM_AS_F32));
+    snprintf(name, sizeof name, "%s%s", prefix, EMBEDDING_NORM);
+    TDM_TRY(see_norm(l, name, E));
+done:
+    return st;
+}
+
+tdm_status roberta_each_tensor(const tdm_checkpoint *ck, const tdm_config *config,
+                               tdm_see_tensor see, void *ctx)
+{
+    tdm_status st = TDM_OK;
+    const listing l = {ck, see, ctx};
+    const char *prefix = prefix_of(ck);
+    TDM_TRY(see_linear(&l, HEAD_DENSE, config->n_embd, config->n_embd));
+    TDM_TRY(see_linear(&l, HEAD_OUT, config->n_embd, ROBERTA_LABELS));
+    TDM_TRY(see_embeddings(&l, prefix, config));
+    for (int i = 0; i < config->n_layer; i++)
+        TDM_TRY(see_block(&l, prefix, i, config));
+done:
     return st;
 }
 

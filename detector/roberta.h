@@ -19,6 +19,7 @@
 #include "host/checkpoint.h"
 #include "host/config.h"
 #include "host/err.h"
+#include "host/weights.h"
 
 /* The order of the two logits. Fixed by how the published models were trained (SPEC 5.4); what a
  * config.json says about labels is not asked. */
@@ -45,6 +46,15 @@ tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const t
                         const roberta_limits *limits, bool check_finite, roberta **out,
                         tdm_err *err);
 void roberta_close(roberta *m); /* NULL is fine */
+
+/* Tell `see` every tensor that roberta_open would ask of ck, in its order and by the same list,
+ * whether or not it is there. Reads no data; stops at the first call that fails and returns its
+ * status. */
+tdm_status roberta_each_tensor(const tdm_checkpoint *ck, const tdm_config *config,
+                               tdm_see_tensor see, void *ctx);
+/* What files of this model may hold besides, with or without "roberta.": the pooler and the position
+ * numbers; and the language model's head, "lm_head.". */
+bool roberta_ignores(const char *name);
 
 /* Bytes of the weights and of the scratch memory, on the backend. */
 size_t roberta_weight_bytes(const roberta *m);

@@ -24,8 +24,14 @@
 #include "host/buf.h"
 #include "host/weights.h"
 
-/* All tensors of a block. Struct, loader and release expand this list, so they cannot disagree.
- *  field    name after "h.N."        kind    in  out */
+/* All tensors but the words. Struct, loader, list and release expand these, so they cannot disagree.
+ * A vector has `out` values; a matrix or table is [in, out].
+ *  field    name after the prefix    kind    in  out */
+#define GPT2_OTHER_TENSORS(X)                                                                      \
+    X(wpe, "wpe.weight", TABLE, P, E)                                                              \
+    X(lnf_g, "ln_f.weight", VECTOR, 0, E)                                                          \
+    X(lnf_b, "ln_f.bias", VECTOR, 0, E)
+/*  field    name after "h.N." */
 #define GPT2_BLOCK_TENSORS(X)                                                                      \
     X(ln1_g, "ln_1.weight", VECTOR, 0, E)                                                          \
     X(ln1_b, "ln_1.bias", VECTOR, 0, E)                                                            \
@@ -40,11 +46,17 @@
     X(out_w, "mlp.c_proj.weight", MATRIX, F, E)                                                    \
     X(out_b, "mlp.c_proj.bias", VECTOR, 0, E)
 
+#define FIELD_TABLE(field) tdm_mat field;
 #define FIELD_VECTOR(field) tdm_mat field;
 #define FIELD_MATRIX(field) tdm_weight *field;
+#define LOAD_TABLE(l, name, in, out, field, err) tdm_load_table(l, name, in, out, field, err)
 #define LOAD_VECTOR(l, name, in, out, field, err) tdm_load_vector(l, name, out, field, err)
 #define LOAD_MATRIX(l, name, in, out, field, err)                                                  \
     tdm_load_weight(l, name, in, out, TDM_IN_OUT, field, err)
+#define SEE_TABLE(see, ctx, name, in, out) see(ctx, name, in, out, TDM_AS_TABLE)
+#define SEE_VECTOR(see, ctx, name, in, out) see(ctx, name, out, 0, TDM_AS_F32)
+#define SEE_MATRIX(see, ctx, name, in, out) see(ctx, name, in, out, TDM_AS_MATRIX)
+#define DROP_TABLE(be, field) tdm_release(be, (field).p)
 #define DROP_VECTOR(be, field) tdm_release(be, (field).p)
 #define DROP_MATRIX(be, field) tdm_weight_close(be, field)
 
@@ -58,10 +70,12 @@ struct gpt2_model {
     const tdm_backend *be; /* borrowed */
     tdm_config config;
     size_t bytes;
-    tdm_mat wte, wpe;      /* [V, E], [positions, E] */
-    tdm_mat lnf_g, lnf_b;  /* [1, E] */
-    tdm_weight *head;      /* in E, out V */
-    gpt2_block *blocks;    /* [n_layer] */
+    tdm_mat wte;      /* [V, E] */
+    tdm_weight *head; /* in E, out V */
+#define X(field, name, kind, in, out) FIELD_##kind(field)
+    GPT2_OTHER_TENSORS(X)
+#undef X
+    gpt2_block *blocks; /* [n_layer] */
 };
 
 /* ---- loading ---- */
@@ -81,32 +95,45 @@ done:
     return st;
 }
 
-/* The word table and the output matrix. A tied file may hold either name, or both. */
+static const char *prefix_of(const tdm_checkpoint *ck)
+{
+    return tdm_checkpoint_find(ck, "transformer.ln_f.weight") ? "transformer." : "";
+}
+
+/* Where the word table and the output matrix are: each a prefix and a name. */
+typedef struct {
+    const char *table_prefix, *table, *head_prefix, *head;
+} word_names;
+
+/* A tied file may hold either name, or both. */
+static word_names find_words(const tdm_checkpoint *ck, const tdm_config *config, const char *prefix)
+{
+    static const char WORDS[] = "wte.weight", HEAD[] = "lm_head.weight";
+    char full[64];
+    snprintf(full, sizeof full, "%s%s", prefix, WORDS);
+    const bool has_head = tdm_checkpoint_find(ck, HEAD) != NULL;
+    const bool head_for_words = config->tied && has_head && !tdm_checkpoint_find(ck, full);
+    const bool head_for_head = has_head && (!config->tied || head_for_words);
+    return (word_names){head_for_words ? "" : prefix, head_for_words ? HEAD : WORDS,
+                        head_for_head ? "" : prefix, head_for_head ? HEAD : WORDS};
+}
+
 static tdm_status load_words(tdm_loader *l, gpt2_model *m, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const int32_t V = m->config.n_vocab, E = m->config.n_embd;
     const char *prefix = l->prefix;
-    char full[64];
-    snprintf(full, sizeof full, "%swte.weight", prefix);
-    const bool has_words = tdm_checkpoint_find(l->ck, full) != NULL;
-    const bool has_head = tdm_checkpoint_find(l->ck, "lm_head.weight") != NULL;
-    const bool head_for_words = !has_words && has_head && m->config.tied;
-    const bool head_for_head = has_head && (!m->config.tied || head_for_words);
-
-    l->prefix = head_for_words ? "" : prefix;
-    TDM_TRY(tdm_load_table(l, head_for_words ? "lm_head.weight" : "wte.weight", V, E, &m->wte, err));
-    l->prefix = head_for_head ? "" : prefix;
-    TDM_TRY(tdm_load_weight(l, head_for_head ? "lm_head.weight" : "wte.weight", E, V, TDM_OUT_IN,
-                            &m->head, err));
+    const word_names names = find_words(l->ck, &m->config, prefix);
+    l->prefix = names.table_prefix;
+    TDM_TRY(tdm_load_table(l, names.table, V, E, &m->wte, err));
+    l->prefix = names.head_prefix;
+    TDM_TRY(tdm_load_weight(l, names.head, E, V, TDM_OUT_IN, &m->head, err));
 done:
     l->prefix = prefix;
     return st;
 }
 
-/* What files of this model hold besides its weights: "[transformer.]h.N.attn.bias" (the mask) and
- * "...masked_bias" of old versions, and a copy of a tied output matrix. */
-static bool is_leftover(const char *name)
+bool gpt2_ignores(const char *name)
 {
     static const char PREFIX[] = "transformer.";
     if (!strcmp(name, "lm_head.weight"))
@@ -124,14 +151,44 @@ static tdm_status load(gpt2_model *m, tdm_loader *l, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const tdm_config *c = &m->config;
+    const int32_t P = c->n_position, E = c->n_embd;
     TDM_TRY(load_words(l, m, err));
-    TDM_TRY(tdm_load_table(l, "wpe.weight", c->n_position, c->n_embd, &m->wpe, err));
+#define X(field, name, kind, in, out) TDM_TRY(LOAD_##kind(l, name, in, out, &m->field, err));
+    GPT2_OTHER_TENSORS(X)
+#undef X
     for (int i = 0; i < c->n_layer; i++)
         TDM_TRY(load_block(l, c, i, &m->blocks[i], err));
-    TDM_TRY(tdm_load_vector(l, "ln_f.weight", c->n_embd, &m->lnf_g, err));
-    TDM_TRY(tdm_load_vector(l, "ln_f.bias", c->n_embd, &m->lnf_b, err));
-    TDM_TRY(tdm_loader_check_rest(l, is_leftover, err));
+    TDM_TRY(tdm_loader_check_rest(l, gpt2_ignores, err));
     m->bytes = l->bytes;
+done:
+    return st;
+}
+
+tdm_status gpt2_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, tdm_see_tensor see,
+                            void *ctx)
+{
+    tdm_status st = TDM_OK;
+    const int32_t V = config->n_vocab, P = config->n_position;
+    const int32_t E = config->n_embd, F = config->n_inner;
+    const char *prefix = prefix_of(ck);
+    const word_names words = find_words(ck, config, prefix);
+    char full[96];
+    snprintf(full, sizeof full, "%s%s", words.table_prefix, words.table);
+    TDM_TRY(see(ctx, full, V, E, TDM_AS_TABLE));
+    snprintf(full, sizeof full, "%s%s", words.head_prefix, words.head);
+    TDM_TRY(see(ctx, full, V, E, TDM_AS_MATRIX));
+#define X(field, name, kind, in, out)                                                              \
+    snprintf(full, sizeof full, "%s" name, prefix);                                                \
+    TDM_TRY(SEE_##kind(see, ctx, full, in, out));
+    GPT2_OTHER_TENSORS(X)
+#undef X
+    for (int i = 0; i < config->n_layer; i++) {
+#define X(field, suffix, kind, in, out)                                                            \
+    snprintf(full, sizeof full, "%sh.%d." suffix, prefix, i);                                      \
+    TDM_TRY(SEE_##kind(see, ctx, full, in, out));
+        GPT2_BLOCK_TENSORS(X)
+#undef X
+    }
 done:
     return st;
 }
@@ -149,8 +206,7 @@ tdm_status gpt2_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_
     m->config = *config;
     m->blocks = calloc((size_t)config->n_layer, sizeof *m->blocks);
     TDM_REQUIRE(m->blocks, TDM_ENOMEM, "%d layers", config->n_layer);
-    const bool prefixed = tdm_checkpoint_find(ck, "transformer.ln_f.weight") != NULL;
-    TDM_TRY(tdm_loader_open(&l, be, ck, prefixed ? "transformer." : "", check_finite, err));
+    TDM_TRY(tdm_loader_open(&l, be, ck, prefix_of(ck), check_finite, err));
     TDM_TRY(load(m, &l, err));
     *out = m;
     m = NULL;
@@ -172,10 +228,10 @@ void gpt2_close(gpt2_model *m)
     }
     free(m->blocks);
     if (m->be) {
+#define X(field, name, kind, in, out) DROP_##kind(m->be, m->field);
+        GPT2_OTHER_TENSORS(X)
+#undef X
         tdm_weight_close(m->be, m->head);
-        tdm_release(m->be, m->lnf_b.p);
-        tdm_release(m->be, m->lnf_g.p);
-        tdm_release(m->be, m->wpe.p);
         tdm_release(m->be, m->wte.p);
     }
     free(m);

@@ -23,6 +23,7 @@
 #include "host/checkpoint.h"
 #include "host/config.h"
 #include "host/err.h"
+#include "host/weights.h"
 
 typedef struct gpt2_model gpt2_model;
 typedef struct gpt2_run gpt2_run;
@@ -37,6 +38,15 @@ typedef struct gpt2_run gpt2_run;
 tdm_status gpt2_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_config *config,
                      bool check_finite, gpt2_model **out, tdm_err *err);
 void gpt2_close(gpt2_model *m); /* NULL is fine; runs are closed first */
+
+/* Tell `see` every tensor that gpt2_open would ask of ck, in its order and by the same list, whether
+ * or not it is there; a tied word table comes twice, as table and as matrix. Reads no data; stops at
+ * the first call that fails and returns its status. */
+tdm_status gpt2_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, tdm_see_tensor see,
+                            void *ctx);
+/* What files of this model may hold besides: "[transformer.]h.N.attn.bias" (the mask) and
+ * "...masked_bias" of old versions, and a copy of a tied output matrix. */
+bool gpt2_ignores(const char *name);
 
 const tdm_backend *gpt2_backend(const gpt2_model *m);
 const tdm_config *gpt2_config(const gpt2_model *m);
