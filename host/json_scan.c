@@ -15,6 +15,14 @@ static bool fault(tdm_json_scan *s, tdm_json_fault class, const char *at, const 
 
 /* ---- bytes ---- */
 
+/* Bytes of the valid character at p; 0 when there is none. */
+static size_t character_at(const char *p, const char *end)
+{
+    int32_t code;
+    const size_t n = tdm_utf8_next((const unsigned char *)p, (size_t)(end - p), &code);
+    return code < 0 ? 0 : n;
+}
+
 /* Say what is wrong with the byte at p, where the grammar does not want it. */
 static bool unexpected(tdm_json_scan *s, const char *what)
 {
@@ -23,7 +31,7 @@ static bool unexpected(tdm_json_scan *s, const char *what)
         return fault(s, TDM_JSON_NUL, s->p, "a NUL byte");
     if (c < 0x20 && c != '\t' && c != '\n' && c != '\r')
         return fault(s, TDM_JSON_CONTROL, s->p, "a raw control character");
-    if (c >= 0x80 && tdm_utf8_decode(s->p, s->end, NULL) == 0)
+    if (c >= 0x80 && character_at(s->p, s->end) == 0)
         return fault(s, TDM_JSON_UTF8, s->p, "invalid UTF-8");
     return fault(s, TDM_JSON_SYNTAX, s->p, s->p < s->end ? what : "the text ends too early");
 }
@@ -122,7 +130,7 @@ static bool scan_string(tdm_json_scan *s)
             if (!scan_escape(s))
                 return false;
         } else {
-            const size_t n = c < 0x80 ? 0 : tdm_utf8_decode(s->p, s->end, NULL);
+            const size_t n = c < 0x80 ? 0 : character_at(s->p, s->end);
             if (n == 0)
                 return c == '\t' || c == '\n' || c == '\r'
                            ? fault(s, TDM_JSON_CONTROL, s->p, "a raw control character")

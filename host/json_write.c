@@ -26,10 +26,11 @@ static size_t put_unit(char *out, uint32_t unit)
 static size_t escape(char out[12], const char *p, const char *end, size_t *n)
 {
     static const char SHORT[] = "\"\"\\\\\bb\tt\nn\ff\rr"; /* pairs: character, letter */
-    uint32_t code = 0xFFFD;
-    *n = tdm_utf8_decode(p, end, &code);
-    if (*n == 0)
+    int32_t read;
+    *n = tdm_utf8_next((const unsigned char *)p, (size_t)(end - p), &read);
+    if (read < 0)
         *n = 1;
+    uint32_t code = read < 0 ? 0xFFFD : (uint32_t)read;
     for (const char *pair = SHORT; *pair && code < 0x80; pair += 2) {
         if ((uint32_t)*pair == code) {
             out[0] = '\\';

@@ -9,8 +9,8 @@
 #include <cmocka.h>
 #include <utf8proc.h>
 
+#include "host/utf8.h"
 #include "tokenizer/pretoken.h"
-#include "tokenizer/utf8.h"
 
 static int set_up(void **state)
 {

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "host/utf8.h"
 #include "tokenizer/bpe.h"
-#include "tokenizer/utf8.h"
 
 #define R "\xEF\xBF\xBD"
 

@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include "host/readfile.h"
+#include "host/utf8.h"
 #include "tokenizer/cache.h"
 #include "tokenizer/merge.h"
 #include "tokenizer/pretoken.h"
-#include "tokenizer/utf8.h"
 #include "tokenizer/vocab.h"
 
 /* A file of GPT-2's size has 1 MB; this leaves room for 2 million tokens. */

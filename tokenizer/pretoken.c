@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <utf8proc.h>
 
-#include "tokenizer/utf8.h"
+#include "host/utf8.h"
 
 /* No letter, number or white space stands at or above this: the planes behind are unassigned,
  * tags, variation selectors or private use. */

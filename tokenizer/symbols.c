@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "tokenizer/utf8.h"
+#include "host/utf8.h"
 
 static bool is_printable(unsigned byte)
 {

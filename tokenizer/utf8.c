@@ -1,8 +1,8 @@
-#include "tokenizer/utf8.h"
+#include "tokenizer/bpe.h"
 
 #include <string.h>
 
-#include "tokenizer/bpe.h"
+#include "host/utf8.h"
 
 static const char REPLACEMENT[3] = {'\xEF', '\xBF', '\xBD'};
 
