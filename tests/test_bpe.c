@@ -18,7 +18,7 @@
 #define SPACE "\xC4\xA0" /* U+0120, how files write a space */
 
 static const char MERGES[] = "#version: 0.2\n" SPACE " t\nh e\n" SPACE "t he\ni n\n# #\n"
-                             "\xC3\x83 \xC2\xA9\n"; // the bytes C3 A9: é
+                             "\xC3\x83 \xC2\xA9\n"; /* the bytes C3 A9: é */
 
 /* ---- vocabularies ---- */
 
@@ -155,7 +155,7 @@ static void number_as_vocabulary(void **state)
     assert_int_equal(tdm_bpe_special(bpe, "<|endoftext|>"), 266);
     check_ids(bpe, " the!", 0, (const int32_t[]){7, 10, -1});
     size_t len = 7;
-    assert_null(tdm_bpe_token(bpe, 268, &len)); // a hole
+    assert_null(tdm_bpe_token(bpe, 268, &len)); /* a hole */
     assert_int_equal(len, 0);
     assert_null(tdm_bpe_token(bpe, 271, &len));
     assert_null(tdm_bpe_token(bpe, -1, &len));
@@ -189,7 +189,7 @@ static void parse_specials(void **state)
     tdm_bpe *gpt2 = open_gpt2(), *roberta = open_roberta();
     const int32_t in = 259, space = 220, eot = 262;
     check_ids(gpt2, "in<|endoftext|>in", TDM_BPE_PARSE_SPECIAL, (const int32_t[]){in, eot, in, -1});
-    // White space before a special token is white space at the end of a text: one piece.
+    /* White space before a special token is white space at the end of a text: one piece. */
     check_ids(gpt2, "in  <|endoftext|> in", TDM_BPE_PARSE_SPECIAL,
               (const int32_t[]){in, space, space, eot, space, in, -1});
     check_ids(gpt2, "<|endoftext|><|endoftext|>", TDM_BPE_PARSE_SPECIAL,
@@ -209,7 +209,7 @@ static void parse_specials(void **state)
     check_ids(roberta, "<s> <mask> <mask>  ", TDM_BPE_PARSE_SPECIAL,
               (const int32_t[]){0, 270, 270, r_space, r_space, -1});
     check_ids(roberta, " <mask>", TDM_BPE_PARSE_SPECIAL, (const int32_t[]){270, -1});
-    // A byte that could continue a character, but does not, is no white space.
+    /* A byte that could continue a character, but does not, is no white space. */
     check_ids(roberta, "\xA0<mask>", TDM_BPE_PARSE_SPECIAL, (const int32_t[]){264, 270, -1});
     check_ids(roberta, "<|endoftext|>", TDM_BPE_PARSE_SPECIAL,
               (const int32_t[]){37, 101, 78, 87, 77, 88, 79, 93, 78, 97, 93, 101, 39, -1});
@@ -220,7 +220,7 @@ static void parse_specials(void **state)
 /* ---- bad files ---- */
 
 static const struct {
-    const char *merges, *message; // the message must contain this
+    const char *merges, *message; /* the message must contain this */
 } BAD_MERGES[] = {
     {"", "merges:1: no merges"},
     {"#version: 0.2\n", "no merges"},
@@ -237,8 +237,8 @@ static const struct {
     {"a b\nb c\nab c\na bc\n", "merges:4: \"a bc\" gives what merge 3 gives already"},
     {"a b\n#version: 0.2\n", "merges:2: \"#version:\" is neither"},
     {"a \xFF\n", "merges:1: \"\\xff\" is not a symbol"},
-    {"a \xC2\xAD\n", "is not a symbol"}, // the byte AD is written as U+0143
-    {"a \xC5\x84\n", "is not a symbol"}, // U+0144, one beyond the last
+    {"a \xC2\xAD\n", "is not a symbol"}, /* the byte AD is written as U+0143 */
+    {"a \xC5\x84\n", "is not a symbol"}, /* U+0144, one beyond the last */
     {"a \t\n", "\"\\x09\" is not a symbol"},
 };
 
@@ -362,13 +362,13 @@ static void open_folders(void **state)
     tdm_bpe_close(bpe);
     bpe = NULL;
 
-    write_file(dir, "merges.txt", "t h\nth e\n"); // goes before vocab.bpe
+    write_file(dir, "merges.txt", "t h\nth e\n"); /* goes before vocab.bpe */
     assert_int_equal(tdm_bpe_open_dir(dir, &bpe, &err), TDM_OK);
     check_ids(bpe, "the", 0, (const int32_t[]){257, -1});
     tdm_bpe_close(bpe);
     bpe = NULL;
 
-    write_file(dir, "encoder.json", ""); // there, but empty: not the same as absent
+    write_file(dir, "encoder.json", ""); /* there, but empty: not the same as absent */
     assert_int_equal(tdm_bpe_open_dir(dir, &bpe, &err), TDM_EFORMAT);
     assert_non_null(strstr(err.msg, "encoder.json: "));
     write_file(dir, "merges.txt", "t h\nth\n");
@@ -399,7 +399,7 @@ static void decode_ids(void **state)
     assert_int_equal(tdm_bpe_decode(bpe, (const int32_t[]){1, 263}, 2, &out, &err), TDM_EARG);
     assert_string_equal(err.msg, "token id 263, want 0 to 262");
     assert_int_equal(tdm_bpe_decode(bpe, (const int32_t[]){-1}, 1, &out, &err), TDM_EARG);
-    assert_int_equal(out.len, 19); // as before
+    assert_int_equal(out.len, 19); /* as before */
     tdm_buf_free(&out);
     tdm_bpe_close(bpe);
 }
@@ -438,7 +438,7 @@ static void bring_back_any_bytes(void **state)
         text[i] = (char)random_below(256);
     check_round_trip(bpe, text, LONG);
     for (size_t len = 1; len < 2000; len++) {
-        char *exact = malloc(len); // so that a sanitizer sees a read beyond the end
+        char *exact = malloc(len); /* so that a sanitizer sees a read beyond the end */
         memcpy(exact, text + len, len);
         for (size_t i = 0; i < len; i++)
             if (random_below(3))

@@ -26,9 +26,9 @@ static uint32_t random_below(uint32_t n)
 enum { MAX_MERGES = 400, MAX_TOKEN = 200, MAX_TEXT = 700 };
 
 typedef struct {
-    char token[256 + MAX_MERGES][MAX_TOKEN + 1]; // letters only behind 256
+    char token[256 + MAX_MERGES][MAX_TOKEN + 1]; /* letters only behind 256 */
     int left[256 + MAX_MERGES], right[256 + MAX_MERGES];
-    int n; // symbols
+    int n; /* symbols */
 } model;
 
 static int find_token(const model *m, const char *text)
@@ -148,7 +148,7 @@ static void check_words(const model *m)
     for (int i = 0; i < 300; i++) {
         const size_t len = random_word(text, i % 3 ? 60 : MAX_TEXT, 1 + random_below(4));
         check_text(m, bpe, text, len);
-        check_text(m, bpe, text, len); // now perhaps from the cache
+        check_text(m, bpe, text, len); /* now perhaps from the cache */
     }
     tdm_bpe_close(bpe);
 }
@@ -234,7 +234,7 @@ static void merge_runs(void **state)
     memset(text, 'a', sizeof text);
     for (size_t len = 1; len < 200; len++)
         check_text(&m, bpe, text, len);
-    for (size_t at = 0; at < 200; at++) { // a b somewhere in the run
+    for (size_t at = 0; at < 200; at++) { /* a b somewhere in the run */
         text[at] = 'b';
         check_text(&m, bpe, text, 200);
         text[at] = 'a';
@@ -251,11 +251,11 @@ static void merge_run_made_by_merges(void **state)
     char text[MAX_TEXT];
     random_state = 3;
     open_model(&m);
-    assert_true(add_merge(&m, 'b', 'c')); // X = bc
-    assert_true(add_merge(&m, 'd', 'e')); // becomes dE
-    assert_true(add_merge(&m, 'a', 256)); // abc
-    assert_true(add_merge(&m, 256, 256)); // XX
-    assert_true(add_merge(&m, 259, 259)); // XXXX
+    assert_true(add_merge(&m, 'b', 'c')); /* X = bc */
+    assert_true(add_merge(&m, 'd', 'e')); /* becomes dE */
+    assert_true(add_merge(&m, 'a', 256)); /* abc */
+    assert_true(add_merge(&m, 256, 256)); /* XX */
+    assert_true(add_merge(&m, 259, 259)); /* XXXX */
     assert_true(add_merge(&m, 257, 258));
     tdm_bpe *bpe = open_bpe(&m);
     for (int round = 0; round < 3000; round++) {

@@ -111,7 +111,7 @@ enum { MAX_CHARS = 40 };
 typedef struct {
     tdm_char_class class[MAX_CHARS];
     int32_t c[MAX_CHARS];
-    size_t at[MAX_CHARS + 1]; // byte offsets
+    size_t at[MAX_CHARS + 1]; /* byte offsets */
     size_t n;
 } chars;
 
@@ -146,10 +146,10 @@ static size_t match(const chars *t, size_t i)
             return end;
     }
     const size_t end = run_of(t, i, TDM_CLASS_SPACE);
-    for (size_t e = end; e > i; e--) // \s+(?!\S)
+    for (size_t e = end; e > i; e--) /* \s+(?!\S) */
         if (e == t->n || t->class[e] == TDM_CLASS_SPACE)
             return e;
-    return end; // \s+
+    return end; /* \s+ */
 }
 
 static uint64_t random_state = 1;

@@ -224,12 +224,12 @@ static void check_vectors(void **state)
         n++;
         const cJSON *want = cJSON_GetObjectItem(one, "gpt2");
         if (cJSON_GetArraySize(want) > 0 && !*input)
-            continue; // the text with NUL, which a C string cannot hold
+            continue; /* the text with NUL, which a C string cannot hold */
         check_vector(gpt2, input, want);
         check_vector(roberta, input, cJSON_GetObjectItem(one, "roberta"));
     }
     assert_int_equal(n, 32);
-    // That text: NUL, U+0001, DEL, NEL, x.
+    /* That text: NUL, U+0001, DEL, NEL, x. */
     tdm_ids ids = {0};
     static const int32_t WANT[] = {188, 189, 221, 126, 227, 87};
     assert_int_equal(tdm_bpe_encode(gpt2, "\0\1\x7F\xC2\x85x", 6, 0, &ids, NULL), TDM_OK);

@@ -263,7 +263,7 @@ static const unsigned char *trim_right(const unsigned char *start, const unsigne
 {
     while (end > start) {
         const unsigned char *at = end - 1;
-        while (at > start && end - at < 3 && (*at & 0xC0) == 0x80) // no white space has 4 bytes
+        while (at > start && end - at < 3 && (*at & 0xC0) == 0x80) /* no white space has 4 bytes */
             at--;
         int32_t c;
         if (tdm_utf8_next(at, (size_t)(end - at), &c) != (size_t)(end - at) ||

@@ -12,7 +12,7 @@ static tdm_cache_word *open_slots(unsigned bits, size_t n_words)
     const bool huge = bytes % HUGE_PAGE == 0;
     tdm_cache_word *slots = aligned_alloc(huge ? HUGE_PAGE : LINE, bytes);
     if (slots && huge)
-        madvise(slots, bytes, MADV_HUGEPAGE); // lookups are random; a refusal costs only time
+        madvise(slots, bytes, MADV_HUGEPAGE); /* lookups are random; a refusal costs only time */
     if (slots)
         memset(slots, 0, bytes);
     return slots;

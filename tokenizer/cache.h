@@ -55,7 +55,7 @@ static inline tdm_short_key tdm_cache_key(const unsigned char *p, size_t len)
     memcpy(&key.high, p + 8, 8);
     key.low = le64toh(key.low);
     key.high = le64toh(key.high);
-    const size_t cut = 8 * (8 - len % 8) % 64; // bits to clear in the last word that is in use
+    const size_t cut = 8 * (8 - len % 8) % 64; /* bits to clear in the last word that is in use */
     if (len <= 8) {
         key.low = key.low << cut >> cut;
         key.high = 0;

@@ -52,7 +52,7 @@ done:
 /* Merge symbols [n] in place; returns how many are left. */
 static size_t merge_short(const tdm_vocab *v, uint32_t *symbols, size_t n)
 {
-    uint32_t gives[SHORT_PIECE]; // what symbols[i] and symbols[i + 1] merge to
+    uint32_t gives[SHORT_PIECE]; /* what symbols[i] and symbols[i + 1] merge to */
     for (size_t i = 0; i + 1 < n; i++)
         gives[i] = tdm_vocab_merge(v, symbols[i], symbols[i + 1]);
     gives[n - 1] = TDM_NO_SYMBOL;
@@ -179,14 +179,14 @@ static tdm_status merge_pair(const piece *p, uint32_t at, uint32_t symbol, tdm_e
     m->slots[at] = symbol | STARTS;
 
     const uint32_t left_is = pair_before(p, at), right_is = pair_at(p, at);
-    // The two pairs that the merge changed ...
+    /* The two pairs that the merge changed ... */
     uint32_t left_gives = TDM_NO_SYMBOL, right_gives = TDM_NO_SYMBOL;
     if (at > 0) {
         const uint32_t before = previous_of(p, at);
         left_gives = pair_before(p, before);
         if (left_is < left_gives && left_is <= right_is)
             TDM_TRY(put_pair(m, before, left_is, err));
-        // ... and their neighbours, where only a changed pair was lower.
+        /* ... and their neighbours, where only a changed pair was lower. */
         if (left_was < left_gives && left_gives <= left_is && left_gives != TDM_NO_SYMBOL &&
             left_gives < pair_before(p, previous_of(p, before)))
             TDM_TRY(put_pair(m, previous_of(p, before), left_gives, err));
@@ -254,7 +254,7 @@ static tdm_status open_long(tdm_merge *m, size_t len, tdm_err *err)
         m->busy = calloc(m->vocab->n_symbols / 64 + 1, sizeof *m->busy);
         TDM_REQUIRE(m->heads && m->busy, TDM_ENOMEM, "lists for long words");
     }
-    m->n_nodes = 1; // all lists are empty between two pieces
+    m->n_nodes = 1; /* all lists are empty between two pieces */
     m->free_node = 0;
     TDM_TRY(grow_nodes(m, err));
     if (m->slots_cap < len) {
@@ -278,7 +278,7 @@ static tdm_status merge_long(tdm_merge *m, const unsigned char *bytes, size_t le
         m->slots[i] = bytes[i] | STARTS;
     TDM_TRY(put_all(&p, err));
     TDM_TRY(merge_all(&p, err));
-    // All lists are empty; their memory need not stand beside that of the ids.
+    /* All lists are empty; their memory need not stand beside that of the ids. */
     free(m->nodes);
     m->nodes = NULL;
     m->nodes_cap = 0;

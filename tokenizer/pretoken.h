@@ -39,7 +39,7 @@ static inline uint64_t tdm_ascii_others(const unsigned char *p)
     uint64_t x;
     memcpy(&x, p, sizeof x);
     x = le64toh(x);
-    // Seven-bit values cannot carry into their neighbour.
+    /* Seven-bit values cannot carry into their neighbour. */
     const uint64_t folded = (x & ~tops) | 0x20 * ones;
     const uint64_t from_a = folded + (0x80 - 'a') * ones;
     const uint64_t beyond_z = folded + (0x7F - 'z') * ones;
@@ -56,8 +56,8 @@ static inline size_t tdm_pretoken(const unsigned char *p, const unsigned char *e
         const unsigned bits =
             low ? (unsigned)__builtin_ctzll(low) : 64u + (unsigned)__builtin_ctzll(high);
         const size_t len = bits / 8;
-        // A letter behind p, and no end that could be a letter outside ASCII or lie beyond 16
-        // bytes.
+        /* A letter behind p, and no end that could be a letter outside ASCII or lie beyond 16
+         * bytes. */
         if (len > (size_t)(*p == ' ') && p[len] < 0x80 && len < 15)
             return len;
     }

@@ -25,7 +25,7 @@ static int byte_of(int32_t c)
 {
     if (c >= 0 && c < 0x100)
         return is_printable((unsigned)c) ? (int)c : -1;
-    // U+0100 onwards: 0x00-0x20, 0x7F-0xA0, 0xAD.
+    /* U+0100 onwards: 0x00-0x20, 0x7F-0xA0, 0xAD. */
     const int32_t rank = c - 0x100;
     if (rank < 0 || rank > 67)
         return -1;

@@ -53,7 +53,7 @@ static tdm_status finish_held(tdm_utf8_stream *s, const unsigned char *bytes, si
             s->n_held++;
             ++*taken;
         } else if (c == TDM_UTF8_BAD) {
-            // What was held is a maximal part; the new byte is no part of it.
+            /* What was held is a maximal part; the new byte is no part of it. */
             TDM_TRY(tdm_buf_put(out, REPLACEMENT, sizeof REPLACEMENT, err));
             s->n_held = 0;
         } else {

@@ -63,7 +63,7 @@ static uint32_t *find_slot(const tdm_vocab_loader *l, const char *text, size_t l
 
 uint32_t tdm_loader_find(const tdm_vocab_loader *l, const char *text, size_t len)
 {
-    return *find_slot(l, text, len) - 1u; // 0, the empty place, wraps to TDM_NO_SYMBOL
+    return *find_slot(l, text, len) - 1u; /* 0, the empty place, wraps to TDM_NO_SYMBOL */
 }
 
 void tdm_loader_add(tdm_vocab_loader *l, const char *text, size_t len)
@@ -182,7 +182,7 @@ static tdm_status read_merges(tdm_vocab_loader *l, const tdm_vocab_source *merge
         if (line_end > p && line_end[-1] == '\r')
             line_end--;
         const size_t len = (size_t)(line_end - p);
-        // Only the first line can be a comment: "# #" further down is a merge.
+        /* Only the first line can be a comment: "# #" further down is a merge. */
         const bool comment = number == 1 && len >= 8 && memcmp(p, "#version", 8) == 0;
         if (!comment)
             TDM_TRY(add_merge(l, p, len, err));
@@ -205,7 +205,7 @@ tdm_status tdm_vocab_load(tdm_vocab *v, const tdm_vocab_source *merges,
     *v = (tdm_vocab){0};
     if (json)
         TDM_TRY(tdm_loader_parse_json(&l, &doc, err));
-    // A merge's result is no longer than its line, a token no longer than its place in the file.
+    /* A merge's result is no longer than its line, a token no longer than its place in the file. */
     const size_t n_merges = count_lines(merges->text, merges->len);
     const size_t n_others = json ? l.n_members : 1;
     const size_t others_bytes = json ? json->len : strlen(SPECIAL_TEXT[TDM_SPECIAL_END_OF_TEXT]);

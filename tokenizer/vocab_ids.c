@@ -71,7 +71,7 @@ static tdm_status take_member(tdm_vocab_loader *l, const tdm_json_member *member
     const char *text = l->scratch;
     size_t len = 0;
     if (!tdm_symbols_read(member->key, member->key_len, l->scratch, &len)) {
-        text = member->key; // an added token in plain text
+        text = member->key; /* an added token in plain text */
         len = member->key_len;
     }
     uint32_t entry = tdm_loader_find(l, text, len);

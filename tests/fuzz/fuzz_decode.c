@@ -61,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     whole.len = again.len = 0;
     must(tdm_utf8_replace(text, size, &whole, NULL) == TDM_OK);
     must(tdm_utf8_replace(whole.p ? whole.p : "", whole.len, &again, NULL) == TDM_OK);
-    must(again.len == whole.len); // valid now
+    must(again.len == whole.len); /* valid now */
     stream(text, size, &whole);
     decode(bpe, data, size / 2);
     free(text);

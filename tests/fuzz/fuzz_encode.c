@@ -17,7 +17,7 @@ static void must(int condition)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static tdm_bpe *bpes[2];
-    static tdm_ids ids, again; // kept: the fuzzer is to time the tokenizer, not malloc
+    static tdm_ids ids, again; /* kept: the fuzzer is to time the tokenizer, not malloc */
     static tdm_buf out;
     if (!bpes[0]) {
         bpes[0] = open_small_gpt2();
@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     const tdm_bpe *bpe = bpes[data[0] & 1];
-    char *text = malloc(size); // the exact size, so that reading beyond it is seen
+    char *text = malloc(size); /* the exact size, so that reading beyond it is seen */
     must(text != NULL);
     const size_t len = size - 1;
     memcpy(text, data + 1, len);
@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(tdm_bpe_encode(bpe, text, len, TDM_BPE_PARSE_SPECIAL, &again, NULL) == TDM_OK);
     out.len = 0;
     must(tdm_bpe_decode(bpe, again.p, again.len, &out, NULL) == TDM_OK);
-    must(out.len <= len); // <mask> may have taken white space
+    must(out.len <= len); /* <mask> may have taken white space */
     free(text);
     return 0;
 }
