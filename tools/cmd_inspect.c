@@ -114,6 +114,11 @@ static void print_model(const subject *s)
                "text of %d tokens\n",
                s->needs.token_bytes, mib(s->needs.token_bytes * (uint64_t)c->n_context),
                c->n_context);
+    if (s->needs.run_texts)
+        printf("             generate, %d texts of full length at once: %.1f MiB of keys and "
+               "values, %.1f MiB of scratch\n",
+               (int)s->needs.run_texts, mib(s->needs.run_cache_bytes),
+               mib(s->needs.run_scratch_bytes));
     const char *line = s->needs.problems.p;
     for (size_t i = 0; i < s->needs.n_problems; i++, line += strlen(line) + 1)
         printf("problem      %s\n", line);
@@ -174,9 +179,11 @@ static tdm_status put_model(const subject *s, tdm_buf *out, tdm_err *err)
                            c->tied ? "true" : "false"));
     TDM_TRY(tdm_buf_printf(out, err,
                            ", \"memory\": {\"weights\": %" PRIu64 ", \"kv_per_token\": %" PRIu64
-                           ", \"kv_per_text\": %" PRIu64 "}, \"problems\": [",
+                           ", \"kv_per_text\": %" PRIu64 ", \"run_texts\": %d, \"run_kv\": %zu, "
+                           "\"run_scratch\": %zu}, \"problems\": [",
                            s->needs.weight_bytes, s->needs.token_bytes,
-                           s->needs.token_bytes * (uint64_t)c->n_context));
+                           s->needs.token_bytes * (uint64_t)c->n_context, (int)s->needs.run_texts,
+                           s->needs.run_cache_bytes, s->needs.run_scratch_bytes));
     const char *line = s->needs.problems.p;
     for (size_t i = 0; i < s->needs.n_problems; i++, line += strlen(line) + 1) {
         TDM_TRY(tdm_buf_put(out, ", ", i ? 2 : 0, err));

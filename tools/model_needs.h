@@ -6,7 +6,8 @@
  *   ... needs.n_problems, needs.parameters ...
  *   model_needs_free(&needs);
  *
- * The loaders (host/gpt2.c, detector/roberta.c) stop at the first fault; this lists all of them. */
+ * The loaders (host/gpt2.c, detector/roberta.c) stop at the first fault; this lists all of them, by
+ * the loaders' own lists of tensors. */
 #ifndef TOOLS_MODEL_NEEDS_H
 #define TOOLS_MODEL_NEEDS_H
 
@@ -31,7 +32,11 @@ typedef struct {
     uint64_t parameters;   /* in the tensors that are used */
     uint64_t weight_bytes; /* on the CPU: matrices and vectors as f32, tables to look up as in the
                               file */
-    uint64_t token_bytes; /* keys and values of one token, f32; 0 for RoBERTa, which has no cache */
+    /* GPT-2 alone; RoBERTa has no cache */
+    uint64_t token_bytes; /* keys and values of one token, f32 */
+    int32_t run_texts;    /* texts that generate writes at once, unless told otherwise or short of
+                             memory; 0: that many bytes cannot be counted */
+    size_t run_cache_bytes, run_scratch_bytes; /* what it allocates for them, each of full length */
 } model_needs;
 
 /* Errors: TDM_ENOMEM. Problems of the checkpoint are not errors here. */
