@@ -90,7 +90,8 @@ INLINE vec magnitude(vec x)
     return (vec)((uvec)x & 0x7fffffffu);
 }
 
-/* e^x. Below -87: 0. Above 88: infinity. 1 at 0. NaN stays NaN.
+/* e^x. Below -87: 0. Above 88: infinity. 1 at 0. NaN stays NaN: by the last line, for the shift would
+ * move what a NaN carries in its low bits into exponent and sign.
  * x = n ln 2 + r with |r| <= ln 2 / 2; a polynomial for e^r; n goes into the exponent. Adding 1.5 * 2^23
  * rounds to an integer and leaves it in the low bits. The coefficients are a weighted minimax fit. */
 INLINE vec vec_exp(vec x)
@@ -107,7 +108,8 @@ INLINE vec vec_exp(vec x)
     p = (r * r) * p + r;
     const uvec e = (uvec)(p + 1.0f) + ((uvec)shifted << 23);
     const vec inside = choose(x > 88.0f, splat(__builtin_inff()), (vec)e);
-    return choose(x < -87.0f, (vec){0}, inside);
+    const vec limited = choose(x < -87.0f, (vec){0}, inside);
+    return choose(x == x, limited, x);
 }
 
 INLINE vec vec_tanh(vec x)

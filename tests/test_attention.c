@@ -256,6 +256,36 @@ static void stale_memory_does_not_matter(void **state)
 
 /* ---- refusals ---- */
 
+/* A NaN in what a row reads makes the row NaN, whatever the NaN's other bits: no softmax hides it. */
+static void nans_on(tdm_backend *be)
+{
+    static const uint32_t NANS[] = {0x7fc00000, 0x7fc00001, 0x7f800001, 0xffc00123};
+    enum { N = 70, E = TDM_HEAD }; /* the last row's key block has a few keys */
+    static const int PLACES[] = {0, 40, 66, 69};
+    for (size_t i = 0; i < COUNT(NANS); i++)
+        for (size_t j = 0; j < COUNT(PLACES); j++)
+            for (int part = 0; part < 2; part++) { /* a query, a key */
+                const int place = PLACES[j];
+                float *qkv = make_qkv(N, 1, 1, 3), y[N * E];
+                one_text t;
+                memcpy(&qkv[place * 3 * E + part * E + 5], &NANS[i], sizeof *qkv);
+                ASSERT_OK(tdm_attend_packed(be, mat(y, N, E), mat(qkv, N, 3 * E),
+                                            text_step(&t, 0, N, 0), err));
+                for (int r = 0; r < N; r++)
+                    for (int k = 0; k < E; k++)
+                        if (!isnan(y[r * E + k]) != (part == 0 && r != place))
+                            fail_msg("NaN %08x in part %d of row %d: [%d, %d] is %g", NANS[i], part,
+                                     place, r, k, (double)y[r * E + k]);
+                free(qkv);
+            }
+}
+
+static void nans_are_not_hidden(void **state)
+{
+    (void)state;
+    on_all_backends(nans_on);
+}
+
 static void impossible_caches_are_refused(void **state)
 {
     (void)state;
@@ -315,6 +345,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_matches_float64),   cmocka_unit_test(cuts_do_not_matter),
         cmocka_unit_test(neighbours_do_not_matter),    cmocka_unit_test(stale_memory_does_not_matter),
+        cmocka_unit_test(nans_are_not_hidden),
         cmocka_unit_test(impossible_caches_are_refused), cmocka_unit_test(bad_steps_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,10 +88,13 @@ static void feed(gpt2_run *run, const int32_t *tokens, int32_t from, int32_t to,
     memcpy(out, logits.p, (size_t)(to - from) * V * sizeof *out); /* the CPU's memory is ours */
 }
 
+/* The largest difference over the largest value wanted; infinity when anything is not finite. */
 static double worst(const float *got, const double *want, size_t n)
 {
     double difference = 0, largest = 0;
     for (size_t i = 0; i < n; i++) {
+        if (!isfinite(got[i]) || !isfinite(want[i]))
+            return INFINITY;
         difference = fmax(difference, fabs((double)got[i] - want[i]));
         largest = fmax(largest, fabs(want[i]));
     }
