@@ -65,6 +65,21 @@ typedef struct {
     float (*read)(const float *p, size_t n); /* the sum, for the bench */
 } cpu_kernels;
 
+/* The tables; name is NULL in those of an instruction set that the build lacks. To be used through
+ * the functions below. */
+extern const cpu_kernels cpu_table_avx512, cpu_table_avx2, cpu_table_baseline;
+
+/* What the processor says of itself (CPUID) and what the system saves of its registers (XCR0); all
+ * zero on other processors than x86-64. */
+typedef struct {
+    uint32_t leaf1_ecx, leaf7_ebx, extended_ecx, saved;
+} cpu_features;
+cpu_features cpu_features_read(void);
+/* The level of x86-64 that has all of its features, 1 to 4. The compiler may use any of them in a
+ * file compiled for the level, so none may lack.
+ * Source: x86-64 psABI, "Micro-Architecture Levels". */
+int cpu_level(const cpu_features *f);
+
 /* The first two return NULL where the build or the machine lacks the instruction set. */
 const cpu_kernels *cpu_kernels_avx512(void);
 const cpu_kernels *cpu_kernels_avx2(void);

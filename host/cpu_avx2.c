@@ -2,17 +2,12 @@
 #include "host/cpu.h"
 
 #ifdef __AVX2__
-#define TABLE cpu_kernels_avx2
+#define TABLE cpu_table_avx2
 #define NAME "avx2"
 #define VECTOR_BYTES 32
 #define PANEL_VECTORS 2
 #define PEAK_SUMS 12
-#define SUPPORTED (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&                     \
-                   __builtin_cpu_supports("bmi2"))
 #include "host/cpu_kernels.h"
 #else
-const cpu_kernels *cpu_kernels_avx2(void)
-{
-    return NULL;
-}
+const cpu_kernels cpu_table_avx2 = {0};
 #endif

@@ -2,10 +2,9 @@
  * the compiler can write vector code for, has. */
 #include "host/cpu.h"
 
-#define TABLE cpu_kernels_baseline
+#define TABLE cpu_table_baseline
 #define NAME "baseline"
 #define VECTOR_BYTES 16
 #define PANEL_VECTORS 2
 #define PEAK_SUMS 12
-#define SUPPORTED 1
 #include "host/cpu_kernels.h"

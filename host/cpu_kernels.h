@@ -1,7 +1,7 @@
 /* host/cpu_kernels.h - makes one table of kernels. The including file, compiled for its instruction
- * set, defines TABLE (name of the function that returns the table), NAME, VECTOR_BYTES, PANEL_VECTORS (as many
- * as keep CPU_GROUP rows of sums in registers), PEAK_SUMS (at least twice the latency of a multiply-add in
- * cycles) and SUPPORTED (may this machine run it). */
+ * set, defines TABLE (the table's name), NAME, VECTOR_BYTES, PANEL_VECTORS (as many as keep CPU_GROUP
+ * rows of sums in registers) and PEAK_SUMS (at least twice the latency of a multiply-add in cycles).
+ * It exports data alone: a function here would be compiled for a machine that this may not be. */
 #include "host/cpu_attention.h"
 #include "host/cpu_gemm.h"
 #include "host/cpu_norm.h"
@@ -43,7 +43,7 @@ static float read_all(const float *p, size_t n)
     return sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-static const cpu_kernels KERNELS = {
+const cpu_kernels TABLE = {
     .name = NAME,
     .width = PANEL,
     .multiply = multiply,
@@ -55,8 +55,3 @@ static const cpu_kernels KERNELS = {
     .peak_flops = 2 * LANES * PEAK_SUMS,
     .read = read_all,
 };
-
-const cpu_kernels *TABLE(void)
-{
-    return SUPPORTED ? &KERNELS : NULL;
-}
