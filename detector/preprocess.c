@@ -1,46 +1,37 @@
 /* detector/preprocess.c - release, hf and demo preprocessing; the rules are in preprocess.h. */
 #include "detector/preprocess.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-static const char *const SPECIALS[TDM_N_SPECIALS] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
+#include "host/utf8.h"
+#include "tokenizer/pretoken.h"
 
-/* Bytes of the white-space character that text [len] starts with; 0 when it starts with another. */
-static size_t space_at(const unsigned char *text, size_t len)
+/* Bytes of the white-space character that text [len] starts with; 0 when it starts with another.
+ * Python counts four separators of ASCII besides White_Space. */
+static size_t space_at(const char *text, size_t len)
 {
-    if (len >= 1 && text[0] < 0x80)
-        return text[0] == ' ' || (text[0] >= 0x09 && text[0] <= 0x0D) ||
-               (text[0] >= 0x1C && text[0] <= 0x1F);
-    if (len >= 2 && text[0] == 0xC2) /* U+0085, U+00A0 */
-        return text[1] == 0x85 || text[1] == 0xA0 ? 2 : 0;
-    if (len < 3)
+    int32_t c;
+    if (len == 0)
         return 0;
-    const unsigned last = text[2];
-    const unsigned lead = (unsigned)text[0] << 8 | text[1];
-    const int space =
-        (lead == 0xE19A && last == 0x80) ||                                   /* U+1680 */
-        (lead == 0xE280 && ((last >= 0x80 && last <= 0x8A) ||                 /* U+2000 .. U+200A */
-                            last == 0xA8 || last == 0xA9 || last == 0xAF)) || /* 2028 2029 202F */
-        (lead == 0xE281 && last == 0x9F) ||                                   /* U+205F */
-        (lead == 0xE380 && last == 0x80);                                     /* U+3000 */
-    return space ? 3 : 0;
+    const size_t n = tdm_utf8_next((const unsigned char *)text, len, &c);
+    return tdm_class_of(c) == TDM_CLASS_SPACE || (c >= 0x1C && c <= 0x1F) ? n : 0;
 }
 
 size_t tdm_space_before(const char *text, size_t len)
 {
     size_t at = 0, n;
-    while ((n = space_at((const unsigned char *)text + at, len - at)))
+    tdm_pretoken_init();
+    while ((n = space_at(text + at, len - at)))
         at += n;
     return at;
 }
 
 size_t tdm_space_after(const char *text, size_t len)
 {
-    const unsigned char *bytes = (const unsigned char *)text;
     size_t end = len;
+    tdm_pretoken_init();
     for (size_t n = 1; n <= 3 && n <= end;) {
-        if (space_at(bytes + end - n, n) == n) {
+        if (space_at(text + end - n, n) == n) {
             end -= n;
             n = 1;
         } else {
@@ -59,8 +50,9 @@ tdm_status tdm_preprocess_init(tdm_preprocess *p, const tdm_bpe *bpe, tdm_prepro
                         context);
     p->context = (size_t)context;
     for (int i = 0; i < TDM_N_SPECIALS; i++)
-        p->specials[i] = tdm_bpe_special(bpe, SPECIALS[i]);
-    const int32_t start = p->specials[0], end = p->specials[2];
+        p->specials[i] = tdm_bpe_special(bpe, tdm_special_text((tdm_special)i));
+    p->specials[TDM_SPECIAL_END_OF_TEXT] = -1; /* plain text to every RoBERTa */
+    const int32_t start = p->specials[TDM_SPECIAL_BEGIN], end = p->specials[TDM_SPECIAL_END];
     if (start < 0 || end < 0)
         return tdm_fail(err, TDM_EFORMAT,
                         "the vocabulary has no %s: a detector needs RoBERTa's vocab.json",
@@ -72,28 +64,21 @@ tdm_status tdm_preprocess_init(tdm_preprocess *p, const tdm_bpe *bpe, tdm_prepro
     return TDM_OK;
 }
 
-/* Append one id. */
 static tdm_status put_id(tdm_ids *ids, int32_t id, tdm_err *err)
 {
-    if (ids->len == ids->cap) {
-        const size_t cap = ids->cap ? 2 * ids->cap : 64;
-        size_t bytes;
-        int32_t *p = tdm_mul_size(cap, sizeof *p, &bytes) ? realloc(ids->p, bytes) : NULL;
-        if (!p)
-            return tdm_fail(err, TDM_ENOMEM, "%zu token ids", cap);
-        ids->p = p;
-        ids->cap = cap;
-    }
-    ids->p[ids->len++] = id;
-    return TDM_OK;
+    const tdm_status st = tdm_ids_reserve(ids, 1, err);
+    if (st == TDM_OK)
+        ids->p[ids->len++] = id;
+    return st;
 }
 
 /* Which of the special tokens text [len] starts with; TDM_N_SPECIALS for none. */
 static int special_at(const tdm_preprocess *p, const char *text, size_t len)
 {
     for (int i = 0; i < TDM_N_SPECIALS; i++) {
-        const size_t n = strlen(SPECIALS[i]);
-        if (p->specials[i] >= 0 && len >= n && !memcmp(text, SPECIALS[i], n))
+        const char *special = tdm_special_text((tdm_special)i);
+        const size_t n = strlen(special);
+        if (p->specials[i] >= 0 && len >= n && !memcmp(text, special, n))
             return i;
     }
     return TDM_N_SPECIALS;
@@ -118,7 +103,7 @@ static tdm_status encode_pieces(const tdm_preprocess *p, const char *text, size_
         if (special == TDM_N_SPECIALS)
             break;
         TDM_TRY(put_id(ids, p->specials[special], err));
-        at += strlen(SPECIALS[special]);
+        at += strlen(tdm_special_text((tdm_special)special));
         from = at;
     }
 done:

@@ -36,17 +36,16 @@
 
 #include "host/err.h"
 #include "tokenizer/bpe.h"
+#include "tokenizer/vocab.h"
 
 typedef enum { TDM_PREPROCESS_RELEASE, TDM_PREPROCESS_HF, TDM_PREPROCESS_DEMO } tdm_preprocess_mode;
-
-enum { TDM_N_SPECIALS = 5 };
 
 typedef struct {
     const tdm_bpe *bpe; /* borrowed */
     tdm_preprocess_mode mode;
     size_t context; /* ids at most, special tokens included */
     int32_t bos, eos;
-    int32_t specials[TDM_N_SPECIALS]; /* <s> <pad> </s> <unk> <mask>; -1: plain text */
+    int32_t specials[TDM_N_SPECIALS]; /* by tdm_special; -1: plain text */
 } tdm_preprocess;
 
 /* What is reported about a text; see above for what is counted. */

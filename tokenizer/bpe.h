@@ -25,6 +25,8 @@ typedef struct {
     size_t len, cap;
 } tdm_ids;
 void tdm_ids_free(tdm_ids *ids);
+/* Make room for `more` ids behind ids->len. Errors: TDM_ENOMEM. */
+tdm_status tdm_ids_reserve(tdm_ids *ids, size_t more, tdm_err *err);
 
 /* Read a merge list and, if vocab_path is not NULL, a vocabulary.
  *   merges_path  vocab.bpe or merges.txt. Alone it gives GPT-2's ids: bytes, merges, <|endoftext|>

@@ -39,7 +39,4 @@ tdm_status tdm_merge_piece(tdm_merge *m, const unsigned char *piece, size_t len,
                            tdm_err *err);
 void tdm_merge_free(tdm_merge *m); /* {0} is fine */
 
-/* Make room for `more` ids behind ids->len. Errors: TDM_ENOMEM. */
-tdm_status tdm_ids_reserve(tdm_ids *ids, size_t more, tdm_err *err);
-
 #endif
