@@ -28,7 +28,7 @@ static const arg_command COMMAND = {
                "(base has the shapes of 124M, large its own). Each shape cycles through copies of its "
                "weights, so that they come from memory as in a model. The share is that of the "
                "nearer ceiling: multiply-adds, or reading the weights once.",
-    .example = "  tandem bench gemm --rows 1,64 --threads 2\n",
+    .example = "tandem bench gemm --rows 1,64 --threads 2\n",
     .notes = "Columns: shape, in, out, rows, median and best microseconds, GFLOP/s, GB/s of weights, "
              "share of the ceiling at the median.\n",
 };

@@ -18,7 +18,7 @@ static const arg_command COMMAND = {
     .summary =
         "Time the tokenizer on text files, read whole and cut into documents of about 16 KiB "
         "behind a line feed. 64 MB or more give steady figures.",
-    .example = "  tandem bench tokenizer --model gpt2 texts/*.txt\n",
+    .example = "tandem bench tokenizer --model gpt2 texts/*.txt\n",
     .notes =
         "Columns: pass, threads, seconds, MB/s (10^6 bytes), million tokens/s. A cold pass is the\n"
         "first with a newly opened tokenizer, a warm one the median of --repeats that follow. The\n"
