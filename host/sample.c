@@ -8,7 +8,11 @@
  *              target, not an order: a histogram over the values finds the bin, a quickselect that
  *              carries weights finds the value inside it. What is cut becomes -infinity.
  *   exp        ours, in double: a plain loop that the compiler turns into vectors, with the same
- *              bits on every machine. */
+ *              bits on every machine (the build forbids fused multiply-adds here). The noise has
+ *              no such promise: it takes its logarithms from the C library, which may differ in the
+ *              last of 53 bits from version to version and, in glibc, between processors with and
+ *              without fused multiply-adds. That decides a draw only where two entries come within
+ *              2^-48 of each other. */
 #include "host/sample.h"
 
 #include <math.h>

@@ -363,6 +363,31 @@ static void test_document_p(void **state)
                 (float)(0.5 + 0.5 * tdm_word_uniform(words[0])));
 }
 
+/* The flags of the build: where a machine could multiply and add in one rounding, it does not (the
+ * sampler's loops are cloned for such machines). */
+#if defined(__x86_64__)
+__attribute__((target("fma"), noinline)) static double multiply_add(double a, double b, double c)
+{
+    return a * b + c;
+}
+#else
+__attribute__((noinline)) static double multiply_add(double a, double b, double c)
+{
+    return a * b + c;
+}
+#endif
+
+static void test_two_roundings(void **state)
+{
+    (void)state;
+#if defined(__x86_64__)
+    if (!__builtin_cpu_supports("fma"))
+        skip();
+#endif
+    volatile double a = 1 + 0x1p-30; /* its square is 1 + 2^-29 + 2^-60, which rounds to 1 + 2^-29 */
+    assert_true(multiply_add(a, a, -(1 + 0x1p-29)) == 0);
+}
+
 static void test_open_refuses(void **state)
 {
     (void)state;
@@ -380,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_chi_square),      cmocka_unit_test(test_nucleus_example),
         cmocka_unit_test(test_not_finite),      cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_document_p),      cmocka_unit_test(test_open_refuses),
+        cmocka_unit_test(test_two_roundings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
