@@ -6,7 +6,8 @@
 #include "host/gpt2.h"
 #include "tests/tiny_gpt2.h"
 
-enum { V = TINY_GPT2_VOCAB, POSITIONS = 48 };
+/* More positions than three of the attention's key blocks (CPU_KEYS) hold. */
+enum { V = TINY_GPT2_VOCAB, POSITIONS = 200 };
 
 /* ---- helpers ---- */
 
@@ -28,14 +29,19 @@ done:
     return st;
 }
 
-static void load(loaded *l, const tiny_gpt2 *m, tdm_dtype dtype)
+static void load_with(loaded *l, const tiny_gpt2 *m, tdm_dtype dtype, int threads)
 {
     tdm_err err = {0};
     *l = (loaded){0};
     tiny_gpt2_write(m, l->dir, dtype);
-    assert_int_equal(tdm_open_cpu(2, &l->be, &err), TDM_OK);
+    assert_int_equal(tdm_open_cpu(threads, &l->be, &err), TDM_OK);
     if (try_load(l, &err) != TDM_OK)
         fail_msg("%s", err.msg);
+}
+
+static void load(loaded *l, const tiny_gpt2 *m, tdm_dtype dtype)
+{
+    load_with(l, m, dtype, 2);
 }
 
 static void unload(loaded *l)
@@ -145,31 +151,38 @@ static void test_against_double(void **state)
 
 /* ---- bit by bit ---- */
 
+/* The whole text at once, token by token, in other cuts, slots and numbers of threads. */
 static void test_any_cut_gives_the_same_bits(void **state)
 {
     (void)state;
     static float whole[POSITIONS * V], parts[POSITIONS * V];
-    static const int32_t CUTS[][6] = {{1, 2, 3, 4, 5, POSITIONS}, {20, 21, 40, 41, 47, POSITIONS}};
+    static const int32_t CUTS[][6] = {{63, 64, 65, 128, 129, POSITIONS},
+                                      {20, 21, 140, 141, 199, POSITIONS},
+                                      {1, 2, 62, 126, 190, POSITIONS}};
     tiny_gpt2 m = {.layers = 2, .heads = 3, .positions = POSITIONS};
-    loaded l;
     int32_t tokens[POSITIONS];
     tiny_gpt2_make(&m, 7);
-    load(&l, &m, TDM_F32);
     random_tokens(tokens, POSITIONS, 8);
-    gpt2_run *run = open_run(&l, 2, POSITIONS);
-    feed(run, tokens, 0, POSITIONS, 0, whole);
-    for (int32_t i = 0; i < POSITIONS; i++) /* token by token, in the other slot */
-        feed(run, tokens, i, i + 1, 1, parts + i * V);
-    assert_memory_equal(parts, whole, sizeof whole);
-    for (size_t c = 0; c < sizeof CUTS / sizeof *CUTS; c++) {
-        int32_t from = 0;
-        memset(parts, 0, sizeof parts);
-        for (int k = 0; k < 6; from = CUTS[c][k++])
-            feed(run, tokens, from, CUTS[c][k], 0, parts + from * V);
+    for (int threads = 1; threads <= 3; threads++) {
+        loaded l;
+        load_with(&l, &m, TDM_F32, threads);
+        gpt2_run *run = open_run(&l, 3, POSITIONS);
+        feed(run, tokens, 0, POSITIONS, 2, threads == 1 ? whole : parts);
+        if (threads > 1)
+            assert_memory_equal(parts, whole, sizeof whole);
+        for (int32_t i = 0; i < POSITIONS; i++)
+            feed(run, tokens, i, i + 1, 1, parts + i * V);
         assert_memory_equal(parts, whole, sizeof whole);
+        for (size_t c = 0; c < sizeof CUTS / sizeof *CUTS; c++) {
+            int32_t from = 0;
+            memset(parts, 0, sizeof parts);
+            for (int k = 0; k < 6; from = CUTS[c][k++])
+                feed(run, tokens, from, CUTS[c][k], 0, parts + from * V);
+            assert_memory_equal(parts, whole, sizeof whole);
+        }
+        gpt2_run_close(run);
+        unload(&l);
     }
-    gpt2_run_close(run);
-    unload(&l);
     tiny_gpt2_free(&m);
 }
 
@@ -203,8 +216,8 @@ static void test_company_does_not_matter(void **state)
     (void)state;
     static int32_t tokens[COMPANY][POSITIONS];
     static float together[2][COMPANY][V], alone[POSITIONS * V];
-    const int32_t none[COMPANY] = {0}, first[COMPANY] = {1, 40, 3, 17, 8, 9, 2, 31, 1};
-    const int32_t second[COMPANY] = {1, 1, 1, 12, 1, 39, 1, 1, 47};
+    const int32_t none[COMPANY] = {0}, first[COMPANY] = {1, 140, 3, 63, 64, 65, 2, 127, 1};
+    const int32_t second[COMPANY] = {1, 1, 130, 1, 1, 135, 1, 2, 199};
     tiny_gpt2 m = {.layers = 2, .heads = 3, .positions = POSITIONS};
     loaded l;
     tiny_gpt2_make(&m, 9);
@@ -332,6 +345,60 @@ static void test_word_names(void **state)
     }
 }
 
+/* ---- the list of tensors ---- */
+
+typedef struct {
+    const tdm_checkpoint *ck;
+    int *seen, n;
+} listed;
+
+static tdm_status see(void *ctx, const char *name, int64_t rows, int64_t cols, tdm_tensor_role role)
+{
+    listed *l = ctx;
+    const tdm_tensor *t = NULL;
+    tdm_err err = {0};
+    if (tdm_checkpoint_expect(l->ck, name, rows, cols, &t, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    assert_true(cols || role == TDM_AS_F32);
+    l->seen[t - tdm_checkpoint_at(l->ck, 0)]++;
+    l->n++;
+    return l->n == 1000 ? TDM_EARG : TDM_OK;
+}
+
+/* Every tensor of a folder is listed with its name and shape, the tied words twice, or ignored. */
+static void test_list(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 8; form++) {
+        tiny_gpt2 m = {.layers = 2, .heads = 1, .positions = 8, .untied = form & 1, .masks = form & 2,
+                       .prefix = form & 4 ? "transformer." : ""};
+        tdm_config config;
+        tdm_checkpoint *ck = NULL;
+        char dir[TINY_PATH];
+        int seen[TINY_TENSORS] = {0};
+        tiny_gpt2_make(&m, 1);
+        tiny_gpt2_write(&m, dir, TDM_F32);
+        assert_int_equal(tdm_config_load(dir, &config, NULL), TDM_OK);
+        assert_int_equal(tdm_checkpoint_open(dir, &ck, NULL), TDM_OK);
+        listed l = {ck, seen, 0};
+        assert_int_equal(gpt2_each_tensor(ck, &config, see, &l), TDM_OK);
+        assert_int_equal(l.n, 2 + 3 + 2 * 12);
+        for (size_t i = 0; i < tdm_checkpoint_count(ck); i++) {
+            const char *name = tdm_checkpoint_at(ck, i)->name;
+            const bool tied_words = !m.untied && strstr(name, "wte.weight");
+            const bool mask = strstr(name, ".attn.bias") || strstr(name, "masked_bias");
+            assert_int_equal(seen[i], mask ? 0 : tied_words ? 2 : 1);
+            assert_int_equal(gpt2_ignores(name), mask || !strcmp(name, "lm_head.weight"));
+        }
+        l.n = 1000 - 5; /* the fifth call fails, and is the last */
+        assert_int_equal(gpt2_each_tensor(ck, &config, see, &l), TDM_EARG);
+        assert_int_equal(l.n, 1000);
+        tdm_checkpoint_close(ck);
+        tiny_roberta_remove(dir);
+        tiny_gpt2_free(&m);
+    }
+}
+
 /* ---- limits and bad steps ---- */
 
 static void test_bad_limits(void **state)
@@ -420,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_company_does_not_matter),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_word_names),
+        cmocka_unit_test(test_list),
         cmocka_unit_test(test_bad_limits),
         cmocka_unit_test(test_bad_steps),
         cmocka_unit_test(test_bytes),

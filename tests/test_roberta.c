@@ -4,183 +4,44 @@
 
 #include <math.h>
 
-#include "tests/tiny_roberta.h"
+#include "tests/roberta_reference.h"
 
-enum { MOST_TOKENS = 48, MAX_ROWS = 200, MAX_TEXTS = 20 };
+enum { MAX_ROWS = 200, MAX_TEXTS = 20 };
 
 /* Logits are of the order of 1 and went through a few hundred f32 roundings of 2^-24 each. */
 static const double TOLERANCE = 0x1p-16;
 
-/* ---- the reference ---- */
-
-/* What a wrong implementation would do: each must be seen. */
-typedef enum {
-    RIGHT,
-    TANH_GELU,
-    POSITIONS_FROM_0,
-    PAD_ADVANCES,
-    NO_TYPE_ROW,
-    CAUSAL,
-    LARGE_EPS,
-    LAST_TOKEN,
-    SWAPPED_LABELS,
-    N_VARIANTS
-} variant;
-
-static const char *const VARIANT_NAMES[] = {"right",          "tanh GELU",   "positions from 0",
-                                            "<pad> advances", "no type row", "causal",
-                                            "large eps",      "last token",  "swapped labels"};
-
-static void reference_linear(const tiny_roberta *m, const char *name, const double *x, int n,
-                             int in, int out, double *y)
-{
-    char full[128];
-    snprintf(full, sizeof full, "%s.weight", name);
-    const float *w = tiny_find(m, full)->p;
-    snprintf(full, sizeof full, "%s.bias", name);
-    const float *b = tiny_find(m, full)->p;
-    for (int r = 0; r < n; r++)
-        for (int o = 0; o < out; o++) {
-            double sum = b[o];
-            for (int i = 0; i < in; i++)
-                sum += x[r * in + i] * w[o * in + i];
-            y[r * out + o] = sum;
-        }
-}
-
-static void reference_norm(const tiny_roberta *m, const char *name, double *x, int n, double eps)
-{
-    char full[128];
-    const int E = m->width;
-    snprintf(full, sizeof full, "%s.weight", name);
-    const float *gamma = tiny_find(m, full)->p;
-    snprintf(full, sizeof full, "%s.bias", name);
-    const float *beta = tiny_find(m, full)->p;
-    for (int r = 0; r < n; r++) {
-        double mean = 0, variance = 0;
-        for (int i = 0; i < E; i++)
-            mean += x[r * E + i] / E;
-        for (int i = 0; i < E; i++)
-            variance += (x[r * E + i] - mean) * (x[r * E + i] - mean) / E;
-        for (int i = 0; i < E; i++)
-            x[r * E + i] = gamma[i] * (x[r * E + i] - mean) / sqrt(variance + eps) + beta[i];
-    }
-}
-
-static void reference_attention(int n, int heads, const double *q, const double *k, const double *v,
-                                bool causal, double *y)
-{
-    const int E = 64 * heads;
-    for (int h = 0; h < heads; h++)
-        for (int r = 0; r < n; r++) {
-            double weights[MOST_TOKENS], total = 0;
-            for (int c = 0; c < n; c++) {
-                double dot = 0;
-                for (int i = 0; i < 64; i++)
-                    dot += q[r * E + h * 64 + i] * k[c * E + h * 64 + i];
-                weights[c] = causal && c > r ? 0 : exp(dot / 8);
-                total += weights[c];
-            }
-            for (int i = 0; i < 64; i++) {
-                double sum = 0;
-                for (int c = 0; c < n; c++)
-                    sum += weights[c] / total * v[c * E + h * 64 + i];
-                y[r * E + h * 64 + i] = sum;
-            }
-        }
-}
-
-static double gelu(double x, bool tanh_form)
-{
-    if (tanh_form)
-        return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
-    return 0.5 * x * (1 + erf(x / sqrt(2.0)));
-}
-
-static double *numbers(int n, int width)
-{
-    double *p = calloc((size_t)n * (size_t)width, sizeof *p);
-    assert_non_null(p);
-    return p;
-}
-
-static void reference_layer(const tiny_roberta *m, int layer, double *x, int n, double eps,
-                            variant v)
-{
-    char name[96];
-    const int E = m->width, F = m->inner;
-    double *q = numbers(n, E), *k = numbers(n, E), *values = numbers(n, E), *y = numbers(n, E);
-    double *hidden = numbers(n, F);
-    double *const qkv[] = {q, k, values};
-    static const char *const PARTS[] = {"query", "key", "value"};
-    for (int i = 0; i < 3; i++) {
-        snprintf(name, sizeof name, "encoder.layer.%d.attention.self.%s", layer, PARTS[i]);
-        reference_linear(m, name, x, n, E, E, qkv[i]);
-    }
-    reference_attention(n, m->heads, q, k, values, v == CAUSAL, y);
-    snprintf(name, sizeof name, "encoder.layer.%d.attention.output.dense", layer);
-    reference_linear(m, name, y, n, E, E, q);
-    for (int i = 0; i < n * E; i++)
-        x[i] += q[i];
-    snprintf(name, sizeof name, "encoder.layer.%d.attention.output.LayerNorm", layer);
-    reference_norm(m, name, x, n, eps);
-    snprintf(name, sizeof name, "encoder.layer.%d.intermediate.dense", layer);
-    reference_linear(m, name, x, n, E, F, hidden);
-    for (int i = 0; i < n * F; i++)
-        hidden[i] = gelu(hidden[i], v == TANH_GELU);
-    snprintf(name, sizeof name, "encoder.layer.%d.output.dense", layer);
-    reference_linear(m, name, hidden, n, F, E, q);
-    for (int i = 0; i < n * E; i++)
-        x[i] += q[i];
-    snprintf(name, sizeof name, "encoder.layer.%d.output.LayerNorm", layer);
-    reference_norm(m, name, x, n, eps);
-    free(q);
-    free(k);
-    free(values);
-    free(y);
-    free(hidden);
-}
-
-static void reference_logits(const tiny_roberta *m, const int32_t *ids, int n, variant v,
-                             double logits[2])
-{
-    const int E = m->width;
-    int position = v == POSITIONS_FROM_0 ? 0 : 2; /* of the next token; <pad> has row 1 */
-    const double eps = v == LARGE_EPS ? 1e-2 : 1e-5;
-    const float *words = tiny_find(m, "embeddings.word_embeddings.weight")->p;
-    const float *positions = tiny_find(m, "embeddings.position_embeddings.weight")->p;
-    const float *type = tiny_find(m, "embeddings.token_type_embeddings.weight")->p;
-    double *x = numbers(n, E), *dense = numbers(1, E);
-    for (int r = 0; r < n; r++) {
-        const int row = ids[r] == 1 ? 1 : position;
-        position += ids[r] != 1 || v == PAD_ADVANCES;
-        for (int i = 0; i < E; i++)
-            x[r * E + i] = (double)words[ids[r] * E + i] + (double)positions[row * E + i] +
-                           (v == NO_TYPE_ROW ? 0 : (double)type[i]);
-    }
-    reference_norm(m, "embeddings.LayerNorm", x, n, eps);
-    for (int l = 0; l < m->layers; l++)
-        reference_layer(m, l, x, n, eps, v);
-    const double *row = x + (v == LAST_TOKEN ? (n - 1) * E : 0);
-    reference_linear(m, "classifier.dense", row, 1, E, E, dense);
-    for (int i = 0; i < E; i++)
-        dense[i] = tanh(dense[i]);
-    reference_linear(m, "classifier.out_proj", dense, 1, E, 2, logits);
-    if (v == SWAPPED_LABELS) {
-        const double fake = logits[0];
-        logits[0] = logits[1];
-        logits[1] = fake;
-    }
-    free(x);
-    free(dense);
-}
-
 /* ---- opening tiny models ---- */
+
+/* What the backend is asked to allocate is counted. */
+static const tdm_ops *inner;
+static int n_allocations;
+
+static tdm_status count_alloc(void *self, size_t bytes, void **out, tdm_err *err)
+{
+    n_allocations++;
+    return inner->alloc(self, bytes, out, err);
+}
+
+static tdm_status count_kv(void *self, int32_t layers, int32_t heads, int32_t slots,
+                           int32_t context, tdm_kv **kv, tdm_err *err)
+{
+    n_allocations++;
+    return inner->kv_open(self, layers, heads, slots, context, kv, err);
+}
+
+static tdm_status count_weight(void *self, const void *src, tdm_dtype dtype, int32_t in, int32_t out,
+                               tdm_layout layout, tdm_weight **w, tdm_err *err)
+{
+    n_allocations++;
+    return inner->weight_open(self, src, dtype, in, out, layout, w, err);
+}
 
 typedef struct {
     tiny_roberta tiny;
     char dir[TINY_PATH];
     tdm_backend backend;
+    tdm_ops counting;
     tdm_config config;
     roberta *model;
 } subject;
@@ -191,6 +52,12 @@ static tdm_status try_open(subject *s, const char *prefix, tdm_dtype dtype, int 
     tdm_checkpoint *ck = NULL;
     tiny_roberta_write(&s->tiny, s->dir, prefix, dtype);
     assert_int_equal(tdm_open_cpu(threads, &s->backend, err), TDM_OK);
+    inner = s->backend.ops;
+    s->counting = *inner;
+    s->counting.alloc = count_alloc;
+    s->counting.kv_open = count_kv;
+    s->counting.weight_open = count_weight;
+    s->backend.ops = &s->counting;
     assert_int_equal(tdm_config_load(s->dir, &s->config, err), TDM_OK);
     tdm_status st = tdm_checkpoint_open(s->dir, &ck, err);
     if (st == TDM_OK)
@@ -501,13 +368,120 @@ static void test_softmax(void **state)
     }
 }
 
+static void test_classifying_allocates_nothing(void **state)
+{
+    (void)state;
+    int32_t ids[MOST_TOKENS];
+    float logits[2];
+    subject s;
+    n_allocations = 0;
+    subject_open(&s, 2, 2, "roberta.", TDM_F32, 2);
+    const int opening = n_allocations;
+    assert_true(opening > 0); /* they are counted */
+    for (int n = 1; n <= MOST_TOKENS; n += 47) {
+        make_text((uint64_t)n, ids, n);
+        classify_one(&s, ids, n, logits);
+    }
+    assert_int_equal(n_allocations, opening);
+    subject_close(&s);
+}
+
+/* ---- the list of tensors ---- */
+
+typedef struct {
+    const tdm_checkpoint *ck;
+    bool *seen;
+    int n;
+} listed;
+
+static tdm_status see(void *ctx, const char *name, int64_t rows, int64_t cols, tdm_tensor_role role)
+{
+    listed *l = ctx;
+    const tdm_tensor *t = NULL;
+    tdm_err err = {0};
+    assert_true(role == TDM_AS_TABLE || role == TDM_AS_MATRIX || role == TDM_AS_F32);
+    if (tdm_checkpoint_expect(l->ck, name, rows, cols, &t, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    const size_t i = (size_t)(t - tdm_checkpoint_at(l->ck, 0));
+    assert_false(l->seen[i]);
+    l->seen[i] = true;
+    l->n++;
+    return l->n == 1000 ? TDM_EARG : TDM_OK;
+}
+
+/* Every tensor of a folder is listed once, with its name and shape, or ignored by name. */
+static void test_list(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 4; form++) {
+        const char *prefix = form % 2 ? "roberta." : "";
+        tiny_roberta tiny;
+        tdm_config config;
+        tdm_checkpoint *ck = NULL;
+        char dir[TINY_PATH];
+        uint64_t random = 9;
+        tiny_roberta_make(&tiny, 2, 1, 7);
+        const int needed = tiny.n_tensors;
+        tiny_add(&tiny, &random, 64, 64, 1.f, 0.f, "pooler.dense.weight");
+        tiny_add(&tiny, &random, 64, 0, 1.f, 0.f, "pooler.dense.bias");
+        tiny_add(&tiny, &random, 1, 50, 1.f, 0.f, "embeddings.position_ids");
+        if (form / 2) {
+            rename_all(&tiny, "LayerNorm.weight", "LayerNorm.gamma");
+            rename_all(&tiny, "LayerNorm.bias", "LayerNorm.beta");
+        }
+        tiny_roberta_write(&tiny, dir, prefix, TDM_F32);
+        assert_int_equal(tdm_config_load(dir, &config, NULL), TDM_OK);
+        assert_int_equal(tdm_checkpoint_open(dir, &ck, NULL), TDM_OK);
+        bool seen[TINY_TENSORS] = {false};
+        listed l = {ck, seen, 0};
+        assert_int_equal(roberta_each_tensor(ck, &config, see, &l), TDM_OK);
+        assert_int_equal(l.n, needed);
+        for (size_t i = 0; i < tdm_checkpoint_count(ck); i++)
+            assert_int_equal(roberta_ignores(tdm_checkpoint_at(ck, i)->name), !seen[i]);
+        memset(seen, 0, sizeof seen);
+        l.n = 1000 - 5; /* the fifth call fails, and is the last */
+        assert_int_equal(roberta_each_tensor(ck, &config, see, &l), TDM_EARG);
+        assert_int_equal(l.n, 1000);
+        tdm_checkpoint_close(ck);
+        tiny_roberta_remove(dir);
+        tiny_roberta_free(&tiny);
+    }
+}
+
+static void test_ignored_names(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        bool ignored;
+    } NAMES[] = {
+        {"pooler.dense.weight", true},
+        {"roberta.pooler.dense.bias", true},
+        {"roberta.embeddings.position_ids", true},
+        {"embeddings.position_ids", true},
+        {"lm_head.layer_norm.weight", true},
+        {"roberta.encoder.layer.3.pooler.dense.weight", false},
+        {"my_pooler.dense.weight", false},
+        {"pooler.dense.weights", false},
+        {"pooler.dense.", false},
+        {"roberta.roberta.pooler.dense.bias", false},
+        {"roberta.embeddings.position_ids.more", false},
+        {"roberta.lm_head.bias", false},
+        {"", false},
+    };
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        if (roberta_ignores(NAMES[i].name) != NAMES[i].ignored)
+            fail_msg("%s", NAMES[i].name);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),     cmocka_unit_test(test_mistakes_are_seen),
         cmocka_unit_test(test_row_bits),      cmocka_unit_test(test_forms_of_files),
         cmocka_unit_test(test_refused_files), cmocka_unit_test(test_refused_arguments),
-        cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_softmax),       cmocka_unit_test(test_classifying_allocates_nothing),
+        cmocka_unit_test(test_list),          cmocka_unit_test(test_ignored_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
