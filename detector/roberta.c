@@ -56,7 +56,8 @@ done:
 }
 
 tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_config *config,
-                        const roberta_limits *limits, bool check_finite, roberta **out, tdm_err *err)
+                        const roberta_limits *limits, bool check_finite, roberta **out,
+                        tdm_err *err)
 {
     tdm_status st = TDM_OK;
     *out = NULL;

@@ -8,7 +8,7 @@
  *
  * Details that have caused bugs:
  * - GELU is the tanh form, not erf. The norm's epsilon stands inside the root and is 1e-5.
- * - Matrices are [in, out] ("Conv1D"), the transpose of a Linear; wte as output matrix is [out, in].
+ * - Matrices are [in, out] ("Conv1D"), the transpose of a Linear; wte as output is [out, in].
  * - "h.N.attn.bias" in old files is the causal mask, not a bias; the biases are attn.c_attn.bias.
  * - lm_head.weight has no "transformer." in front, whatever the other names have.
  * - The vocabulary (50257) and the heads of the largest model (25) are odd.
@@ -24,7 +24,7 @@
 #include "host/buf.h"
 #include "host/weights.h"
 
-/* All tensors but the words. Struct, loader, list and release expand these, so they cannot disagree.
+/* All tensors but the words. Struct, loader, list and release expand these: they cannot disagree.
  * A vector has `out` values; a matrix or table is [in, out].
  *  field    name after the prefix    kind    in  out */
 #define GPT2_OTHER_TENSORS(X)                                                                      \
@@ -281,7 +281,7 @@ struct gpt2_run {
 #undef X
 };
 
-/* Place the views one behind the other from `base`. Returns false on overflow; *bytes is the sum. */
+/* Place the views one behind the other from `base`; *bytes is the sum. False on overflow. */
 static bool carve(gpt2_run *r, const tdm_config *c, const gpt2_limits *limits, char *base,
                   size_t *bytes)
 {
@@ -362,10 +362,11 @@ static tdm_status check_step(const gpt2_run *r, const gpt2_step *s, tdm_err *err
                 (int)s->n_rows, (int)r->limits.rows, (int)s->n_seqs, (int)r->limits.slots,
                 (int)s->n_logits, (int)r->limits.logits);
     for (int32_t i = 0; i < s->n_rows; i++) {
-        TDM_REQUIRE(s->tokens[i] >= 0 && s->tokens[i] < V, TDM_EARG, "token %d, the vocabulary has %d",
-                    (int)s->tokens[i], (int)V);
+        TDM_REQUIRE(s->tokens[i] >= 0 && s->tokens[i] < V, TDM_EARG,
+                    "token %d, the vocabulary has %d", (int)s->tokens[i], (int)V);
         TDM_REQUIRE(s->positions[i] >= 0 && s->positions[i] < r->limits.context, TDM_EARG,
-                    "position %d, the context has %d", (int)s->positions[i], (int)r->limits.context);
+                    "position %d, the context has %d", (int)s->positions[i],
+                    (int)r->limits.context);
     }
     for (int32_t i = 0; i < s->n_seqs; i++)
         TDM_REQUIRE(s->slots[i] >= 0 && s->slots[i] < r->limits.slots &&
@@ -385,15 +386,16 @@ done:
 static tdm_status upload_step(gpt2_run *r, const gpt2_step *s, tdm_step *step, tdm_err *err)
 {
     const tdm_backend *be = r->model->be;
-    const size_t rows = (size_t)s->n_rows * sizeof(int32_t), seqs = (size_t)s->n_seqs * sizeof(int32_t);
+    const size_t rows = (size_t)s->n_rows * sizeof(int32_t);
+    const size_t seqs = (size_t)s->n_seqs * sizeof(int32_t);
+    const size_t wanted = (size_t)s->n_logits * sizeof(int32_t);
     tdm_status st = TDM_OK;
     TDM_TRY(tdm_upload(be, r->tokens.p, s->tokens, rows, err));
     TDM_TRY(tdm_upload(be, r->positions.p, s->positions, rows, err));
     TDM_TRY(tdm_upload(be, r->starts.p, s->starts, seqs + sizeof(int32_t), err));
     TDM_TRY(tdm_upload(be, r->slots.p, s->slots, seqs, err));
     if (s->n_logits > 0)
-        TDM_TRY(tdm_upload(be, r->logit_rows.p, s->logit_rows, (size_t)s->n_logits * sizeof(int32_t),
-                           err));
+        TDM_TRY(tdm_upload(be, r->logit_rows.p, s->logit_rows, wanted, err));
     *step = (tdm_step){.n_rows = s->n_rows,
                        .n_seqs = s->n_seqs,
                        .tokens = r->tokens.p,
@@ -420,7 +422,8 @@ static tdm_status block_forward(gpt2_run *r, const gpt2_block *w, const tdm_step
     const float eps = r->model->config.norm_eps;
     const int32_t n = step->n_rows;
     const tdm_mat resid = first(r->resid, n), norm = first(r->norm, n), qkv = first(r->qkv, n);
-    const tdm_mat heads = first(r->heads, n), proj = first(r->proj, n), hidden = first(r->hidden, n);
+    const tdm_mat heads = first(r->heads, n), proj = first(r->proj, n);
+    const tdm_mat hidden = first(r->hidden, n);
     tdm_status st = TDM_OK;
 
     TDM_TRY(tdm_add_norm(be, norm, resid, delta, w->ln1_g, w->ln1_b, eps, err));
@@ -436,7 +439,8 @@ done:
 }
 
 /* The last addition, the last norm and the output matrix, for the wanted rows alone. */
-static tdm_status head_forward(gpt2_run *r, int32_t n_rows, int32_t n, tdm_mat *logits, tdm_err *err)
+static tdm_status head_forward(gpt2_run *r, int32_t n_rows, int32_t n, tdm_mat *logits,
+                               tdm_err *err)
 {
     const gpt2_model *m = r->model;
     const tdm_mat resid = first(r->last_resid, n), proj = first(r->last_proj, n);

@@ -71,7 +71,7 @@ tdm_status tdm_load_host(tdm_loader *l, const char *name, int32_t rows, int32_t 
     tdm_status st = TDM_OK;
     const tdm_tensor *t = NULL;
     TDM_TRY(fetch(l, name, rows, cols, &t, err));
-    const size_t n = t->bytes / tdm_dtype_size(t->dtype); /* the file has these bytes: no overflow */
+    const size_t n = t->bytes / tdm_dtype_size(t->dtype); /* bytes of a file: no overflow below */
     TDM_TRY(stage(l, WIDENED, n * sizeof(float), err));
     tdm_to_f32(l->staging[WIDENED], l->staging[FROM_FILE], t->dtype, n);
     *values = l->staging[WIDENED];
@@ -102,12 +102,12 @@ static tdm_status join(tdm_loader *l, const char *const *names, int n, int32_t r
     for (int i = 0; i < n; i++) {
         TDM_TRY(fetch(l, names[i], rows, cols, &t, err));
         *each = t->bytes / tdm_dtype_size(t->dtype);
-        TDM_REQUIRE(tdm_mul_size(*each * sizeof(float), (size_t)n, &bytes), TDM_ENOMEM, "%s: %d x %zu values",
-                    names[i], n, *each);
+        TDM_REQUIRE(tdm_mul_size(*each * sizeof(float), (size_t)n, &bytes), TDM_ENOMEM,
+                    "%s: %d x %zu values", names[i], n, *each);
         if (i == 0)
             TDM_TRY(stage(l, WIDENED, bytes, err));
-        tdm_to_f32((float *)l->staging[WIDENED] + (size_t)i * *each, l->staging[FROM_FILE], t->dtype,
-                   *each);
+        tdm_to_f32((float *)l->staging[WIDENED] + (size_t)i * *each, l->staging[FROM_FILE],
+                   t->dtype, *each);
     }
 done:
     return st;
@@ -173,7 +173,8 @@ done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, name);
 }
 
-tdm_status tdm_loader_check_rest(const tdm_loader *l, bool (*ignore)(const char *name), tdm_err *err)
+tdm_status tdm_loader_check_rest(const tdm_loader *l, bool (*ignore)(const char *name),
+                                 tdm_err *err)
 {
     for (size_t i = 0; i < tdm_checkpoint_count(l->ck); i++) {
         const char *name = tdm_checkpoint_at(l->ck, i)->name;
