@@ -88,16 +88,22 @@ void tdm_cache_short_put(tdm_cache *cache, tdm_short_key key, const int32_t *ids
 
 enum { TEXT_WORDS = TDM_WIDE_BYTES / 8 };
 
+/* Odd numbers without a pattern, for multiply-shift hashing: the products do not wait for each
+ * other. */
+static const uint64_t MULTIPLIERS[TEXT_WORDS + 1] = {
+    0x9E3779B97F4A7C15u, 0xC2B2AE3D27D4EB4Fu, 0x165667B19E3779F9u, 0xD6E8FEB86659FD93u,
+    0xA0761D6478BD642Fu, 0xE7037ED1A0B428DBu, 0x8EBC6AF09C88C6E3u, 0x589965CC75374CC3u,
+};
+
 /* The text as words, padded with zeros; returns the first of the two slots that may hold it. */
 static tdm_cache_word *wide_set(const tdm_cache *cache, const unsigned char *p, size_t len,
                                 uint64_t text[TEXT_WORDS])
 {
     memset(text, 0, TDM_WIDE_BYTES);
     memcpy(text, p, len);
-    uint64_t hash = len;
+    uint64_t hash = len * MULTIPLIERS[TEXT_WORDS];
     for (size_t i = 0; i < TEXT_WORDS; i++)
-        hash = (hash ^ text[i]) * 0x9E3779B97F4A7C15u, hash ^= hash >> 32;
-    hash *= 0xC2B2AE3D27D4EB4Fu;
+        hash += text[i] * MULTIPLIERS[i];
     return cache->wide_slots + (hash >> (64 - cache->wide_bits)) * 2 * TDM_WIDE_WORDS;
 }
 
@@ -106,6 +112,10 @@ size_t tdm_cache_wide_get(const tdm_cache *cache, const unsigned char *p, size_t
     uint64_t text[TEXT_WORDS], words[TDM_WIDE_WORDS];
     const tdm_cache_word *slot = wide_set(cache, p, len, text);
     for (int way = 0; way < 2; way++, slot += TDM_WIDE_WORDS) {
+        /* Most slots hold something else: two words tell. */
+        if ((uint32_t)atomic_load_explicit(&slot[0], memory_order_relaxed) >> 16 != len ||
+            atomic_load_explicit(&slot[1], memory_order_relaxed) != text[0])
+            continue;
         const bool whole = read_slot(slot, words, TDM_WIDE_WORDS);
         const uint32_t shape = (uint32_t)words[0];
         if (!whole || shape >> 16 != len || memcmp(words + 1, text, sizeof text) != 0)
