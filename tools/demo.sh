@@ -23,8 +23,8 @@ field() { # NAME: the number behind "NAME": in each line
     sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p"
 }
 
-show() { # FILE COUNT: the first texts of a file, readable
-    head -n "$2" "$1" | sed 's/.*"text": "\(.*\)".*/\1/; s/\\"/"/g; s/\\n/\
+show() { # FILE: the first text of a file, readable
+    head -n 1 "$1" | sed 's/.*"text": "//; s/"\(, "p": [0-9.]*\)\{0,1\}}$//; s/\\"/"/g; s/\\n/\
 /g' | fold -s -w 92 | sed 's/^/    /'
 }
 
@@ -33,7 +33,7 @@ write() { # NAME OPTIONS...: write a corpus and show the beginning of it
     shift
     printf '\n== %s: tandem generate --n %s %s\n' "$name" "$documents" "$*"
     $tandem generate --model $models/writer --n $documents --seed 1 --out $out/"$name".jsonl "$@"
-    show $out/"$name".jsonl 1
+    show $out/"$name".jsonl
 }
 
 judge() { # NAME FILE: add p(fake) to each record
@@ -45,7 +45,7 @@ write top-k-40 --top-k 40
 write nucleus --top-p 0.8:1
 
 printf '\n== human text that neither model has seen: %s/human.jsonl\n' $models
-show $models/human.jsonl 1
+show $models/human.jsonl
 
 printf '\n== tandem detect on all four\n'
 judge human $models/human.jsonl

@@ -18,7 +18,7 @@ for target in "$@"; do
     mkdir -p "found/$target"
     echo "== $target: $runs executions"
     ASAN_OPTIONS=detect_leaks=1 "tests/$target" -runs="$runs" -timeout=1 -rss_limit_mb=2048 \
-        -print_final_stats=1 -max_len=4096 "found/$target" "../tests/fuzz/corpus/$target" \
+        -print_final_stats=1 -max_len=1024 "found/$target" "../tests/fuzz/corpus/$target" \
         >"$target.log" 2>&1 || {
         tail -40 "$target.log"
         exit 1
