@@ -11,14 +11,13 @@
 #include <string.h>
 
 #include "host/batch.h"
+#include "host/hash.h"
 #include "host/json.h"
 #include "host/sample.h"
 
 enum { AUTO_BATCH = 64 };
 
 static const float LEAST_TEMPERATURE = 1e-6f; /* so that no finite logit becomes infinite */
-
-static const uint64_t FNV_START = UINT64_C(0xcbf29ce484222325), FNV_PRIME = UINT64_C(0x100000001b3);
 
 /* One document in the ring. */
 typedef struct {
@@ -119,21 +118,29 @@ static size_t new_tokens(const job *j, size_t n_prompt)
     return j->o->length > 0 && (size_t)j->o->length < fits ? (size_t)j->o->length : fits;
 }
 
-/* The next place of the ring, for a document with this number. */
-static entry *take_entry(job *j)
+/* The next place of the ring, for a document with this number. How many prompts there are is not
+ * known beforehand: here is where ids can run out. */
+static tdm_status take_entry(job *j, entry **out, tdm_err *err)
 {
+    tdm_status st = TDM_OK;
+    TDM_REQUIRE(j->number < INT64_MAX - j->o->first_id, TDM_EARG,
+                "first-id %" PRIu64 ": document %" PRIu64 " has no id, ids end at %" PRId64,
+                j->o->first_id, j->number, INT64_MAX);
     entry *e = &j->ring[j->next++ % j->n_ring];
     e->id = j->o->first_id + j->number;
     e->is_bad = false;
     e->prompt_id.len = e->detail.len = 0;
-    return e;
+    *out = e;
+done:
+    return st;
 }
 
 static tdm_status admit_text(job *j, const int32_t *prompt, size_t n_prompt, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const tdm_generate_options *o = j->o;
-    entry *e = take_entry(j);
+    entry *e = NULL;
+    TDM_TRY(take_entry(j, &e, err));
     const size_t place = (size_t)(e - j->ring);
     const bool draws_p = o->top_p[0] < o->top_p[1];
     e->p = draws_p ? tdm_draw_top_p(o->seed, e->id, o->top_p[0], o->top_p[1]) : o->top_p[0];
@@ -161,7 +168,8 @@ static tdm_status admit_bad(job *j, const tdm_record *record, tdm_fault fault, c
                             tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    entry *e = take_entry(j);
+    entry *e = NULL;
+    TDM_TRY(take_entry(j, &e, err));
     j->number += (uint64_t)j->o->samples_per_prompt;
     e->is_bad = true;
     e->bad = *record;
@@ -220,25 +228,23 @@ done:
     return st;
 }
 
+/* Whether the next prompt would keep documents waiting that can be written or delivered now. */
+static bool prompt_is_late(job *j)
+{
+    return j->prompts && j->sample == 0 && j->next > j->oldest && tdm_reader_would_block(j->prompts);
+}
+
 static tdm_status admit(job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    while (!j->dry && tdm_batch_has_room(j->batch) && j->next - j->oldest < j->n_ring)
+    while (!j->dry && tdm_batch_has_room(j->batch) && j->next - j->oldest < j->n_ring &&
+           !prompt_is_late(j))
         TDM_TRY(admit_next(j, err));
 done:
     return st;
 }
 
 /* ---- delivery ---- */
-
-static void hash_ids(uint64_t *hash, const int32_t *ids, int32_t n)
-{
-    for (int32_t i = 0; i <= n; i++) {
-        const uint32_t id = i < n ? (uint32_t)ids[i] : UINT32_MAX;
-        for (int byte = 0; byte < 32; byte += 8)
-            *hash = (*hash ^ (id >> byte & 255)) * FNV_PRIME;
-    }
-}
 
 /* What is wrong with an entry, as the record that reports it. */
 static tdm_status describe_bad(job *j, entry *e, tdm_err *err)
@@ -289,7 +295,7 @@ static tdm_status deliver(job *j, entry *e, tdm_err *err)
     j->totals->ended += d.ended;
     j->totals->tokens += (uint64_t)d.length;
     j->totals->prompt_tokens += j->prompts ? (uint64_t)e->text.n_prompt : 0;
-    hash_ids(&j->totals->hash, d.ids, d.length);
+    j->totals->hash = tdm_hash_ids(j->totals->hash, d.ids, (size_t)d.length);
     TDM_TRY(j->to->deliver(j->to->ctx, &d, err));
 done:
     return st;
@@ -355,15 +361,17 @@ tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_g
              .to = to,
              .totals = totals,
              .config = gpt2_config(model)};
-    *totals = (tdm_generate_totals){.hash = FNV_START};
+    *totals = (tdm_generate_totals){.hash = TDM_HASH_START};
     TDM_TRY(open_job(&j, model, err));
     for (;;) {
         TDM_TRY(admit(&j, err));
         TDM_TRY(deliver_complete(&j, err)); /* bad prompts may be next in order */
         if (tdm_batch_running(j.batch) == 0 && j.dry)
             break;
-        TDM_REQUIRE(!o->stop || !*o->stop, TDM_ESTOPPED, "stopped by a signal after %" PRIu64 " documents",
-                    totals->documents);
+        TDM_REQUIRE(!o->stop || !*o->stop, TDM_ESTOPPED, "signal %d after %" PRIu64 " documents",
+                    (int)*o->stop, totals->documents);
+        if (tdm_batch_running(j.batch) == 0)
+            continue; /* all has been delivered: wait for a prompt */
         TDM_TRY(tdm_batch_step(j.batch, err));
         if (to->tick)
             to->tick(to->ctx, tdm_batch_drawn(j.batch));

@@ -69,7 +69,7 @@ typedef struct {
     uint64_t documents, bad, ended;
     uint64_t tokens;        /* new tokens of good documents, without <|endoftext|> */
     uint64_t prompt_tokens; /* of good documents */
-    uint64_t hash;          /* FNV-1a of all new token ids, -1 behind each document, in order of ids */
+    uint64_t hash;          /* tdm_hash_ids over the new tokens of good documents, in order of ids */
 } tdm_generate_totals;
 
 /* Check options against a model.
@@ -90,9 +90,11 @@ size_t tdm_generate_window(int32_t batch);
 /* Write documents.
  *   bpe      the model's tokenizer: prompts to ids, ids to text
  *   prompts  NULL: o->n documents that start from <|endoftext|>. Else o->samples_per_prompt for each
- *            record; a bad record is delivered as such and takes the ids it would have had
+ *            record; a bad record is delivered as such and takes the ids it would have had.
+ *            While a prompt must be waited for, those at hand are written
  *   totals   counted up to the end or to the error
- * Errors: TDM_ESTOPPED by o->stop; TDM_EARG; those of the backend, of the reader and of deliver. */
+ * Errors: TDM_ESTOPPED by o->stop; TDM_EARG, also for more prompts than there are ids; those of the
+ * backend, of the reader and of deliver. */
 tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_generate_options *o,
                         tdm_reader *prompts, const tdm_generate_to *to, tdm_generate_totals *totals,
                         tdm_err *err);

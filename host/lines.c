@@ -3,19 +3,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { FIRST_CAP = 64 << 10 };
+enum { STOP_EVERY = 200 }; /* milliseconds between two looks at the stop flag */
 
 struct tdm_lines {
     const char *const *paths; /* borrowed */
     size_t n_paths, next_path;
-    const char *file; /* borrowed; the open file, NULL between files */
+    const volatile sig_atomic_t *stop; /* borrowed; NULL allowed */
+    const char *file;                  /* borrowed; the open file, NULL between files */
     int fd;
-    bool at_eof; /* of the open file */
+    bool at_eof;  /* of the open file */
+    bool no_wait; /* leave rather than wait for input */
+    bool starved; /* left because of no_wait: the line is not complete yet */
+    bool has_ahead;
+    tdm_line ahead; /* fetched already by tdm_lines_would_block */
     size_t max_line;
     char *buf; /* owned; [start, end) is read and not yet handed out */
     size_t cap, start, end;
@@ -55,7 +62,7 @@ done:
 }
 
 tdm_status tdm_lines_open(const char *const *paths, size_t n_paths, size_t max_line,
-                          tdm_lines **out, tdm_err *err)
+                          const volatile sig_atomic_t *stop, tdm_lines **out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     bool all_known = true;
@@ -63,6 +70,7 @@ tdm_status tdm_lines_open(const char *const *paths, size_t n_paths, size_t max_l
     tdm_lines *l = calloc(1, sizeof *l);
     TDM_REQUIRE(l, TDM_ENOMEM, "line reader");
     l->fd = -1;
+    l->stop = stop;
     l->paths = n_paths ? paths : STDIN_ALONE;
     l->n_paths = n_paths ? n_paths : 1;
     l->max_line = max_line < SIZE_MAX / 4 ? max_line : SIZE_MAX / 4;
@@ -121,14 +129,38 @@ static tdm_status make_room(tdm_lines *l, tdm_err *err)
     return TDM_OK;
 }
 
+/* Wait until a read will not block. A flag that is looked at between short waits cannot miss a
+ * signal that comes just before the wait, which a blocking read can. */
+static tdm_status wait_for_input(tdm_lines *l, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    struct pollfd input = {.fd = l->fd, .events = POLLIN};
+    for (;;) {
+        const int ready = poll(&input, 1, l->no_wait ? 0 : STOP_EVERY);
+        l->starved = ready == 0 && l->no_wait;
+        if (ready > 0 || l->starved)
+            break;
+        TDM_REQUIRE(ready == 0 || errno == EINTR, TDM_EIO, "%s: waiting for input: %s", l->file,
+                    strerror(errno));
+        TDM_REQUIRE(!l->stop || !*l->stop, TDM_ESTOPPED, "signal %d while waiting for %s",
+                    (int)*l->stop, strcmp(l->file, "-") ? l->file : "standard input");
+    }
+done:
+    return st;
+}
+
+/* Read what there is, at least one byte or the end of the file; nothing when starved. */
 static tdm_status read_more(tdm_lines *l, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_TRY(make_room(l, err));
     ssize_t n = 0;
-    do
+    TDM_TRY(make_room(l, err));
+    do {
+        TDM_TRY(wait_for_input(l, err));
+        if (l->starved)
+            goto done;
         n = read(l->fd, l->buf + l->end, l->cap - l->end);
-    while (n < 0 && errno == EINTR);
+    } while (n < 0 && (errno == EINTR || errno == EAGAIN));
     TDM_REQUIRE(n >= 0, TDM_EIO, "%s: reading after byte %" PRIu64 ": %s", l->file,
                 l->offset + (l->end - l->start), strerror(errno));
     l->end += (size_t)n;
@@ -144,23 +176,29 @@ static void consume(tdm_lines *l, size_t n)
     l->searched = 0;
 }
 
+/* Without blocking: Linux lets a reader open a named pipe before there is a writer, and poll waits
+ * for that writer. A failure changes nothing. */
 static tdm_status open_next(tdm_lines *l, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    l->file = l->paths[l->next_path++];
+    const char *path = l->paths[l->next_path];
+    const bool is_stdin = !strcmp(path, "-");
+    const int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    TDM_REQUIRE(fd >= 0, TDM_ENOINPUT, "%s: %s", path, strerror(errno));
+    l->next_path++;
+    l->file = path;
+    l->fd = fd;
     l->bytes_before += l->offset;
     l->offset = 0;
     l->line = 0;
     l->start = l->end = l->searched = 0;
     l->at_eof = false;
-    l->fd = strcmp(l->file, "-") ? open(l->file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
-    TDM_REQUIRE(l->fd >= 0, TDM_ENOINPUT, "%s: %s", l->file, strerror(errno));
 done:
     return st;
 }
 
 /* Find the end of the line at buf[start]: *len bytes to its newline, or to the end of the file.
- * False when there are no bytes left. */
+ * *found is false when there are no bytes left, or when starved. */
 static tdm_status find_end(tdm_lines *l, size_t *len, bool *found, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -175,8 +213,10 @@ static tdm_status find_end(tdm_lines *l, size_t *len, bool *found, tdm_err *err)
         if (newline || l->at_eof || *len > l->max_line + 4)
             break;
         TDM_TRY(read_more(l, err));
+        if (l->starved)
+            break;
     }
-    *found = l->end > l->start;
+    *found = l->end > l->start && !l->starved;
 done:
     return st;
 }
@@ -187,6 +227,7 @@ static tdm_status skip_rest(tdm_lines *l, size_t *len, tdm_err *err)
     tdm_status st = TDM_OK;
     bool has_return = false; /* the last byte so far is "\r" */
     *len = 0;
+    l->no_wait = false; /* these bytes are gone: there is no coming back to this line */
     for (;;) {
         const size_t held = l->end - l->start;
         const char *text = l->buf + l->start;
@@ -213,7 +254,7 @@ static bool is_blank(const char *text, size_t len)
     return true;
 }
 
-/* The next line of the open file, blank or not; line->file stays NULL at its end. */
+/* The next line of the open file, blank or not; line->file stays NULL at its end, or when starved. */
 static tdm_status next_of_file(tdm_lines *l, tdm_line *line, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -242,16 +283,19 @@ done:
     return st;
 }
 
-tdm_status tdm_lines_next(tdm_lines *l, tdm_line *line, tdm_err *err)
+static tdm_status fetch(tdm_lines *l, tdm_line *line, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     *line = (tdm_line){0};
+    l->starved = false;
     for (;;) {
         if (!l->file && l->next_path == l->n_paths)
             break;
         if (!l->file)
             TDM_TRY(open_next(l, err));
         TDM_TRY(next_of_file(l, line, err));
+        if (l->starved)
+            break;
         if (!line->file)
             close_file(l);
         else if (line->text && is_blank(line->text, line->len))
@@ -261,6 +305,28 @@ tdm_status tdm_lines_next(tdm_lines *l, tdm_line *line, tdm_err *err)
     }
 done:
     return st;
+}
+
+tdm_status tdm_lines_next(tdm_lines *l, tdm_line *line, tdm_err *err)
+{
+    if (l->has_ahead) {
+        l->has_ahead = false;
+        *line = l->ahead;
+        return TDM_OK;
+    }
+    l->no_wait = false;
+    return fetch(l, line, err);
+}
+
+bool tdm_lines_would_block(tdm_lines *l)
+{
+    if (l->has_ahead)
+        return false;
+    l->no_wait = true;
+    const tdm_status st = fetch(l, &l->ahead, NULL);
+    l->no_wait = false;
+    l->has_ahead = st == TDM_OK && !l->starved;
+    return l->starved; /* an error comes again when the line is asked for */
 }
 
 int64_t tdm_lines_blank(const tdm_lines *l)

@@ -232,6 +232,19 @@ void tdm_progress_bytes(tdm_progress *p, uint64_t done, uint64_t total)
     p->bytes_total = total;
 }
 
+static bool has_live_line(const tdm_progress *p)
+{
+    return p->mode == TDM_PROGRESS_BAR && p->last > p->start;
+}
+
+void tdm_progress_clear(const tdm_progress *p)
+{
+    if (!has_live_line(p))
+        return;
+    fputs("\r\033[K", p->to);
+    fflush(p->to);
+}
+
 void tdm_progress_finish(tdm_progress *p)
 {
     print(p, tdm_progress_seconds(p), true);
@@ -239,7 +252,7 @@ void tdm_progress_finish(tdm_progress *p)
 
 void tdm_progress_abandon(tdm_progress *p)
 {
-    if (p->mode == TDM_PROGRESS_BAR && p->last > p->start) {
+    if (has_live_line(p)) {
         fputc('\n', p->to);
         fflush(p->to);
     }

@@ -43,6 +43,9 @@ void tdm_progress_start(tdm_progress *p, tdm_progress_mode mode, bool quiet, FIL
 void tdm_progress_add(tdm_progress *p, uint64_t records, uint64_t tokens, uint64_t bad);
 /* Set how much of the input has been read (tdm_reader_progress). Prints nothing. */
 void tdm_progress_bytes(tdm_progress *p, uint64_t done, uint64_t total);
+/* Wipe a live line, so that what else is printed to the terminal starts at the left. It comes back
+ * when it is next due. */
+void tdm_progress_clear(const tdm_progress *p);
 /* Print the last line; for a bar, in its place. */
 void tdm_progress_finish(tdm_progress *p);
 /* End a live line without a last line, so that an error message starts at the left. */

@@ -43,7 +43,7 @@ tdm_status tdm_reader_open(const char *const *paths, size_t n_paths,
     tdm_reader *r = calloc(1, sizeof *r);
     TDM_REQUIRE(r, TDM_ENOMEM, "record reader");
     r->options = *options;
-    TDM_TRY(tdm_lines_open(paths, n_paths, options->max_line, &r->lines, err));
+    TDM_TRY(tdm_lines_open(paths, n_paths, options->max_line, options->stop, &r->lines, err));
     *out = r;
     r = NULL;
 done:
@@ -132,6 +132,7 @@ static tdm_status read_id(tdm_reader *r, tdm_record *record, tdm_err *err)
         return TDM_OK;
     }
     r->id.len = 0;
+    record->has_no_id = true;
     TDM_TRY(tdm_buf_printf(&name, err, "%s:%" PRId64, record->file, record->line));
     TDM_TRY(tdm_json_put_string(&r->id, name.p, name.len, err));
     record->id_json = r->id.p;
@@ -265,6 +266,11 @@ tdm_status tdm_reader_next(tdm_reader *r, tdm_record *record, tdm_err *err)
     TDM_TRY(read_line(r, &line, record, err));
 done:
     return st;
+}
+
+bool tdm_reader_would_block(tdm_reader *r)
+{
+    return tdm_lines_would_block(r->lines);
 }
 
 int64_t tdm_reader_blank_lines(const tdm_reader *r)

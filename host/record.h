@@ -13,6 +13,7 @@
 #ifndef HOST_RECORD_H
 #define HOST_RECORD_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,6 +53,7 @@ typedef struct {
     int64_t line;     /* 1-based, blank lines counted */
     uint64_t offset;  /* of the line's first byte in its file */
     const char *id_json; /* [id_len] the id's source bytes, or "FILE:LINE" as a JSON string */
+    bool has_no_id;      /* id_json is "FILE:LINE" */
     size_t id_len;       /* 0 in a bad record that is no object: its id is unknown */
     const char *text;    /* [text_len] valid UTF-8, decoded; OK records of text readers only */
     size_t text_len;     /* at least 1; white space alone is a text */
@@ -70,6 +72,7 @@ typedef struct {
     bool want_ids;        /* read {"ids": [...]} instead of text */
     bool collide;         /* refuse records that hold one of collide_keys (--passthrough) */
     const char *const *collide_keys; /* NULL-terminated; NULL allowed */
+    const volatile sig_atomic_t *stop; /* not 0: no longer wait for input. NULL allowed */
 } tdm_reader_options;
 #define TDM_READER_DEFAULTS                                                                        \
     {                                                                                              \
@@ -85,8 +88,12 @@ typedef struct tdm_reader tdm_reader;
 tdm_status tdm_reader_open(const char *const *paths, size_t n_paths,
                            const tdm_reader_options *options, tdm_reader **out, tdm_err *err);
 void tdm_reader_close(tdm_reader *r); /* NULL is fine */
-/* The next record, good or bad, or TDM_RECORD_END. Errors: TDM_EIO, TDM_ENOMEM. */
+/* The next record, good or bad, or TDM_RECORD_END.
+ * Errors: TDM_EIO, TDM_ESTOPPED by options.stop while waiting for a pipe or terminal, TDM_ENOMEM. */
 tdm_status tdm_reader_next(tdm_reader *r, tdm_record *record, tdm_err *err);
+/* Whether tdm_reader_next would have to wait for a pipe or terminal: time to hand on what is done.
+ * Ends the validity of the last record's source. */
+bool tdm_reader_would_block(tdm_reader *r);
 int64_t tdm_reader_blank_lines(const tdm_reader *r);
 /* Bytes read so far and in all (0 when unknown, as for a pipe): for progress. */
 void tdm_reader_progress(const tdm_reader *r, uint64_t *done, uint64_t *total);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "host/json.h"
 
 enum { FLUSH_AT = 256 << 10 };
+enum { STOP_EVERY = 200 }; /* milliseconds between two looks at the stop flag */
 
 /* One file being written, under its temporary name when it has one. */
 typedef struct {
@@ -23,21 +25,36 @@ typedef struct {
     tdm_buf buf; /* not yet written */
     bool failed; /* a write failed: nothing more is tried */
     bool pipe_closed;
+    const volatile sig_atomic_t *stop; /* borrowed; NULL allowed */
 } stream;
 
 struct tdm_sink {
     stream out, errors;
+    int folder; /* of out, to make its name durable; -1: none */
+    bool is_direct;
     tdm_max_errors max_errors;
     tdm_counts counts;
 };
 
 /* ---- one file ---- */
 
-/* A terminal or pipe may have been made non-blocking by whoever shares it. */
-static void wait_for_room(int fd)
+/* Wait until a pipe or terminal takes at least PIPE_BUF bytes. A flag that is looked at between short
+ * waits cannot miss a signal that comes just before the wait, which a blocking write can. */
+static tdm_status wait_for_room(const stream *f, tdm_err *err)
 {
-    struct pollfd writable = {.fd = fd, .events = POLLOUT};
-    poll(&writable, 1, 1000); /* milliseconds; write() is asked again in any case */
+    tdm_status st = TDM_OK;
+    struct pollfd output = {.fd = f->fd, .events = POLLOUT};
+    for (;;) {
+        const int ready = poll(&output, 1, STOP_EVERY);
+        if (ready > 0)
+            break;
+        TDM_REQUIRE(ready == 0 || errno == EINTR, TDM_EIO, "%s: waiting to write: %s", f->path,
+                    strerror(errno));
+        TDM_REQUIRE(!f->stop || !*f->stop, TDM_ESTOPPED, "signal %d while %s takes no more",
+                    (int)*f->stop, f->path);
+    }
+done:
+    return st;
 }
 
 static tdm_status stream_flush(stream *f, tdm_err *err)
@@ -45,11 +62,16 @@ static tdm_status stream_flush(stream *f, tdm_err *err)
     tdm_status st = TDM_OK;
     size_t done = 0;
     while (done < f->buf.len && !f->failed) {
-        const ssize_t n = write(f->fd, f->buf.p + done, f->buf.len - done);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
-            wait_for_room(f->fd);
-            continue;
+        size_t len = f->buf.len - done;
+        if (!f->part) {
+            st = wait_for_room(f, err);
+            f->failed = st != TDM_OK;
+            TDM_TRY(st);
+            len = len < PIPE_BUF ? len : PIPE_BUF; /* so much goes without blocking */
         }
+        const ssize_t n = write(f->fd, f->buf.p + done, len);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
         f->failed = n < 0;
         f->pipe_closed = n < 0 && errno == EPIPE;
         TDM_REQUIRE(n >= 0, TDM_EIO, "%s: writing: %s", f->path, strerror(errno));
@@ -84,13 +106,24 @@ static void stream_close(stream *f)
 
 static char *joined(const char *a, const char *b)
 {
-    const size_t n = strlen(a), m = strlen(b);
-    char *text = malloc(n + m + 1);
-    if (text) {
-        memcpy(text, a, n);
-        memcpy(text + n, b, m + 1);
-    }
-    return text;
+    char *text = NULL;
+    return asprintf(&text, "%s%s", a, b) < 0 ? NULL : text;
+}
+
+/* Bytes of the path up to and with its last slash; 0: the working folder. */
+static int folder_len(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? (int)(slash - path) + 1 : 0;
+}
+
+/* FOLDER/.NAME.tandem-part: in the same folder, so that a rename can move it, and a name that nobody
+ * gives a file of his own. */
+static char *part_name(const char *path)
+{
+    const int n = folder_len(path);
+    char *text = NULL;
+    return asprintf(&text, "%.*s.%s.tandem-part", n, path, path + n) < 0 ? NULL : text;
 }
 
 /* Open and lock the temporary file. One that a killed run left behind is used again; between open
@@ -100,12 +133,15 @@ static tdm_status open_part(stream *f, tdm_err *err)
     tdm_status st = TDM_OK;
     struct stat by_name, by_fd;
     int fd = -1;
-    f->part = joined(f->path, ".part");
+    f->part = part_name(f->path);
     TDM_REQUIRE(f->part, TDM_ENOMEM, "%s: its temporary name", f->path);
-    fd = open(f->part, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    fd = open(f->part, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    TDM_REQUIRE(fd >= 0 || (errno != ENXIO && errno != ELOOP), TDM_ECANTCREATE,
+                "%s: the temporary name %s is taken", f->path, f->part);
     TDM_REQUIRE(fd >= 0, TDM_ECANTCREATE, "%s: cannot be created: %s", f->path, strerror(errno));
-    const bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
-    const bool same = locked && fstat(fd, &by_fd) == 0 && stat(f->part, &by_name) == 0 &&
+    TDM_REQUIRE(fstat(fd, &by_fd) == 0 && S_ISREG(by_fd.st_mode), TDM_ECANTCREATE,
+                "%s: the temporary name %s is taken", f->path, f->part);
+    const bool same = flock(fd, LOCK_EX | LOCK_NB) == 0 && stat(f->part, &by_name) == 0 &&
                       by_fd.st_ino == by_name.st_ino && by_fd.st_dev == by_name.st_dev;
     TDM_REQUIRE(same, TDM_ECANTCREATE, "%s: another process is writing it", f->path);
     TDM_REQUIRE(ftruncate(fd, 0) == 0, TDM_ECANTCREATE, "%s: cannot be emptied: %s", f->part,
@@ -143,19 +179,18 @@ done:
     return st;
 }
 
-static tdm_status sync_folder_of(const char *path, tdm_err *err)
+/* The folder must be open to be made durable. A folder that may be written but not read fails here,
+ * before any work. */
+static tdm_status open_folder(tdm_sink *s, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    int fd = -1;
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    TDM_REQUIRE(folder, TDM_ENOMEM, "%s: the name of its folder", path);
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    TDM_REQUIRE(fd >= 0 && fsync(fd) == 0, TDM_EIO, "%s: making it durable: %s", folder,
+    const int n = folder_len(s->out.path);
+    char *folder = n ? strndup(s->out.path, (size_t)n) : strdup(".");
+    TDM_REQUIRE(folder, TDM_ENOMEM, "%s: the name of its folder", s->out.path);
+    s->folder = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    TDM_REQUIRE(s->folder >= 0, TDM_ECANTCREATE, "%s: its folder cannot be opened: %s", s->out.path,
                 strerror(errno));
 done:
-    if (fd >= 0)
-        close(fd);
     free(folder);
     return st;
 }
@@ -189,6 +224,7 @@ static bool has_ending(const char *text, const char *ending)
 static tdm_status open_direct(tdm_sink *s, const char *path, int fd, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    s->is_direct = true;
     if (!s->out.path)
         s->out.path = strdup(path);
     s->errors.path = strdup("stderr");
@@ -214,6 +250,7 @@ static tdm_status open_file(tdm_sink *s, const char *path, tdm_err *err)
     s->errors.path = joined(path, ".errors.jsonl");
     TDM_REQUIRE(s->errors.path, TDM_ENOMEM, "%s: the name of its errors", path);
     TDM_TRY(open_part(&s->out, err));
+    TDM_TRY(open_folder(s, err));
 done:
     return st;
 }
@@ -224,7 +261,7 @@ tdm_status tdm_sink_open(const char *path, tdm_max_errors max_errors, tdm_sink *
     *out = NULL;
     tdm_sink *s = calloc(1, sizeof *s);
     TDM_REQUIRE(s, TDM_ENOMEM, "sink");
-    s->out.fd = s->errors.fd = -1;
+    s->out.fd = s->errors.fd = s->folder = -1;
     s->max_errors = max_errors;
     if (!strcmp(path, "-"))
         TDM_TRY(open_direct(s, "stdout", STDOUT_FILENO, err));
@@ -237,6 +274,16 @@ done:
     return st;
 }
 
+void tdm_sink_stop_by(tdm_sink *s, const volatile sig_atomic_t *stop)
+{
+    s->out.stop = s->errors.stop = stop;
+}
+
+bool tdm_sink_is_direct(const tdm_sink *s)
+{
+    return s->is_direct;
+}
+
 tdm_status tdm_sink_put(tdm_sink *s, const char *line, size_t len, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -246,14 +293,27 @@ done:
     return st;
 }
 
+static tdm_status put_place(tdm_buf *line, const tdm_record *bad, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    if (!bad->file) { /* no input record: a document that was written from nothing */
+        st = tdm_buf_printf(line, err, "{\"file\": null, \"line\": null, \"offset\": null");
+        goto done;
+    }
+    TDM_TRY(tdm_buf_printf(line, err, "{\"file\": "));
+    TDM_TRY(tdm_json_put_string(line, bad->file, strlen(bad->file), err));
+    TDM_TRY(tdm_buf_printf(line, err, ", \"line\": %" PRId64 ", \"offset\": %" PRIu64, bad->line,
+                           bad->offset));
+done:
+    return st;
+}
+
 static tdm_status put_error_record(stream *f, const tdm_record *bad, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_buf line = {0};
-    TDM_TRY(tdm_buf_printf(&line, err, "{\"file\": "));
-    TDM_TRY(tdm_json_put_string(&line, bad->file, strlen(bad->file), err));
-    TDM_TRY(tdm_buf_printf(&line, err, ", \"line\": %" PRId64 ", \"offset\": %" PRIu64 ", \"id\": ",
-                           bad->line, bad->offset));
+    TDM_TRY(put_place(&line, bad, err));
+    TDM_TRY(tdm_buf_printf(&line, err, ", \"id\": "));
     if (bad->id_len)
         TDM_TRY(tdm_buf_put(&line, bad->id_json, bad->id_len, err));
     else
@@ -270,9 +330,19 @@ done:
     return st;
 }
 
+/* What to call a bad record in a message: FILE:LINE, or its id where it came from no file. */
+static void name_record(const tdm_record *bad, char *name, size_t size)
+{
+    if (bad->file)
+        snprintf(name, size, "%s:%" PRId64, bad->file, bad->line);
+    else
+        snprintf(name, size, "document %.*s", (int)bad->id_len, bad->id_json ? bad->id_json : "");
+}
+
 tdm_status tdm_sink_bad(tdm_sink *s, const tdm_record *bad, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    char name[224];
     s->counts.bad++;
     s->counts.by_fault[bad->fault]++;
     if (s->errors.fd < 0)
@@ -280,9 +350,9 @@ tdm_status tdm_sink_bad(tdm_sink *s, const tdm_record *bad, tdm_err *err)
     TDM_TRY(put_error_record(&s->errors, bad, err));
     const double limit = s->max_errors.limit;
     const bool over = !s->max_errors.percent && (double)s->counts.bad > limit;
-    TDM_REQUIRE(!over, TDM_EFORMAT,
-                "%.200s:%" PRId64 ": %s: %.120s; bad record %" PRId64 ", --max-errors %.0f",
-                bad->file, bad->line, tdm_fault_name(bad->fault), bad->detail, s->counts.bad, limit);
+    name_record(bad, name, sizeof name);
+    TDM_REQUIRE(!over, TDM_EFORMAT, "%s: %s: %.120s; bad record %" PRId64 ", --max-errors %.0f", name,
+                tdm_fault_name(bad->fault), bad->detail, s->counts.bad, limit);
 done:
     return st;
 }
@@ -317,7 +387,9 @@ tdm_status tdm_sink_commit(tdm_sink *s, tdm_err *err)
                     strerror(errno));
     }
     TDM_TRY(stream_publish(&s->out, err));
-    TDM_TRY(sync_folder_of(s->out.path, err));
+    /* EINVAL: a file system that has no such thing */
+    TDM_REQUIRE(fsync(s->folder) == 0 || errno == EINVAL, TDM_EIO, "%s: making its name durable: %s",
+                s->out.path, strerror(errno));
 done:
     return st;
 }
@@ -330,6 +402,8 @@ void tdm_sink_close(tdm_sink *s)
         stream_flush(&s->out, NULL); /* what a reader was promised; an error has been reported */
     stream_close(&s->out);
     stream_close(&s->errors);
+    if (s->folder >= 0)
+        close(s->folder);
     free(s);
 }
 

@@ -11,6 +11,7 @@
 #ifndef HOST_SINK_H
 #define HOST_SINK_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,22 +24,29 @@ typedef struct {
 } tdm_max_errors;
 
 typedef struct {
-    int64_t ok, bad, blank; /* records read = ok + bad; blank lines are skipped */
-    int64_t by_fault[16];   /* indexed by tdm_fault */
+    int64_t ok, bad, skipped; /* in = ok + bad + skipped; blank lines are skipped */
+    int64_t by_fault[16];     /* indexed by tdm_fault */
 } tdm_counts;
 
 typedef struct tdm_sink tdm_sink;
 
-/* Open PATH.part, beside PATH, for writing.
+/* Open a temporary file, .NAME.tandem-part in the folder of PATH, for writing.
  *   path  "-" is stdout. A device or a named pipe is written directly, with the errors on stderr
- * Errors: TDM_ECANTCREATE when path cannot be written or another process is writing it (tried at
- * once, before any work); TDM_EARG for a compressed name; TDM_ENOMEM. */
+ * Errors: TDM_ECANTCREATE when path cannot be written, its folder cannot be read, or another process
+ * is writing it (tried at once, before any work); TDM_EARG for a compressed name; TDM_ENOMEM. */
 tdm_status tdm_sink_open(const char *path, tdm_max_errors max_errors, tdm_sink **out, tdm_err *err);
+/* Once *stop is not 0, wait no longer for a pipe or terminal that takes nothing: TDM_ESTOPPED from
+ * the calls below. stop must outlive the sink. */
+void tdm_sink_stop_by(tdm_sink *s, const volatile sig_atomic_t *stop);
+/* Whether results go straight to stdout, a pipe or a device, and error records to stderr: there is no
+ * file that appears at the commit, and no OUT.errors.jsonl. */
+bool tdm_sink_is_direct(const tdm_sink *s);
 /* Append one result and count it as ok.
  * Errors: TDM_EIO (disk full, ...). A closed pipe is TDM_EIO too; see tdm_sink_pipe_closed. */
 tdm_status tdm_sink_put(tdm_sink *s, const char *line, size_t len, tdm_err *err);
 /* Record a bad record (file, line, offset, id, class, detail) and count it.
- *   bad  fault and detail must be set, as the reader or the caller found them
+ *   bad  fault and detail must be set, as the reader or the caller found them; file NULL when it
+ *        came from none
  * Errors: TDM_EFORMAT at once when an absolute --max-errors is passed; TDM_EIO. */
 tdm_status tdm_sink_bad(tdm_sink *s, const tdm_record *bad, tdm_err *err);
 /* Flush what has been written so far to a pipe or terminal, so that a reader sees it. */
@@ -51,7 +59,7 @@ tdm_status tdm_sink_commit(tdm_sink *s, tdm_err *err);
 void tdm_sink_close(tdm_sink *s); /* NULL is fine */
 /* Whether a write failed because the reader of a pipe went away: no reason to complain. */
 bool tdm_sink_pipe_closed(const tdm_sink *s);
-/* The counts so far; the caller fills in blank. */
+/* The counts so far; the caller fills in skipped. */
 tdm_counts *tdm_sink_counts(tdm_sink *s);
 
 #endif

@@ -105,9 +105,45 @@ many_texts() {
         '  {"id": 7, "text": "And"}' > in.jsonl
     run --separate-stderr detect --passthrough in.jsonl
     [ "$status" -eq 0 ]
-    [[ ${lines[0]} == '{"text":"in those days","x" : [1, {"fake": 2}],  "u":"\u00e9", "fake": '* ]]
+    # a record without an id gets one
+    [[ ${lines[0]} == '{"text":"in those days","x" : [1, {"fake": 2}],  "u":"\u00e9", "id": "in.jsonl:1", "fake": '* ]]
     [[ ${lines[0]} =~ $fields$ ]]
     [[ ${lines[1]} == '  {"id": 7, "text": "And", "fake": '* ]]
+    run --separate-stderr detect --passthrough --id-key 'n"r' in.jsonl
+    [[ ${lines[1]} == '  {"id": 7, "text": "And", "n\"r": "in.jsonl:2", "fake": '* ]]
+    refuses 2 "--id-key fake" --passthrough --id-key fake in.jsonl
+}
+
+@test "a result comes before the next record is sent" {
+    mkfifo to from
+    exec 7<> to 8<> from # read and write: waits for nobody
+    "$TANDEM" detect --model "$reader" --device cpu to --quiet > from 2> said 7>&- 8>&- &
+    pid=$!
+    for i in 1 2 3; do
+        echo '{"id": '$i', "text": "And it came to pass"}' >&7
+        read -r -t 20 line <&8
+        [[ $line =~ ^'{"id": '$i', '$fields$ ]]
+    done
+    exec 7>&-
+    wait $pid
+    [ ! -s said ]
+}
+
+@test "one signal ends a run that waits for its input" {
+    mkfifo pipe
+    exec 7<> pipe
+    for signal in INT TERM HUP; do
+        env --default-signal=INT,HUP "$TANDEM" detect --model "$reader" --device cpu pipe \
+            --out out.jsonl 2> said 7>&- &
+        pid=$!
+        until grep -q '^device' said; do sleep 0.05; done
+        sleep 0.5
+        kill -$signal $pid
+        code=0
+        wait $pid || code=$?
+        [ $code -eq 75 ] || { echo "$signal: exit $code"; cat said; false; }
+        [ "$(made)" = $'pipe\nsaid' ]
+    done
 }
 
 @test "--passthrough: a key that is there already is a collision; --key-prefix avoids it" {
@@ -118,7 +154,7 @@ many_texts() {
     [ "$(grep -c '"class": "collision"' out.jsonl.errors.jsonl)" -eq 2 ]
     run --separate-stderr detect --passthrough --key-prefix 'd"' in.jsonl
     [ "$status" -eq 0 ]
-    [[ ${lines[0]} == '{"text": "And", "fake": 1, "d\"fake": '* ]]
+    [[ ${lines[0]} == '{"text": "And", "fake": 1, "id": "in.jsonl:1", "d\"fake": '* ]]
     run --separate-stderr detect in.jsonl
     [ "$status" -eq 0 ]
 }

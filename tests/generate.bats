@@ -40,6 +40,13 @@ write_weights() {
     } > "$model/model.safetensors"
 }
 
+# The last weight becomes NaN.
+spoil() {
+    local file=$model/model.safetensors
+    printf '\x00\x00\xc0\x7f' |
+        dd of="$file" bs=1 seek=$(($(stat -c %s "$file") - 4)) conv=notrunc status=none
+}
+
 generate() {
     "$TANDEM" generate --model "$model" --device cpu "$@"
 }
@@ -166,9 +173,10 @@ refuses() {
 }
 
 @test "a signal ends the run cleanly: exit 75, no output" {
-    for signal in INT TERM; do
-        "$TANDEM" generate --model "$model" --n 1000000 --out out.jsonl 2> err & # not the function:
-        # the signal must reach tandem, not a shell
+    for signal in INT TERM HUP; do
+        # not the function: the signal must reach tandem, not a shell
+        env --default-signal=INT,HUP "$TANDEM" generate --model "$model" --n 1000000 \
+            --out out.jsonl 2> err &
         pid=$!
         until grep -q '^batch' err; do sleep 0.05; done
         sleep 0.3
@@ -180,6 +188,76 @@ refuses() {
         rm err
         [ "$(ls -A)" = prompts.jsonl ]
     done
+}
+
+@test "SIGINT, SIGTERM and SIGHUP end a run that waits for a prompt; nothing is left" {
+    mkfifo pipe
+    exec 7<> pipe
+    for signal in INT TERM HUP; do
+        # a shell starts its background jobs with SIGINT ignored, and ignored it would stay
+        env --default-signal=INT,HUP "$TANDEM" generate --model "$model" --device cpu --prompts pipe \
+            --out out.jsonl 2> err 7>&- &
+        pid=$!
+        until grep -q '^batch' err; do sleep 0.05; done
+        sleep 0.3
+        kill -$signal $pid
+        code=0
+        wait $pid || code=$?
+        [ $code -eq 75 ] || { echo "$signal: $code"; cat err; false; }
+        grep -q 'stopped' err
+        rm err
+        [ "$(ls -A)" = $'pipe\nprompts.jsonl' ]
+    done
+}
+
+@test "a document is written while the next prompt is still to come" {
+    mkfifo to from
+    exec 7<> to 8<> from # read and write: waits for nobody
+    "$TANDEM" generate --model "$model" --device cpu --prompts to --length 3 --temperature 0 \
+        --quiet > from 2> err 7>&- 8>&- &
+    pid=$!
+    for i in 0 1 2; do
+        echo '{"id": "p'$i'", "text": "Once"}' >&7
+        read -r -t 20 line <&8
+        [ "$line" = '{"id": '$i', "ended": false, "length": 3, "text": "!!!", "prompt_id": "p'$i'"}' ]
+    done
+    exec 7>&-
+    wait $pid
+    [ ! -s err ]
+}
+
+@test "logits that are not finite are a bad document without a file" {
+    spoil
+    refuses 65 "h.0.mlp.c_proj.bias" # the check of the weights, which the flag switches off
+    refuses 65 "document 7: non-finite: " --skip-weight-check --n 3 --first-id 7
+    run --separate-stderr generate --skip-weight-check --n 2 --first-id 7 --quiet --max-errors 2
+    [ "$status" -eq 3 ]
+    [ -z "$output" ]
+    want='"class": "non-finite", "detail": "a logit behind token 1 is not a finite number"}'
+    [ "${stderr_lines[0]}" = '{"file": null, "line": null, "offset": null, "id": 7, '"$want" ]
+    [ "${stderr_lines[1]}" = '{"file": null, "line": null, "offset": null, "id": 8, '"$want" ]
+    run --separate-stderr generate --skip-weight-check --prompts prompts.jsonl --max-errors 2 --quiet
+    [ "$status" -eq 3 ]
+    [[ ${stderr_lines[0]} == '{"file": "prompts.jsonl", "line": 1, "offset": 0, "id": 1.50, "class": "non-finite"'* ]]
+}
+
+@test "options that would do nothing" {
+    refuses 2 "--n means nothing with --prompts" --prompts prompts.jsonl --n 5
+    refuses 2 "--samples-per-prompt means nothing without --prompts" --samples-per-prompt 2
+    refuses 2 "--text-key means nothing without --prompts" --text-key text
+    refuses 2 "--id-key means nothing without --prompts" --n 2 --id-key id
+    refuses 2 "--max-line means nothing without --prompts" --max-line 5MiB
+}
+
+@test "ids end at 2^63 - 1, also for prompts" {
+    run --separate-stderr generate --prompts prompts.jsonl --length 1 --quiet \
+        --first-id 9223372036854775805
+    [ "$status" -eq 0 ]
+    [[ ${lines[1]} == '{"id": 9223372036854775806, '* ]]
+    refuses 2 "9223372036854775807 and 1 documents" --first-id 9223372036854775807
+    run --separate-stderr generate --prompts prompts.jsonl --length 1 --first-id 9223372036854775806
+    [ "$status" -eq 2 ]
+    [[ ${stderr_lines[-1]} == *"first-id 9223372036854775806: document 1 has no id"* ]]
 }
 
 @test "a tokenizer of another size is refused with both numbers" {
@@ -196,6 +274,6 @@ refuses() {
 }
 
 @test "weights that are not finite name the tensor" {
-    printf '\x00\x00\xc0\x7f' | dd of="$model/model.safetensors" bs=1 seek=$(($(stat -c %s "$model/model.safetensors") - 4)) conv=notrunc status=none
+    spoil
     refuses 65 "h.0.mlp.c_proj.bias"
 }

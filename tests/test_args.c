@@ -17,7 +17,6 @@
 typedef struct {
     bool flag;
     const char *string;
-    arg_list list;
     int64_t i64, batch;
     uint64_t u64;
     double f64, range[2];
@@ -30,7 +29,7 @@ static const char *const COLOURS[] = {"red", "green", NULL};
 
 static arg_spec spec_of(arg_kind kind, values *v)
 {
-    void *const outs[] = {[ARG_FLAG] = &v->flag,     [ARG_STR] = &v->string, [ARG_LIST] = &v->list,
+    void *const outs[] = {[ARG_FLAG] = &v->flag,     [ARG_STR] = &v->string,
                           [ARG_I64] = &v->i64,       [ARG_U64] = &v->u64,    [ARG_F64] = &v->f64,
                           [ARG_RANGE] = v->range,    [ARG_SIZE] = &v->size,  [ARG_CHOICE] = &v->choice,
                           [ARG_ERRORS] = &v->errors, [ARG_BATCH] = &v->batch};
@@ -224,13 +223,11 @@ static int parse(values *v, arg_list *operands, int argc, const char *const *wor
 {
     static char *argv[32];
     int code = -1;
-    arg_spec specs[] = {spec_of(ARG_FLAG, v), spec_of(ARG_STR, v), spec_of(ARG_LIST, v),
-                        spec_of(ARG_I64, v)};
+    arg_spec specs[] = {spec_of(ARG_FLAG, v), spec_of(ARG_STR, v), spec_of(ARG_I64, v)};
     specs[0].name = "flag";
     specs[1].name = "string";
     specs[1].required = true;
-    specs[2].name = "list";
-    specs[3].name = "number";
+    specs[2].name = "number";
     for (int i = 0; i < argc; i++)
         argv[i] = (char *)(uintptr_t)words[i];
     argv[argc] = NULL;
@@ -265,20 +262,38 @@ static void test_parse(void **state)
     assert_int_equal(PARSE(&v, &operands, "-n", "3"), 2);
 }
 
-static void test_lists(void **state)
+static const arg_rule RULES[] = {{.option = "flag", .other = "number", .with = true},
+                                 {.option = "string", .other = "number"}};
+
+static void test_rules(void **state)
 {
     (void)state;
-    enum { N = 100 };
-    values v = {0};
-    char texts[N][16];
-    const arg_spec spec = spec_of(ARG_LIST, &v);
-    for (int i = 0; i < N; i++) {
-        snprintf(texts[i], sizeof texts[i], "%d", i);
-        assert_int_equal(args_read_value(&spec, texts[i], NULL), TDM_OK);
+    static const struct {
+        const char *words[4];
+        int argc, code;
+    } CASES[] = {{{"try", "--number=1", "--string=x"}, 3, -1},
+                 {{"try", "--number=1"}, 2, -1},
+                 {{"try", "--flag"}, 2, -1},
+                 {{"try", "--flag", "--number=1"}, 3, TDM_EARG},
+                 {{"try", "--string=x"}, 2, TDM_EARG},
+                 {{"try", "--flag", "--string=x"}, 3, TDM_EARG}};
+    for (size_t i = 0; i < COUNT(CASES); i++) {
+        const arg_command command = {.name = "try", .usage = "", .summary = "", .rules = RULES,
+                                     .n_rules = COUNT(RULES)};
+        values v = {0};
+        arg_list operands;
+        char *argv[5] = {NULL};
+        int code = -1;
+        arg_spec specs[] = {spec_of(ARG_FLAG, &v), spec_of(ARG_STR, &v), spec_of(ARG_I64, &v)};
+        specs[0].name = "flag";
+        specs[1].name = "string";
+        specs[2].name = "number";
+        for (int k = 0; k < CASES[i].argc; k++)
+            argv[k] = (char *)(uintptr_t)CASES[i].words[k];
+        const bool parsed =
+            args_parse(&command, specs, COUNT(specs), CASES[i].argc, argv, &operands, &code);
+        assert_int_equal(parsed ? -1 : code, CASES[i].code);
     }
-    assert_int_equal(v.list.n, N);
-    for (int i = 0; i < N; i++)
-        assert_ptr_equal(v.list.items[i], texts[i]);
 }
 
 static void test_help(void **state)
@@ -317,8 +332,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_numbers), cmocka_unit_test(test_u64),   cmocka_unit_test(test_max_errors),
-        cmocka_unit_test(test_suggest), cmocka_unit_test(test_parse), cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_suggest), cmocka_unit_test(test_parse), 
+        cmocka_unit_test(test_help), cmocka_unit_test(test_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

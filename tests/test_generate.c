@@ -309,6 +309,28 @@ static void test_window(void **state)
     unload(&l);
 }
 
+/* Ids end in the middle of a file of prompts, good or bad. */
+static void test_no_more_ids(void **state)
+{
+    (void)state;
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_generate_totals totals;
+    tdm_err err = {0};
+    loaded l;
+    load(&l, dir, 1);
+    o.first_id = INT64_MAX - 4;
+    o.samples_per_prompt = 3;
+    o.length = 1;
+    for (int bad = 0; bad < 2; bad++) {
+        output out = {0};
+        write_prompts(bad ? "1\n2\n3\n" : "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+        assert_int_equal(generate(&l, &o, prompts, &out, &totals, &err), TDM_EARG);
+        assert_non_null(strstr(err.msg, bad ? "document 6 has no id" : "document 4 has no id"));
+        tdm_buf_free(&out.lines);
+    }
+    unload(&l);
+}
+
 /* ---- ends that are not the end ---- */
 
 static void test_stop_and_failure(void **state)
@@ -420,6 +442,7 @@ int main(void)
         cmocka_unit_test(test_window),                cmocka_unit_test(test_stop_and_failure),
         cmocka_unit_test(test_options),               cmocka_unit_test(test_auto_batch),
         cmocka_unit_test(test_records),
+        cmocka_unit_test(test_no_more_ids),
     };
     return cmocka_run_group_tests(tests, make_model, drop_model);
 }

@@ -162,6 +162,10 @@ static void test_due(void **state)
         tdm_progress_add(&p, 1, 0, 0);
         fflush(to);
         assert_int_equal(len, before);
+        const bool is_bar = CASES[i].mode == TDM_PROGRESS_BAR;
+        tdm_progress_clear(&p);
+        assert_int_equal(len, before + (is_bar ? 4 : 0));
+        assert_string_equal(text + before, is_bar ? "\r\033[K" : "");
         tdm_progress_abandon(&p);
         fclose(to);
         assert_int_equal(text[len - 1], '\n');

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -585,7 +586,7 @@ static void test_buffer_edges(void **state)
         tdm_buf_put(&all, "\n", 1, NULL);
     }
     char *path = write_file("edges", all.p, all.len);
-    assert_int_equal(tdm_lines_open((const char *const *)&path, 1, 1000, &lines, &err), TDM_OK);
+    assert_int_equal(tdm_lines_open((const char *const *)&path, 1, 1000, NULL, &lines, &err), TDM_OK);
     for (size_t i = 0; i < N; i++) {
         assert_int_equal(tdm_lines_next(lines, &line, &err), TDM_OK);
         assert_int_equal(line.offset, offsets[i]);
@@ -599,6 +600,54 @@ static void test_buffer_edges(void **state)
     tdm_buf_free(&all);
 }
 
+/* A pipe that is filled bit by bit: when the next line must be waited for, and what a signal does. */
+static void test_would_block(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes; /* written before the question */
+        bool blocks;
+        const char *line; /* what comes next, where that does not block */
+    } STEPS[] = {
+        {"", true, NULL},           {"a", true, NULL},    {"b", true, NULL},
+        {"c\n", false, "abc"},      {"", true, NULL},     {"\n \n", true, NULL},
+        {"x\ny\n\nz", false, "x"}, {"", false, "y"},     {"", true, NULL},
+        {"\n", false, "z"},         {"\n\n", true, NULL},
+    };
+    volatile sig_atomic_t stop = 0;
+    char path[64];
+    int ends[2];
+    tdm_err err = {0};
+    tdm_lines *lines = NULL;
+    tdm_line line;
+    assert_int_equal(pipe(ends), 0);
+    snprintf(path, sizeof path, "/dev/fd/%d", ends[0]);
+    const char *const paths[] = {path};
+    assert_int_equal(tdm_lines_open(paths, 1, 100, &stop, &lines, &err), TDM_OK);
+    for (size_t i = 0; i < COUNT(STEPS); i++) {
+        const size_t len = strlen(STEPS[i].bytes);
+        assert_int_equal(write(ends[1], STEPS[i].bytes, len), len);
+        if (tdm_lines_would_block(lines) != STEPS[i].blocks)
+            fail_msg("step %zu", i);
+        if (STEPS[i].blocks)
+            continue;
+        assert_false(tdm_lines_would_block(lines)); /* asking again changes nothing */
+        assert_int_equal(tdm_lines_next(lines, &line, &err), TDM_OK);
+        assert_int_equal(line.len, strlen(STEPS[i].line));
+        assert_memory_equal(line.text, STEPS[i].line, line.len);
+    }
+    assert_int_equal(tdm_lines_blank(lines), 5);
+    stop = SIGTERM;
+    assert_int_equal(tdm_lines_next(lines, &line, &err), TDM_ESTOPPED);
+    assert_non_null(strstr(err.msg, path));
+    close(ends[1]);
+    assert_false(tdm_lines_would_block(lines));
+    assert_int_equal(tdm_lines_next(lines, &line, &err), TDM_OK);
+    assert_null(line.file);
+    tdm_lines_close(lines);
+    close(ends[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -609,6 +658,7 @@ int main(void)
         cmocka_unit_test(test_keys_and_collisions), cmocka_unit_test(test_several_files),
         cmocka_unit_test(test_open_refuses),     cmocka_unit_test(test_exact_accounting),
         cmocka_unit_test(test_buffer_edges),     cmocka_unit_test(test_any_read_size),
+        cmocka_unit_test(test_would_block),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

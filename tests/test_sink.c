@@ -42,7 +42,7 @@ static int clear_folder(void)
     assert_non_null(dir);
     for (struct dirent *e; (e = readdir(dir));) {
         char path[400];
-        if (e->d_name[0] == '.')
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
             continue;
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         assert_int_equal(unlink(path), 0);
@@ -145,6 +145,43 @@ static void test_bad_records(void **state)
     assert_int_equal(clear_folder(), 2);
 }
 
+/* A document that was written from nothing stands in no file. */
+static void test_unknown_place(void **state)
+{
+    (void)state;
+    tdm_err err = {0};
+    tdm_record nowhere = BAD;
+    nowhere.file = NULL;
+    nowhere.id_json = "255000, and more";
+    nowhere.id_len = 6;
+    tdm_sink *sink = open_sink(out, (tdm_max_errors){.limit = 1});
+    assert_int_equal(tdm_sink_bad(sink, &nowhere, NULL), TDM_OK);
+    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
+    assert_int_equal(tdm_sink_bad(sink, &nowhere, &err), TDM_EFORMAT);
+    assert_non_null(strstr(err.msg, "document 255000: empty: field"));
+    tdm_sink_close(sink);
+    check_file(errors, "{\"file\": null, \"line\": null, \"offset\": null, \"id\": 255000, "
+                       "\"class\": \"empty\", \"detail\": \"field \\\"text\\\" is empty\"}\n");
+    assert_int_equal(clear_folder(), 2);
+}
+
+static void test_is_direct(void **state)
+{
+    (void)state;
+    static const char *const DIRECT[] = {"-", "/dev/null"};
+    for (size_t i = 0; i < COUNT(DIRECT); i++) {
+        tdm_sink *sink = open_sink(DIRECT[i], NONE);
+        assert_true(tdm_sink_is_direct(sink));
+        tdm_sink_close(sink);
+    }
+    tdm_sink *sink = open_sink(out, NONE);
+    assert_false(tdm_sink_is_direct(sink));
+    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
+    assert_false(tdm_sink_is_direct(sink)); /* also when its name is final */
+    tdm_sink_close(sink);
+    assert_int_equal(clear_folder(), 1);
+}
+
 static void test_close_leaves_nothing(void **state)
 {
     (void)state;
@@ -242,7 +279,7 @@ static void test_not_permitted(void **state)
     (void)state;
     static const struct {
         mode_t folder, file; /* file 0: there is none yet */
-    } CASES[] = {{0555, 0}, {0777, 0444}};
+    } CASES[] = {{0555, 0}, {0777, 0444}, {0333, 0}};
     for (size_t i = 0; i < COUNT(CASES); i++) {
         int status = 0;
         tdm_err err = {0};
@@ -283,7 +320,7 @@ static void test_leftover(void **state)
 {
     (void)state;
     char part[128];
-    snprintf(part, sizeof part, "%s.part", out);
+    snprintf(part, sizeof part, "%s/.out.jsonl.tandem-part", folder);
     write_file(part, "much longer than the new one\n");
     tdm_sink *sink = open_sink(out, NONE);
     assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
@@ -443,7 +480,8 @@ int main(void)
         cmocka_unit_test(test_second_writer), cmocka_unit_test(test_leftover),
         cmocka_unit_test(test_link_survives), cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_stdout),        cmocka_unit_test(test_short_writes),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_large),         cmocka_unit_test(test_unknown_place),
+        cmocka_unit_test(test_is_direct),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -71,7 +71,7 @@ made() {
     [ "$status" -eq 0 ]
     [ "${lines[0]}" = '{"id": "odd.jsonl:1", "ids": [256]}' ]
     [ "${lines[1]}" = '{"id": "odd.jsonl:4", "ids": [257]}' ]
-    [[ $stderr == *'"in": 2, "ok": 2, "bad": 0, "blank": 2'* ]]
+    [[ $stderr == *'"in": 4, "ok": 2, "bad": 0, "skipped": 2'* ]]
 }
 
 @test "an empty file is no error" {
@@ -153,7 +153,7 @@ bad_lines() {
     run --separate-stderr tokenize bad.jsonl --out out.jsonl --max-line 500 --max-errors 13 --json
     [ "$status" -eq 3 ]
     [ "$(wc -l < out.jsonl)" -eq 2 ]
-    [[ $output == *'"in": 15, "ok": 2, "bad": 13, "blank": 1'* ]]
+    [[ $output == *'"in": 16, "ok": 2, "bad": 13, "skipped": 1'* ]]
     [[ $output == *'"utf8": 2, "json": 2, "not-object": 1, "no-text": 1, "text-type": 1, "empty": 1, "nul": 2, "control": 1, "duplicate-key": 1, "line-too-long": 1'* ]]
     [[ $stderr == *"13 of 15 records are bad"*"out.jsonl.errors.jsonl"* ]]
     local line=2 offset
@@ -251,24 +251,146 @@ line-too-long null'
 @test "--json: alone on stdout when the data goes to a file" {
     run --separate-stderr tokenize good.jsonl --out out.jsonl --json
     [ "${#lines[@]}" -eq 1 ]
-    [[ $output == '{"command": "tokenize", "in": 2, "ok": 2, "bad": 0, "blank": 0, "by_class": {}, "seconds": '*', "tokens": 4, '*'"token_hash": "'* ]]
+    [[ $output == '{"command": "tokenize", "in": 2, "ok": 2, "bad": 0, "skipped": 0, "by_class": {}, "seconds": '*', "tokens": 4, '*'"token_hash": "'* ]]
 }
 
-@test "a signal: 75, and nothing is left" {
+@test "--out that names stdout or a device: the summary goes to stderr, no errors file is promised" {
+    printf '{"text": "he"}\n{"text": 1}\n' > bad.jsonl
+    run --separate-stderr bash -c \
+        '"$TANDEM" tokenize --model model bad.jsonl --out /dev/stdout --json --max-errors 1 | cat'
+    [ "$output" = '{"id": "bad.jsonl:1", "ids": [256]}' ]
+    [[ $stderr == *'{"command": "tokenize", "in": 2,'* ]]
+    [[ $stderr != *errors.jsonl* ]]
+    run --separate-stderr tokenize bad.jsonl --out /dev/null --json --max-errors 1
+    [ -z "$output" ]
+    [[ $stderr == *'{"command": "tokenize", "in": 2,'* ]]
+    [[ $stderr != *errors.jsonl* ]]
+}
+
+@test "the token hash knows where a record ends" {
+    printf '{"text": "hell"}\n{"text": "he"}\n' > one.jsonl
+    printf '{"text": "he"}\n{"text": "llhe"}\n' > two.jsonl
+    hash() {
+        tokenize "$1" --json --quiet 2>&1 >/dev/null | sed 's/.*"token_hash": "\(.*\)".*/\1/'
+    }
+    [ "$(hash one.jsonl)" != "$(hash two.jsonl)" ]
+}
+
+# tandem tokenize of the pipe, with the handling of signals that a terminal's shell would leave it.
+start() {
+    env --default-signal=INT,HUP "$TANDEM" tokenize --model model "$@" 2> said 7>&- &
+    pid=$!
+}
+
+# $pid ends soon, with one of these exit codes.
+ends() {
+    local code=0
+    timeout 20 tail --pid=$pid -f /dev/null || { kill -KILL $pid; echo "it did not end"; }
+    wait $pid || code=$?
+    [[ " $* " == *" $code "* ]] || { echo "exit $code"; cat said; false; }
+}
+
+@test "one signal ends a run that waits for its input: 75, and nothing is left" {
     mkfifo pipe
-    "$TANDEM" tokenize --model model pipe --out out.jsonl 2> said &
-    local pid=$!
     exec 7<> pipe # waits for nobody
-    cat good.jsonl >&7
-    for i in $(seq 100); do [ -e out.jsonl.part ] && break; sleep 0.05; done
-    sleep 0.2
+    for signal in INT TERM HUP; do
+        start pipe --out out.jsonl
+        cat good.jsonl >&7
+        for i in $(seq 100); do [ -e .out.jsonl.tandem-part ] && break; sleep 0.05; done
+        sleep 0.2
+        kill -$signal $pid
+        ends 75
+        grep -F "(stopped)" said
+        [ "$(made)" = $'pipe\nsaid' ]
+    done
+}
+
+@test "one signal ends a run that nobody has opened the input of" {
+    mkfifo pipe
+    start pipe --out out.jsonl
+    for i in $(seq 100); do [ -e .out.jsonl.tandem-part ] && break; sleep 0.05; done
     kill -TERM $pid
+    ends 75
+    [ "$(made)" = $'pipe\nsaid' ]
+}
+
+@test "one signal ends a run whose output nobody takes" {
+    mkfifo pipe
+    exec 7<> pipe
+    yes '{"id": 1, "text": "hello hello hello"}' | head -20000 > many.jsonl
+    start many.jsonl --out pipe
+    sleep 0.5
+    kill -TERM $pid
+    ends 75
+    grep -F "(stopped)" said
+}
+
+@test "a signal that was ignored stays ignored" {
+    mkfifo pipe
+    env --ignore-signal=HUP "$TANDEM" tokenize --model model pipe --out out.jsonl 2> said &
+    pid=$!
+    exec 7> pipe
+    kill -HUP $pid
     cat good.jsonl >&7
     exec 7>&-
-    local code=0
-    wait $pid || code=$?
-    [ "$code" -eq 75 ]
-    grep -F "(stopped)" said
-    [ ! -e out.jsonl ]
-    [ ! -e out.jsonl.part ]
+    ends 0
+    [ "$(wc -l < out.jsonl)" -eq 2 ]
+}
+
+@test "a second signal, of whatever kind, kills" {
+    mkfifo pipe
+    exec 7<> pipe
+    yes '{"id": 1, "text": "hello hello hello"}' | head -20000 > many.jsonl
+    start many.jsonl --out pipe
+    sleep 0.5
+    kill -STOP $pid
+    kill -TERM $pid
+    kill -HUP $pid
+    kill -CONT $pid
+    ends 129 143 # 128 + the number of the one that came second
+}
+
+@test "a result comes before the next record is sent" {
+    mkfifo to from
+    exec 7<> to 8<> from # read and write: waits for nobody
+    "$TANDEM" tokenize --model model to --quiet > from 2> said 7>&- 8>&- &
+    pid=$!
+    for i in 1 2 3; do
+        printf '{"id": %d, "text": "he"}\n\n' $i >&7
+        read -r -t 20 line <&8
+        [ "$line" = '{"id": '$i', "ids": [256]}' ]
+    done
+    printf '{"id": 4, "te' >&7
+    sleep 0.1
+    printf 'xt": "ll"}\n' >&7
+    read -r -t 20 line <&8
+    [ "$line" = '{"id": 4, "ids": [257]}' ]
+    exec 7>&-
+    ends 0
+    [ ! -s said ]
+}
+
+@test "a file or pipe of somebody else's beside OUT is left alone" {
+    echo mine > out.jsonl.part
+    tokenize good.jsonl --out out.jsonl --quiet
+    [ "$(cat out.jsonl.part)" = mine ]
+    rm out.jsonl out.jsonl.part
+    mkfifo .out.jsonl.tandem-part
+    refuses 73 ".out.jsonl.tandem-part is taken" good.jsonl --out out.jsonl
+    exec 7<> .out.jsonl.tandem-part
+    refuses 73 ".out.jsonl.tandem-part is taken" good.jsonl --out out.jsonl
+    exec 7>&-
+    rm .out.jsonl.tandem-part
+    ln -s elsewhere .out.jsonl.tandem-part
+    refuses 73 ".out.jsonl.tandem-part is taken" good.jsonl --out out.jsonl
+    [ "$(made)" = .out.jsonl.tandem-part ]
+}
+
+@test "on a terminal an error record does not stand behind the bar" {
+    command -v script > /dev/null || skip "script is not there"
+    { yes '{"text": "hello hello hello"}' | head -300000; echo '{"text": 1}'; echo '{"text": "he"}'; } > bad.jsonl
+    TERM=xterm script -qec '"$TANDEM" tokenize --model model bad.jsonl --progress bar --max-errors 1 > /dev/null' \
+        /dev/null < /dev/null > seen || true
+    grep -q $'records (' seen # the bar was there
+    grep -q $'\r\033\\[K{"file": "bad.jsonl"' seen
 }

@@ -130,6 +130,28 @@ done:
     return st;
 }
 
+static bool is_given(const char *name, const arg_spec *specs, size_t n, const bool *given)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(specs[i].name, name))
+            return given[i];
+    return false;
+}
+
+/* Refuse what would silently do nothing. */
+static tdm_status check_rules(const arg_command *command, const arg_spec *specs, size_t n,
+                              const bool *given, tdm_err *err)
+{
+    for (size_t i = 0; i < command->n_rules; i++) {
+        const arg_rule *rule = &command->rules[i];
+        if (is_given(rule->option, specs, n, given) &&
+            is_given(rule->other, specs, n, given) == rule->with)
+            return tdm_fail(err, TDM_EARG, "--%s means nothing %s --%s", rule->option,
+                            rule->with ? "with" : "without", rule->other);
+    }
+    return TDM_OK;
+}
+
 bool args_parse(const arg_command *command, const arg_spec *specs, size_t n_specs, int argc,
                 char **argv, arg_list *operands, int *code)
 {
@@ -149,7 +171,8 @@ bool args_parse(const arg_command *command, const arg_spec *specs, size_t n_spec
         *code = TDM_OK;
         return false;
     }
-    if (parse_options(options, specs, n_specs, argc, argv, given, &err) != TDM_OK) {
+    if (parse_options(options, specs, n_specs, argc, argv, given, &err) != TDM_OK ||
+        check_rules(command, specs, n_specs, given, &err) != TDM_OK) {
         *code = args_fail(command->name, &err);
         return false;
     }

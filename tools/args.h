@@ -29,7 +29,6 @@
 typedef enum {
     ARG_FLAG,   /* bool *: set to true */
     ARG_STR,    /* const char ** */
-    ARG_LIST,   /* arg_list *: may be given more than once */
     ARG_I64,    /* int64_t *, min..max */
     ARG_U64,    /* uint64_t * */
     ARG_F64,    /* double *, min..max (open at min when open_min) */
@@ -41,7 +40,7 @@ typedef enum {
 } arg_kind;
 
 typedef struct {
-    const char **items; /* owned by args.c, or a part of argv; valid until exit */
+    const char **items; /* a part of argv */
     size_t n;
 } arg_list;
 
@@ -58,12 +57,20 @@ typedef struct {
     bool required;
 } arg_spec;
 
+/* An option that means nothing with, or without, another one. */
+typedef struct {
+    const char *option, *other;
+    bool with; /* it means nothing beside `other`; otherwise, without it */
+} arg_rule;
+
 typedef struct {
     const char *name;     /* "generate" */
     const char *usage;    /* "--model DIR [options] [FILE...]" */
     const char *summary;  /* one paragraph */
     const char *example;  /* lines */
     const char *notes;    /* output format; NULL allowed. --help adds the exit codes by itself */
+    const arg_rule *rules; /* [n_rules] options that are refused rather than left without effect */
+    size_t n_rules;
 } arg_command;
 
 /* What most commands share. */

@@ -36,7 +36,6 @@ static void default_text(const arg_spec *spec, char *out, size_t size)
     }
     switch (spec->kind) {
     case ARG_FLAG:
-    case ARG_LIST:
         break;
     case ARG_STR:
         snprintf(out, size, "%s", *(const char *const *)value ? *(const char *const *)value : "");

@@ -185,32 +185,6 @@ static tdm_status set_batch(const arg_spec *spec, const char *text, tdm_err *err
     return TDM_OK;
 }
 
-/* One block of pointers per list option, as long as argv: no value can need more. The chain keeps
- * them reachable until the process ends. */
-typedef struct list_block {
-    struct list_block *next;
-    const char *items[];
-} list_block;
-static list_block *list_blocks;
-enum { LIST_STEP = 16 };
-
-static tdm_status add_to_list(const arg_spec *spec, const char *text, tdm_err *err)
-{
-    arg_list *list = spec->out;
-    if (list->n % LIST_STEP == 0) {
-        list_block *block = malloc(sizeof *block + (list->n + LIST_STEP) * sizeof *block->items);
-        if (!block)
-            return tdm_fail(err, TDM_ENOMEM, "--%s: %zu values", spec->name, list->n + 1);
-        if (list->n)
-            memcpy(block->items, list->items, list->n * sizeof *block->items);
-        block->next = list_blocks;
-        list_blocks = block;
-        list->items = block->items;
-    }
-    list->items[list->n++] = text;
-    return TDM_OK;
-}
-
 tdm_status args_read_value(const arg_spec *spec, const char *text, tdm_err *err)
 {
     switch (spec->kind) {
@@ -222,8 +196,6 @@ tdm_status args_read_value(const arg_spec *spec, const char *text, tdm_err *err)
             return tdm_fail(err, TDM_EARG, "--%s: the value is empty", spec->name);
         *(const char **)spec->out = text;
         return TDM_OK;
-    case ARG_LIST:
-        return add_to_list(spec, text, err);
     case ARG_I64:
         return set_i64(spec, text, err);
     case ARG_U64:

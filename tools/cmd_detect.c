@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "detector/detect.h"
+#include "host/hash.h"
 #include "host/json.h"
 #include "host/progress.h"
 #include "host/record.h"
@@ -121,6 +122,8 @@ static tdm_status read_window(detect_job *job, bool *at_end, tdm_err *err)
     job->n_slots = job->n_texts = 0;
     *at_end = false;
     while (job->n_slots < WINDOW_RECORDS && job->arena.len < WINDOW_BYTES) {
+        if (job->n_slots > 0 && tdm_reader_would_block(job->reader))
+            break; /* whoever sends slowly gets what there is */
         TDM_TRY(tdm_reader_next(job->reader, &record, err));
         TDM_TRY(check_stop(job, err));
         *at_end = record.kind == TDM_RECORD_END;
@@ -174,6 +177,20 @@ static size_t open_object_len(const char *source, size_t len)
     return len;
 }
 
+/* A record without an id gets one, under the name that ids have in this input. */
+static tdm_status put_own_id(detect_job *job, const tdm_record *r, bool *first, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const char *key = job->args.common.id_key;
+    TDM_TRY(tdm_buf_put(&job->line, ", ", *first ? 0 : 2, err));
+    TDM_TRY(tdm_json_put_string(&job->line, key, strlen(key), err));
+    TDM_TRY(tdm_buf_put(&job->line, ": ", 2, err));
+    TDM_TRY(tdm_buf_put(&job->line, r->id_json, r->id_len, err));
+    *first = false;
+done:
+    return st;
+}
+
 static tdm_status put_result(detect_job *job, const tdm_record *r, const tdm_detection *d,
                              tdm_err *err)
 {
@@ -185,6 +202,8 @@ static tdm_status put_result(detect_job *job, const tdm_record *r, const tdm_det
         const size_t n = open_object_len(r->source, r->source_len);
         TDM_TRY(tdm_buf_put(line, r->source, n, err));
         first = n && r->source[n - 1] == '{';
+        if (r->has_no_id)
+            TDM_TRY(put_own_id(job, r, &first, err));
     } else {
         TDM_TRY(tdm_buf_put(line, "{\"id\": ", 7, err));
         TDM_TRY(tdm_buf_put(line, r->id_json, r->id_len, err));
@@ -218,8 +237,10 @@ static tdm_status write_window(detect_job *job, tdm_err *err)
         if (r->kind == TDM_RECORD_OK) {
             TDM_TRY(put_result(job, r, d, err));
             const int32_t *ids = tdm_detector_ids(job->detector, result, &n_ids);
-            job->totals.token_hash = summary_hash(job->totals.token_hash, ids, n_ids);
+            job->totals.token_hash = tdm_hash_ids(job->totals.token_hash, ids, n_ids);
         } else {
+            if (tdm_sink_is_direct(job->sink))
+                tdm_progress_clear(&job->progress);
             TDM_TRY(tdm_sink_bad(job->sink, r, err));
             tdm_progress_add(&job->progress, r->fault != TDM_FAULT_NON_FINITE, 0, 1);
         }
@@ -255,7 +276,7 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
         TDM_TRY(st);
         TDM_TRY(write_window(job, err));
     }
-    tdm_sink_counts(job->sink)->blank = tdm_reader_blank_lines(job->reader);
+    tdm_sink_counts(job->sink)->skipped = tdm_reader_blank_lines(job->reader);
     TDM_TRY(tdm_sink_commit(job->sink, err));
 done:
     return st;
@@ -272,6 +293,9 @@ static tdm_status make_keys(detect_job *job, tdm_err *err)
         TDM_REQUIRE(job->keys[i], TDM_ENOMEM, "--key-prefix of %zu bytes", strlen(prefix));
         snprintf(job->keys[i], size, "%s%s", prefix, FIELDS[i]);
         TDM_TRY(tdm_json_put_string(&job->json_keys[i], job->keys[i], size - 1, err));
+        TDM_REQUIRE(!job->args.passthrough || strcmp(job->keys[i], job->args.common.id_key) != 0,
+                    TDM_EARG, "--id-key %s: --passthrough appends a field of this name",
+                    job->keys[i]);
     }
 done:
     return st;
@@ -285,6 +309,7 @@ static tdm_status open_job(detect_job *job, const arg_list *inputs, tdm_err *err
     const tdm_reader_options reading = {.text_key = c->text_key,
                                         .id_key = c->id_key,
                                         .max_line = c->max_line,
+                                        .stop = job->stop,
                                         .collide = job->args.passthrough,
                                         .collide_keys = (const char *const *)job->keys};
     tdm_detect_options detecting = TDM_DETECT_DEFAULTS;
@@ -294,6 +319,7 @@ static tdm_status open_job(detect_job *job, const arg_list *inputs, tdm_err *err
     detecting.skip_weight_check = c->skip_weight_check;
     TDM_TRY(tdm_reader_open(inputs->items, inputs->n, &reading, &job->reader, err));
     TDM_TRY(tdm_sink_open(c->out, c->max_errors, &job->sink, err));
+    tdm_sink_stop_by(job->sink, job->stop);
     TDM_TRY(args_open_backend(c, &job->backend, err));
     TDM_TRY(tdm_detector_open(c->model, &job->backend, &detecting, &job->detector, err));
 done:
@@ -343,7 +369,8 @@ static const arg_command COMMAND = {
     .notes = "One object a line:\n"
              "{\"id\": ..., \"fake\": p, \"real\": p, \"logit_fake\": x, \"logit_real\": x,\n"
              " \"all_tokens\": n, \"used_tokens\": n}\n"
-             "With --passthrough the input record itself, with all but the id appended.\n"
+             "With --passthrough the input record itself with these fields appended, and an id if\n"
+             "it has none.\n"
              "A record that cannot be judged has no result; it is listed with its place and\n"
              "class in OUT.errors.jsonl, or on stderr when OUT is stdout.\n"
              "--preprocess release strips white space and takes special tokens for text, as\n"
@@ -363,7 +390,7 @@ int cmd_detect(int argc, char **argv)
     }
     detect_args *args = &job->args;
     args->common = (common_args)COMMON_DEFAULTS;
-    job->totals.token_hash = SUMMARY_HASH_START;
+    job->totals.token_hash = TDM_HASH_START;
     const arg_spec specs[] = {
         ARGS_MODEL(&args->common),
         ARGS_OUT(&args->common),

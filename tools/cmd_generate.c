@@ -90,7 +90,8 @@ static tdm_status open_job(generate_job *job, tdm_err *err)
     if (job->args.prompts) {
         const tdm_reader_options reader = {.text_key = c->text_key,
                                            .id_key = c->id_key,
-                                           .max_line = c->max_line};
+                                           .max_line = c->max_line,
+                                           .stop = job->options.stop};
         TDM_TRY(tdm_reader_open(&job->args.prompts, 1, &reader, &job->reader, err));
     }
     TDM_TRY(tdm_bpe_open_dir(c->model, &job->bpe, err));
@@ -98,6 +99,7 @@ static tdm_status open_job(generate_job *job, tdm_err *err)
                 "%s: the tokenizer has %d tokens, config.json says %d", c->model,
                 (int)tdm_bpe_size(job->bpe), job->config.n_vocab);
     TDM_TRY(tdm_sink_open(c->out, c->max_errors, &job->sink, err));
+    tdm_sink_stop_by(job->sink, job->options.stop);
     TDM_TRY(tdm_checkpoint_open(c->model, &job->checkpoint, err));
     TDM_TRY(args_open_backend(c, &job->backend, err));
     TDM_TRY(gpt2_open(&job->backend, job->checkpoint, &job->config, !c->skip_weight_check, &job->model,
@@ -136,6 +138,8 @@ static tdm_status deliver(void *ctx, const tdm_document *d, tdm_err *err)
     tdm_status st = TDM_OK;
     tdm_progress_add(&job->progress, 1, 0, d->bad != NULL);
     if (d->bad) {
+        if (tdm_sink_is_direct(job->sink))
+            tdm_progress_clear(&job->progress);
         st = tdm_sink_bad(job->sink, d->bad, err);
         goto done;
     }
@@ -175,7 +179,7 @@ static tdm_status run(generate_job *job, tdm_err *err)
     }
     tdm_progress_finish(&job->progress);
     if (job->reader)
-        tdm_sink_counts(job->sink)->blank = tdm_reader_blank_lines(job->reader);
+        tdm_sink_counts(job->sink)->skipped = tdm_reader_blank_lines(job->reader);
     TDM_TRY(tdm_sink_commit(job->sink, err));
 done:
     return st;
@@ -195,12 +199,20 @@ static int finish(generate_job *job, tdm_status st, const tdm_err *err)
     return summary_finish("generate", c, job->sink, st, err, &totals);
 }
 
+static const arg_rule RULES[] = {{.option = "n", .other = "prompts", .with = true},
+                                 {.option = "samples-per-prompt", .other = "prompts"},
+                                 {.option = "text-key", .other = "prompts"},
+                                 {.option = "id-key", .other = "prompts"},
+                                 {.option = "max-line", .other = "prompts"}};
+
 static const arg_command COMMAND = {
     .name = "generate",
     .usage = "--model DIR [options]",
     .summary = "Writes documents with GPT-2: N from nothing, or one or more for each prompt of a file. "
                "The same seed gives the same text, whatever the batch, the threads and the order. "
                "Greedy decoding is --temperature 0.",
+    .rules = RULES,
+    .n_rules = COUNT(RULES),
     .example = "tandem generate --model gpt2-xl --n 1000 --top-k 40 --out xl-k40.jsonl",
     .notes = "One object a line, in the order of the ids, as in the GPT-2 output dataset:\n"
              "{\"id\": 7, \"ended\": true, \"length\": 312, \"text\": \"...\"}\n"

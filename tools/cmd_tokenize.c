@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "host/hash.h"
 #include "host/json.h"
 #include "host/progress.h"
 #include "tokenizer/bpe.h"
@@ -34,6 +35,7 @@ typedef struct {
     tdm_bpe *bpe;
     tdm_reader *reader;
     tdm_sink *sink;
+    const volatile sig_atomic_t *stop; /* not 0 after a signal */
     tdm_progress progress;
     run_totals totals;
     tdm_ids ids;
@@ -76,7 +78,7 @@ static tdm_status put_encoded(job *j, const tdm_record *record, tdm_err *err)
     TDM_TRY(put_ids(&j->line, j->ids.p, j->ids.len, err));
     TDM_TRY(tdm_buf_put(&j->line, "]}\n", 3, err));
     j->totals.tokens += j->ids.len;
-    j->totals.token_hash = summary_hash(j->totals.token_hash, j->ids.p, j->ids.len);
+    j->totals.token_hash = tdm_hash_ids(j->totals.token_hash, j->ids.p, j->ids.len);
 done:
     return st;
 }
@@ -90,7 +92,7 @@ static tdm_status put_decoded(job *j, const tdm_record *record, tdm_err *err)
     TDM_TRY(tdm_json_put_string(&j->line, j->bytes.p, j->bytes.len, err));
     TDM_TRY(tdm_buf_put(&j->line, "}\n", 2, err));
     j->totals.tokens += record->n_ids;
-    j->totals.token_hash = summary_hash(j->totals.token_hash, record->ids, record->n_ids);
+    j->totals.token_hash = tdm_hash_ids(j->totals.token_hash, record->ids, record->n_ids);
 done:
     return st;
 }
@@ -118,6 +120,8 @@ static tdm_status convert(job *j, tdm_record *record, tdm_err *err)
     char detail[96];
     if (record->kind == TDM_RECORD_BAD || has_unknown_id(j, record, detail, sizeof detail)) {
         tdm_progress_add(&j->progress, 1, 0, 1);
+        if (tdm_sink_is_direct(j->sink))
+            tdm_progress_clear(&j->progress);
         TDM_TRY(tdm_sink_bad(j->sink, record, err));
         goto done;
     }
@@ -136,11 +140,12 @@ static tdm_status convert_all(job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_record record;
-    const volatile sig_atomic_t *stop = signals_catch();
     uint64_t bytes_done = 0, bytes_total = 0;
     for (;;) {
-        TDM_REQUIRE(!*stop, TDM_ESTOPPED, "signal %d; %s", (int)*stop,
-                    strcmp(j->common.out, "-") ? "no output was made" : "the output is incomplete");
+        TDM_REQUIRE(!*j->stop, TDM_ESTOPPED, "signal %d; %s", (int)*j->stop,
+                    tdm_sink_is_direct(j->sink) ? "the output is incomplete" : "no output was made");
+        if (tdm_reader_would_block(j->reader))
+            TDM_TRY(tdm_sink_flush(j->sink, err)); /* whoever sends slowly gets what there is */
         TDM_TRY(tdm_reader_next(j->reader, &record, err));
         if (record.kind == TDM_RECORD_END)
             break;
@@ -148,7 +153,7 @@ static tdm_status convert_all(job *j, tdm_err *err)
         tdm_progress_bytes(&j->progress, bytes_done, bytes_total);
         TDM_TRY(convert(j, &record, err));
     }
-    tdm_sink_counts(j->sink)->blank = tdm_reader_blank_lines(j->reader);
+    tdm_sink_counts(j->sink)->skipped = tdm_reader_blank_lines(j->reader);
     TDM_TRY(tdm_sink_commit(j->sink, err));
 done:
     j->totals.seconds = tdm_progress_seconds(&j->progress);
@@ -167,9 +172,11 @@ static tdm_status run(job *j, const arg_list *inputs, tdm_err *err)
     options.id_key = j->common.id_key;
     options.max_line = j->common.max_line;
     options.want_ids = j->decode;
+    j->stop = options.stop = signals_catch();
     TDM_TRY(tdm_reader_open(inputs->items, inputs->n, &options, &j->reader, err));
     TDM_TRY(tdm_bpe_open_dir(j->common.model, &j->bpe, err));
     TDM_TRY(tdm_sink_open(j->common.out, j->common.max_errors, &j->sink, err));
+    tdm_sink_stop_by(j->sink, j->stop);
     tdm_progress_start(&j->progress, (tdm_progress_mode)j->common.progress, j->common.quiet, stderr,
                        COMMAND.name, "records", 0);
     TDM_TRY(convert_all(j, err));
@@ -179,7 +186,7 @@ done:
 
 int cmd_tokenize(int argc, char **argv)
 {
-    job j = {.common = COMMON_DEFAULTS, .totals = {.token_hash = SUMMARY_HASH_START}};
+    job j = {.common = COMMON_DEFAULTS, .totals = {.token_hash = TDM_HASH_START}};
     arg_list inputs;
     tdm_err err = {0};
     int code = TDM_OK;

@@ -2,23 +2,15 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 enum { EXIT_SOME_BAD = 3 };
-
-uint64_t summary_hash(uint64_t hash, const int32_t *ids, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        for (unsigned shift = 0; shift < 32; shift += 8)
-            hash = (hash ^ ((uint32_t)ids[i] >> shift & 0xff)) * UINT64_C(0x100000001b3);
-    return hash;
-}
 
 #define X(name, text) +1
 enum { N_FAULTS = 0 TDM_FAULT_MAP(X) };
 #undef X
 
-static void print_bad(const char *command, const common_args *common, const tdm_counts *counts)
+static void print_bad(const char *command, const common_args *common, bool is_direct,
+                      const tdm_counts *counts)
 {
     fprintf(stderr, "tandem %s: %" PRId64 " of %" PRId64 " records are bad:", command, counts->bad,
             counts->ok + counts->bad);
@@ -30,7 +22,7 @@ static void print_bad(const char *command, const common_args *common, const tdm_
                 tdm_fault_name((tdm_fault)i));
         separator = ",";
     }
-    if (strcmp(common->out, "-") != 0)
+    if (!is_direct)
         fprintf(stderr, "; see %s.errors.jsonl", common->out);
     fputc('\n', stderr);
 }
@@ -41,8 +33,9 @@ static void print_json(FILE *to, const char *command, const tdm_counts *counts,
     const char *separator = "";
     fprintf(to,
             "{\"command\": \"%s\", \"in\": %" PRId64 ", \"ok\": %" PRId64 ", \"bad\": %" PRId64
-            ", \"blank\": %" PRId64 ", \"by_class\": {",
-            command, counts->ok + counts->bad, counts->ok, counts->bad, counts->blank);
+            ", \"skipped\": %" PRId64 ", \"by_class\": {",
+            command, counts->ok + counts->bad + counts->skipped, counts->ok, counts->bad,
+            counts->skipped);
     for (int i = 0; i < N_FAULTS; i++) {
         if (!counts->by_fault[i])
             continue;
@@ -67,9 +60,10 @@ int summary_finish(const char *command, const common_args *common, tdm_sink *sin
         return (int)st;
     }
     const tdm_counts *counts = tdm_sink_counts(sink);
+    const bool is_direct = tdm_sink_is_direct(sink);
     if (counts->bad && !common->quiet)
-        print_bad(command, common, counts);
+        print_bad(command, common, is_direct, counts);
     if (common->json)
-        print_json(strcmp(common->out, "-") ? stdout : stderr, command, counts, totals);
+        print_json(is_direct ? stderr : stdout, command, counts, totals);
     return counts->bad ? EXIT_SOME_BAD : TDM_OK;
 }
