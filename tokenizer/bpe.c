@@ -198,25 +198,49 @@ done:
     return st;
 }
 
-/* Append the ids of the pieces from p on for as long as they are short, in the cache, and have
- * room. This loop is where the time goes: no calls, nothing in memory but the text, the cache and
- * the ids. Returns the first piece that needs more. */
-static const unsigned char *encode_known(const tdm_cache *cache, const unsigned char *p,
-                                         const unsigned char *end, tdm_ids *ids)
+/* Pieces are cut this far ahead of their look-ups, so that the slots of the cache are on their way
+ * while others are compared: without it every second of three was spent waiting for memory. */
+enum { AHEAD = 32 };
+
+typedef struct {
+    const unsigned char *p;
+    size_t len;
+    tdm_short_key key; /* {0} where the piece is not a short one */
+} piece;
+
+/* Cut the next pieces off the text, up to AHEAD. Returns how many; *p moves behind them. */
+static size_t cut_pieces(const tdm_cache *cache, const unsigned char **p, const unsigned char *end,
+                         piece pieces[AHEAD])
 {
-    int32_t *next = ids->p + ids->len, *const stop = ids->p + ids->cap;
-    while (end - p >= 16 && stop - next >= TDM_SHORT_IDS) {
-        const size_t len = tdm_pretoken(p, end);
-        if (len > TDM_SHORT_BYTES)
+    const unsigned char *at = *p;
+    size_t n = 0;
+    for (; n < AHEAD && at < end; n++) {
+        const size_t len = tdm_pretoken(at, end);
+        pieces[n] = (piece){.p = at, .len = len};
+        if (len <= TDM_SHORT_BYTES && end - at >= 16) {
+            pieces[n].key = tdm_cache_key(at, len);
+            __builtin_prefetch((const void *)tdm_cache_short_set(cache, pieces[n].key));
+        }
+        at += len;
+    }
+    *p = at;
+    return n;
+}
+
+/* Append the ids of the first pieces for as long as they are short and in the cache; there is room
+ * for TDM_SHORT_IDS of each. Returns how many pieces. */
+static size_t encode_known(const tdm_cache *cache, const piece *pieces, size_t n, tdm_ids *ids)
+{
+    int32_t *next = ids->p + ids->len;
+    size_t i = 0;
+    for (; i < n && pieces[i].key.high != 0; i++) {
+        const size_t found = tdm_cache_short_get(cache, pieces[i].key, next);
+        if (found == 0)
             break;
-        const size_t n = tdm_cache_short_get(cache, tdm_cache_key(p, len), next);
-        if (n == 0)
-            break;
-        next += n;
-        p += len;
+        next += found;
     }
     ids->len = (size_t)(next - ids->p);
-    return p;
+    return i;
 }
 
 /* Append the ids of text in which nothing is special. */
@@ -224,14 +248,15 @@ static tdm_status encode_plain(encoder *e, const unsigned char *p, const unsigne
                                tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    piece pieces[AHEAD];
     while (p < end) {
-        TDM_TRY(tdm_ids_reserve(e->ids, TDM_WIDE_IDS, err));
-        p = encode_known(e->cache, p, end, e->ids);
-        if (p == end)
-            break;
-        const size_t len = tdm_pretoken(p, end);
-        TDM_TRY(encode_piece(e, p, len, err));
-        p += len;
+        const size_t n = cut_pieces(e->cache, &p, end, pieces);
+        for (size_t i = 0; i < n; i++) {
+            TDM_TRY(tdm_ids_reserve(e->ids, (n - i) * TDM_SHORT_IDS, err));
+            i += encode_known(e->cache, pieces + i, n - i, e->ids);
+            if (i < n)
+                TDM_TRY(encode_piece(e, pieces[i].p, pieces[i].len, err));
+        }
     }
 done:
     return st;
