@@ -46,7 +46,7 @@ tdm_status tdm_checkpoint_open(const char *dir, tdm_checkpoint **out, tdm_err *e
 void tdm_checkpoint_close(tdm_checkpoint *ck); /* NULL is fine */
 
 size_t tdm_checkpoint_count(const tdm_checkpoint *ck);
-const tdm_tensor *tdm_checkpoint_at(const tdm_checkpoint *ck, size_t i); /* sorted by name */
+const tdm_tensor *tdm_checkpoint_at(const tdm_checkpoint *ck, size_t i); /* an array, by name */
 const tdm_tensor *tdm_checkpoint_find(const tdm_checkpoint *ck, const char *name); /* or NULL */
 
 /* The files that hold the tensors: tdm_tensor.file counts them. bytes receives the file's size.

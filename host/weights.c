@@ -46,9 +46,7 @@ static tdm_status find(tdm_loader *l, const char *name, int64_t rows, int64_t co
     const int n = snprintf(full, sizeof full, "%s%s", l->prefix, name);
     TDM_REQUIRE(n > 0 && (size_t)n < sizeof full, TDM_EARG, "tensor name %s is too long", name);
     TDM_TRY(tdm_checkpoint_expect(l->ck, full, rows, cols, t, err));
-    for (size_t i = 0; i < tdm_checkpoint_count(l->ck); i++)
-        if (tdm_checkpoint_at(l->ck, i) == *t)
-            l->used[i] = true;
+    l->used[*t - tdm_checkpoint_at(l->ck, 0)] = true;
 done:
     return st;
 }
