@@ -254,7 +254,8 @@ static bool is_blank(const char *text, size_t len)
     return true;
 }
 
-/* The next line of the open file, blank or not; line->file stays NULL at its end, or when starved. */
+/* The next line of the open file, blank or not; line->file stays NULL at its end and when
+ * starved. */
 static tdm_status next_of_file(tdm_lines *l, tdm_line *line, tdm_err *err)
 {
     tdm_status st = TDM_OK;

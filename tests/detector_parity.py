@@ -161,7 +161,7 @@ def compare(o, folder, model, texts, path, mode, encode, context):
     judged = [i for i, (_, used) in enumerate(encoded) if used]
     state = 0xCBF29CE484222325
     for i in judged:
-        state = fnv([0] + encoded[i][1] + [2], state)
+        state = fnv([0] + encoded[i][1] + [2, 0xFFFFFFFF], state)
     problems = []
     if sorted(got) != judged:
         problems.append(f"{len(got)} texts judged, want {len(judged)}")
