@@ -80,6 +80,11 @@ tdm_status tdm_generate_check(const tdm_generate_options *o, const tdm_config *c
 int32_t tdm_generate_context(const tdm_generate_options *o, const tdm_config *config,
                              bool has_prompts);
 
+/* Bytes of the cache and the scratch that a run with o->batch texts at once takes, beside the
+ * weights. Returns false when the sum does not fit size_t. */
+bool tdm_generate_bytes(const tdm_generate_options *o, const tdm_config *config, bool has_prompts,
+                        size_t *bytes);
+
 /* How many texts at once: 64, or what half of `memory` bytes and the number of documents allow. */
 int32_t tdm_generate_auto_batch(const tdm_generate_options *o, const tdm_config *config,
                                 bool has_prompts, size_t memory);

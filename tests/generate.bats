@@ -277,3 +277,10 @@ refuses() {
     spoil
     refuses 65 "h.0.mlp.c_proj.bias"
 }
+
+@test "a batch that there is no memory for: the numbers, and nothing is left" {
+    [ "$(awk '/MemAvailable/ {print $2}' /proc/meminfo)" -lt 70000000 ] || skip "more than 70 GB of memory"
+    run -71 "$TANDEM" generate --model "$TDM_SOURCE_DIR/tools/demo/writer" --n 100000 --batch 65536 --out o
+    [[ $output == *"batch 65536 takes "*" MiB beside the weights, "*" MiB are available"* ]]
+    [ ! -e o ]
+}

@@ -7,6 +7,7 @@
 #include "host/checkpoint.h"
 #include "host/config.h"
 #include "host/generate.h"
+#include "host/memory.h"
 #include "host/progress.h"
 #include "host/record.h"
 #include "host/sink.h"
@@ -44,20 +45,6 @@ typedef struct {
 } generate_job;
 
 /* ---- opening ---- */
-
-/* Bytes that can be had without pushing anything out; 0 where the system does not say. */
-static size_t available_memory(void)
-{
-    char line[128];
-    unsigned long long kib = 0;
-    FILE *f = fopen("/proc/meminfo", "r");
-    while (f && kib == 0 && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
-            kib = 0;
-    if (f)
-        fclose(f);
-    return (size_t)kib << 10;
-}
 
 static tdm_status set_options(generate_job *job, tdm_err *err)
 {
@@ -120,14 +107,27 @@ static void close_job(generate_job *job)
     free(job);
 }
 
-static void choose_batch(generate_job *job)
+/* Texts at once: what was asked for if there is memory for it, or what there is memory for. The
+ * weights are loaded already. */
+static tdm_status choose_batch(generate_job *job, tdm_err *err)
 {
+    tdm_status st = TDM_OK;
     const common_args *c = &job->args.common;
     tdm_generate_options *o = &job->options;
+    const bool has_prompts = job->reader != NULL;
+    const size_t memory = tdm_available_memory();
+    size_t bytes = SIZE_MAX;
     if (c->batch == 0)
-        o->batch = tdm_generate_auto_batch(o, &job->config, job->reader != NULL, available_memory());
+        o->batch = tdm_generate_auto_batch(o, &job->config, has_prompts, memory);
+    const bool countable = tdm_generate_bytes(o, &job->config, has_prompts, &bytes);
+    TDM_REQUIRE(memory == 0 || (countable && bytes <= memory), TDM_ENOMEM,
+                "batch %d takes %zu MiB beside the weights, %zu MiB are available; --batch auto takes "
+                "what fits",
+                (int)o->batch, bytes >> 20, memory >> 20);
     if (!c->quiet)
         fprintf(stderr, "batch: %d%s\n", (int)o->batch, c->batch == 0 ? " (auto)" : "");
+done:
+    return st;
 }
 
 /* ---- running ---- */
@@ -168,7 +168,7 @@ static tdm_status run(generate_job *job, tdm_err *err)
     const common_args *c = &job->args.common;
     const tdm_generate_to to = {.deliver = deliver, .tick = tick, .ctx = job};
     TDM_TRY(open_job(job, err));
-    choose_batch(job);
+    TDM_TRY(choose_batch(job, err));
     tdm_progress_start(&job->progress, (tdm_progress_mode)c->progress, c->quiet, stderr, "generate",
                        "documents", job->reader ? 0 : job->options.n);
     st = tdm_generate(job->model, job->bpe, &job->options, job->reader, &to, &job->totals, err);
