@@ -19,7 +19,8 @@ size_t tdm_pack(const int32_t *lengths, size_t n, int32_t max_rows, size_t max_t
     for (size_t i = 0; i < n; i++)
         if (lengths[i] > 0)
             order[n_texts++] = (uint32_t)i;
-    qsort_r(order, n_texts, sizeof *order, longest_first, (void *)(uintptr_t)lengths);
+    if (n_texts > 0)
+        qsort_r(order, n_texts, sizeof *order, longest_first, (void *)(uintptr_t)lengths);
 
     int64_t rows = 0;
     size_t texts = 0;
