@@ -26,7 +26,7 @@
  *              min(all_tokens, C - 2): the numbers which that server reports
  *
  * A text without a token (release: nothing left; hf: no byte; demo: only white space) is empty:
- * no ids, and both counts are 0. Source: SPEC 5.3; openai/gpt-2-output-dataset detector/server.py.
+ * no ids, and both counts are 0. Source: openai/gpt-2-output-dataset detector/server.py.
  * Thread safety: tdm_preprocess_text may run on any number of threads with one tdm_preprocess. */
 #ifndef DETECTOR_PREPROCESS_H
 #define DETECTOR_PREPROCESS_H

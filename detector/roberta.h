@@ -21,7 +21,7 @@
 #include "host/err.h"
 #include "host/weights.h"
 
-/* The order of the two logits. Fixed by how the published models were trained (SPEC 5.4); what a
+/* The order of the two logits. Fixed by how the published models were trained (0 is fake); what a
  * config.json says about labels is not asked. */
 enum { ROBERTA_FAKE, ROBERTA_REAL, ROBERTA_LABELS };
 
@@ -66,7 +66,7 @@ size_t roberta_scratch_bytes(const roberta *m);
  *   logits  [n_texts, 2] host
  * Cost: allocates nothing; blocks until the logits are there.
  * Errors: TDM_EARG for an id, a length or a total out of range; those of the backend.
- * Source: transformers RobertaForSequenceClassification; SPEC 5.1. */
+ * Source: transformers RobertaForSequenceClassification. */
 tdm_status roberta_classify(roberta *m, const int32_t *ids, const int32_t *starts, int32_t n_texts,
                             float *logits, tdm_err *err);
 

@@ -1,7 +1,7 @@
 /* host/config.h - config.json, validated against what tandem implements.
  *
  * A key that would change the maths and is not at the value implemented here is refused by name.
- * Keys that do not matter at inference are ignored. Source: SPEC of the models' published configs. */
+ * Keys that do not matter at inference are ignored. Source: the published models' config.json. */
 #ifndef HOST_CONFIG_H
 #define HOST_CONFIG_H
 

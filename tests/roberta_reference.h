@@ -1,4 +1,4 @@
-/* tests/roberta_reference.h - the detector's forward pass in double, written from SPEC 5.1 and
+/* tests/roberta_reference.h - the detector's forward pass in double, written from the formulas and
  * independently of the engine, and the usual mistakes as variants of it.
  *
  *   double logits[2];

@@ -525,7 +525,7 @@ static void test_open_refuses(void **state)
     }
 }
 
-/* ---- RELIABILITY: many lines, one in a hundred bad ---- */
+/* ---- many lines, one in a hundred bad ---- */
 
 static void test_exact_accounting(void **state)
 {

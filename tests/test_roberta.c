@@ -1,4 +1,4 @@
-/* The detector's network against a float64 forward pass written from SPEC 5.1, and its promises:
+/* The detector's network against a float64 forward pass, and its promises:
  * a row of logits depends on its text alone, and a file that is no detector is refused by name. */
 #include "detector/roberta.h"
 

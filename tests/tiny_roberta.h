@@ -141,7 +141,7 @@ static inline void tiny_roberta_free(tiny_roberta *m)
 
 /* ---- the vocabulary ---- */
 
-/* The symbol (SPEC 4.2) of a byte, as UTF-8. */
+/* The symbol of a byte (tokenizer/symbols.h), as UTF-8. */
 static inline void tiny_symbol(unsigned byte, char out[3])
 {
     unsigned code = byte;
