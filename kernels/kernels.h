@@ -95,6 +95,15 @@ cudaError_t tdmk_sample(const tdm_slots *state, const int32_t *slots, tdm_mat lo
 cudaError_t tdmk_token_stats(tdm_stat *stats, tdm_mat logits, const int32_t *targets,
                              cudaStream_t stream);
 
+/* ---- kernels/ceilings.cu: the memory of this device, for the bench ---- */
+
+/* Fill dst with words that look random; copy src to dst; or add up the words of each tile of src.
+ *   bytes  a multiple of the tile;  sums [bytes / TDMK_STREAM_TILE] */
+enum { TDMK_STREAM_TILE = 32768 };
+cudaError_t tdmk_stream_fill(void *dst, size_t bytes, cudaStream_t stream);
+cudaError_t tdmk_stream_copy(void *dst, const void *src, size_t bytes, cudaStream_t stream);
+cudaError_t tdmk_stream_read(uint32_t *sums, const void *src, size_t bytes, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif
