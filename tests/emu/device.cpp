@@ -1,0 +1,242 @@
+/* tests/emu/device.cpp - devices, their properties, and errors. */
+#include "tests/emu/emu.h"
+
+#include <atomic>
+#include <cuda_runtime_api.h>
+#include <map>
+#include <mutex>
+#include <stdio.h>
+#include <string.h>
+
+namespace tdm_emu
+{
+
+constexpr int VERSION = CUDART_VERSION, MULTIPROCESSORS = 4;
+
+static std::mutex lock;
+static std::map<const void *, size_t> dynamic_limits;
+static std::atomic<bool> lost{false};
+static thread_local cudaError_t last_error = cudaSuccess;
+static thread_local int device = 0;
+
+cudaError_t set_error(cudaError_t error)
+{
+    if (error != cudaSuccess)
+        last_error = error;
+    return error;
+}
+
+cudaError_t device_state()
+{
+    if (config().old_driver)
+        return cudaErrorInsufficientDriver;
+    if (config().devices == 0)
+        return cudaErrorNoDevice;
+    return lost ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+void lose_device()
+{
+    lost = true;
+}
+
+int current_device()
+{
+    return device;
+}
+
+size_t dynamic_limit(const void *function)
+{
+    std::lock_guard<std::mutex> l(lock);
+    const auto found = dynamic_limits.find(function);
+    return found == dynamic_limits.end() ? SHARED_DEFAULT : found->second;
+}
+
+static int attribute(cudaDeviceAttr which)
+{
+    switch (which) {
+    case cudaDevAttrMultiProcessorCount:
+        return MULTIPROCESSORS;
+    case cudaDevAttrComputeCapabilityMajor:
+        return config().cc / 10;
+    case cudaDevAttrComputeCapabilityMinor:
+        return config().cc % 10;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+        return SHARED_DEFAULT;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+        return static_cast<int>(shared_limit());
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+        return static_cast<int>(shared_limit() + 1024);
+    case cudaDevAttrWarpSize:
+        return 32;
+    case cudaDevAttrMaxThreadsPerBlock:
+        return 1024;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+        return 2048;
+    case cudaDevAttrL2CacheSize:
+        return 50 << 20;
+    case cudaDevAttrMemoryClockRate:
+    case cudaDevAttrClockRate:
+        return 1000000;
+    case cudaDevAttrGlobalMemoryBusWidth:
+        return 5120;
+    default:
+        fail("cudaDeviceGetAttribute: attribute %d is not emulated", static_cast<int>(which));
+    }
+}
+
+struct ErrorText {
+    cudaError_t error;
+    const char *name, *text;
+};
+static const ErrorText ERRORS[] = {
+    {cudaSuccess, "cudaSuccess", "no error"},
+    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
+     "invalid configuration argument"},
+    {cudaErrorInvalidPitchValue, "cudaErrorInvalidPitchValue", "invalid pitch argument"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
+    {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
+    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+    {cudaErrorIllegalState, "cudaErrorIllegalState",
+     "the operation cannot be performed in the present state"},
+    {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
+    {cudaErrorStreamCaptureUnmatched, "cudaErrorStreamCaptureUnmatched",
+     "capture was not initiated in this stream"},
+    {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined", "capture has unjoined work"},
+    {cudaErrorStreamCaptureIsolation, "cudaErrorStreamCaptureIsolation",
+     "dependency on uncaptured work in another stream"},
+    {cudaErrorCapturedEvent, "cudaErrorCapturedEvent",
+     "operation not permitted on an event last recorded in a capturing stream"},
+    {cudaErrorStreamCaptureImplicit, "cudaErrorStreamCaptureImplicit",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
+    {cudaErrorStreamCaptureWrongThread, "cudaErrorStreamCaptureWrongThread",
+     "attempt to terminate a thread-local capture sequence from another thread"},
+};
+
+static const ErrorText *find_error(cudaError_t error)
+{
+    for (const ErrorText &e : ERRORS)
+        if (e.error == error)
+            return &e;
+    return nullptr;
+}
+
+} // namespace tdm_emu
+
+using namespace tdm_emu;
+
+extern "C" {
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+    const ErrorText *e = find_error(error);
+    return e ? e->name : "unrecognized error code";
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    const ErrorText *e = find_error(error);
+    return e ? e->text : "unrecognized error code";
+}
+
+/* A lost device stays lost. */
+cudaError_t cudaGetLastError(void)
+{
+    const cudaError_t e = last_error;
+    last_error = cudaSuccess;
+    return lost ? device_state() : e;
+}
+
+cudaError_t cudaPeekAtLastError(void)
+{
+    return lost ? device_state() : last_error;
+}
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = 0;
+    const cudaError_t state = device_state();
+    if (state == cudaErrorNoDevice || state == cudaErrorInsufficientDriver)
+        return set_error(state);
+    *n = config().devices;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int which)
+{
+    TDM_EMU_REQUIRE_STATE();
+    if (which < 0 || which >= config().devices)
+        return set_error(cudaErrorInvalidDevice);
+    device = which;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int *which)
+{
+    *which = device;
+    return set_error(device_state());
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = config().old_driver ? 11040 : config().devices ? VERSION : 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr which, int ordinal)
+{
+    TDM_EMU_REQUIRE_STATE();
+    if (ordinal < 0 || ordinal >= config().devices)
+        return set_error(cudaErrorInvalidDevice);
+    *value = attribute(which);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int ordinal)
+{
+    TDM_EMU_REQUIRE_STATE();
+    if (ordinal < 0 || ordinal >= config().devices)
+        return set_error(cudaErrorInvalidDevice);
+    memset(p, 0, sizeof *p);
+    snprintf(p->name, sizeof p->name, "emulated sm_%d", config().cc);
+    p->major = config().cc / 10;
+    p->minor = config().cc % 10;
+    p->totalGlobalMem = config().memory;
+    p->multiProcessorCount = MULTIPROCESSORS;
+    p->warpSize = 32;
+    p->maxThreadsPerBlock = 1024;
+    p->sharedMemPerBlock = SHARED_DEFAULT;
+    p->sharedMemPerBlockOptin = shared_limit();
+    p->l2CacheSize = 50 << 20;
+    p->memoryBusWidth = 5120;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute which, int value)
+{
+    TDM_EMU_REQUIRE_STATE();
+    if (which == cudaFuncAttributePreferredSharedMemoryCarveout)
+        return cudaSuccess;
+    if (which != cudaFuncAttributeMaxDynamicSharedMemorySize)
+        fail("cudaFuncSetAttribute: attribute %d is not emulated", static_cast<int>(which));
+    if (value < 0 || static_cast<size_t>(value) > shared_limit())
+        return set_error(cudaErrorInvalidValue);
+    std::lock_guard<std::mutex> l(lock);
+    dynamic_limits[function] = static_cast<size_t>(value);
+    return cudaSuccess;
+}
+}

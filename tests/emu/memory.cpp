@@ -1,0 +1,308 @@
+/* tests/emu/memory.cpp - device and pinned memory.
+ *
+ * Device memory is one reservation of addresses, readable only while the emulated GPU runs, so that
+ * a host that follows a device pointer faults. Addresses are never used again. New memory is 0xff,
+ * NaN in every float type; a large allocation (the pages of a KV cache) is a private view of a file
+ * of 0xff, so that what is never touched costs nothing. */
+#include "tests/emu/emu.h"
+
+#include <cuda_runtime_api.h>
+#include <map>
+#include <mutex>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <unordered_map>
+
+namespace tdm_emu
+{
+
+constexpr size_t RESERVED = size_t{1} << 38, PAGE = 4096, REDZONE = 256;
+constexpr size_t LARGE = size_t{1} << 20, PATTERN = size_t{4} << 20;
+constexpr int MAX_DEVICES = 16;
+
+static std::mutex lock;
+static char *arena;
+static size_t arena_used;
+static std::map<const char *, Allocation> allocations;
+static size_t device_used[MAX_DEVICES];
+static int times_open;
+static std::unordered_map<void *, size_t> pinned;
+
+static int pattern_file()
+{
+    static const int file = [] {
+        const int f = memfd_create("tdm-emu-pattern", MFD_CLOEXEC);
+        if (f < 0 || ftruncate(f, PATTERN) != 0)
+            fail("no memory for device memory");
+        void *p = mmap(nullptr, PATTERN, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+        if (p == MAP_FAILED)
+            fail("no memory for device memory");
+        memset(p, 0xff, PATTERN);
+        munmap(p, PATTERN);
+        return f;
+    }();
+    return file;
+}
+
+/* Make [p, p + bytes) read as 0xff; both are whole pages. */
+static void fill(char *p, size_t bytes)
+{
+    if (bytes <= LARGE) {
+        memset(p, 0xff, bytes);
+        return;
+    }
+    for (size_t at = 0; at < bytes; at += PATTERN) {
+        const size_t n = bytes - at < PATTERN ? bytes - at : PATTERN;
+        if (mmap(p + at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+                 pattern_file(), 0) == MAP_FAILED)
+            fail("no memory for device memory");
+    }
+}
+
+static void protect(int protection)
+{
+    if (arena_used)
+        mprotect(arena, arena_used, protection);
+}
+
+void device_memory_open()
+{
+    std::lock_guard<std::mutex> l(lock);
+    if (times_open++ == 0)
+        protect(PROT_READ | PROT_WRITE);
+}
+
+void device_memory_close()
+{
+    std::lock_guard<std::mutex> l(lock);
+    if (--times_open == 0)
+        protect(PROT_NONE);
+}
+
+bool in_device_arena(const void *p)
+{
+    const char *q = static_cast<const char *>(p);
+    return arena && q >= arena && q < arena + RESERVED;
+}
+
+static Allocation *find(const void *p)
+{
+    const char *q = static_cast<const char *>(p);
+    auto after = allocations.upper_bound(q);
+    if (after == allocations.begin())
+        return nullptr;
+    Allocation *a = &std::prev(after)->second;
+    return q < a->p + a->bytes ? a : nullptr;
+}
+
+Allocation *find_allocation(const void *p)
+{
+    std::lock_guard<std::mutex> l(lock);
+    return find(p);
+}
+
+void require_device(const void *p, size_t bytes, const char *what)
+{
+    const Allocation *a = find_allocation(p);
+    if (!a || bytes > static_cast<size_t>(a->p + a->bytes - static_cast<const char *>(p)))
+        fail("%s: %zu bytes at %p are not within one allocation of device memory", what, bytes, p);
+}
+
+static Allocation *allocate(size_t bytes, int device)
+{
+    const size_t room = (bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
+    if (bytes > config().memory - device_used[device])
+        return nullptr;
+    if (!arena)
+        arena = static_cast<char *>(
+            mmap(nullptr, RESERVED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (arena == MAP_FAILED || room > RESERVED - arena_used)
+        fail("the addresses for device memory are used up");
+    char *p = arena + arena_used;
+    arena_used += room;
+    mprotect(p, room, PROT_READ | PROT_WRITE);
+    fill(p, room);
+    if (!times_open)
+        mprotect(p, room, PROT_NONE);
+    poison(p + bytes, room - bytes);
+    device_used[device] += bytes;
+    Allocation *a = &allocations[p];
+    *a = {p, bytes, device, nullptr, 0};
+    return a;
+}
+
+static void forget(Allocation *a)
+{
+    const size_t room = (a->bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
+    char *p = a->p;
+    unpoison(p, room);
+    mprotect(p, room, PROT_READ | PROT_WRITE);
+    fill(p, room);
+    if (!times_open)
+        mprotect(p, room, PROT_NONE);
+    poison(p, room);
+    race_forget(a);
+    device_used[a->device] -= a->bytes;
+    allocations.erase(p);
+}
+
+/* Host or device, and in bounds, as the kind of copy says. */
+static cudaError_t check_copy(const void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
+{
+    const bool to_device = in_device_arena(to), from_device = in_device_arena(from);
+    if (to_device)
+        require_device(to, bytes, "cudaMemcpy: destination");
+    if (from_device)
+        require_device(from, bytes, "cudaMemcpy: source");
+    if (kind == cudaMemcpyDefault)
+        return cudaSuccess;
+    const bool want_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    const bool want_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (to_device != want_to || from_device != want_from)
+        fail("cudaMemcpy: the pointers do not fit the kind of copy, %d", static_cast<int>(kind));
+    return cudaSuccess;
+}
+
+} // namespace tdm_emu
+
+using namespace tdm_emu;
+
+extern "C" {
+
+cudaError_t cudaMalloc(void **p, size_t bytes)
+{
+    *p = nullptr;
+    TDM_EMU_REQUIRE_STATE();
+    TDM_EMU_REQUIRE_NO_CAPTURE();
+    if (bytes == 0)
+        return cudaSuccess;
+    std::lock_guard<std::mutex> l(lock);
+    Allocation *a = allocate(bytes, current_device());
+    if (!a)
+        return set_error(cudaErrorMemoryAllocation);
+    *p = a->p;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p)
+{
+    if (!p)
+        return cudaSuccess;
+    TDM_EMU_REQUIRE_STATE();
+    TDM_EMU_REQUIRE_NO_CAPTURE();
+    const cudaError_t e = cudaDeviceSynchronize();
+    if (e != cudaSuccess)
+        return e;
+    std::lock_guard<std::mutex> l(lock);
+    Allocation *a = find(p);
+    if (!a || a->p != p)
+        fail("cudaFree: %p is not the start of an allocation of device memory", p);
+    forget(a);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+    TDM_EMU_REQUIRE_STATE();
+    std::lock_guard<std::mutex> l(lock);
+    *total = config().memory;
+    *free_bytes = config().memory - device_used[current_device()];
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
+{
+    *p = nullptr;
+    TDM_EMU_REQUIRE_STATE();
+    TDM_EMU_REQUIRE_NO_CAPTURE();
+    if (posix_memalign(p, PAGE, bytes ? bytes : 1) != 0)
+        return set_error(cudaErrorMemoryAllocation);
+    memset(*p, 0xff, bytes);
+    std::lock_guard<std::mutex> l(lock);
+    pinned[*p] = bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **p, size_t bytes)
+{
+    return cudaHostAlloc(p, bytes, 0);
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    if (!p)
+        return cudaSuccess;
+    TDM_EMU_REQUIRE_STATE();
+    TDM_EMU_REQUIRE_NO_CAPTURE();
+    const cudaError_t e = cudaDeviceSynchronize();
+    if (e != cudaSuccess)
+        return e;
+    std::lock_guard<std::mutex> l(lock);
+    if (!pinned.erase(p))
+        fail("cudaFreeHost: %p was not allocated by cudaHostAlloc", p);
+    free(p);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    TDM_EMU_REQUIRE_STATE();
+    if (bytes == 0)
+        return cudaSuccess;
+    const cudaError_t e = check_copy(to, from, bytes, kind);
+    if (e != cudaSuccess)
+        return set_error(e);
+    return enqueue(stream, "cudaMemcpyAsync", [=] {
+        check_copy(to, from, bytes, kind);
+        memmove(to, from, bytes);
+    });
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, cudaMemcpyKind kind, cudaStream_t stream)
+{
+    TDM_EMU_REQUIRE_STATE();
+    if (width > to_pitch || width > from_pitch)
+        return set_error(cudaErrorInvalidPitchValue);
+    if (width == 0 || height == 0)
+        return cudaSuccess;
+    check_copy(to, from, width, kind);
+    return enqueue(stream, "cudaMemcpy2DAsync", [=] {
+        for (size_t row = 0; row < height; row++) {
+            char *t = static_cast<char *>(to) + row * to_pitch;
+            const char *f = static_cast<const char *>(from) + row * from_pitch;
+            check_copy(t, f, width, kind);
+            memmove(t, f, width);
+        }
+    });
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
+{
+    TDM_EMU_REQUIRE_NO_CAPTURE();
+    const cudaError_t e = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+    return e == cudaSuccess ? cudaStreamSynchronize(nullptr) : e;
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream)
+{
+    TDM_EMU_REQUIRE_STATE();
+    if (bytes == 0)
+        return cudaSuccess;
+    require_device(p, bytes, "cudaMemset");
+    return enqueue(stream, "cudaMemsetAsync", [=] {
+        require_device(p, bytes, "cudaMemset");
+        memset(p, value, bytes);
+    });
+}
+
+/* Does not wait, and the legacy stream is not ordered with non-blocking streams. */
+cudaError_t cudaMemset(void *p, int value, size_t bytes)
+{
+    TDM_EMU_REQUIRE_NO_CAPTURE();
+    return cudaMemsetAsync(p, value, bytes, nullptr);
+}
+}
