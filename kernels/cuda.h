@@ -1,0 +1,116 @@
+/* kernels/cuda.h - what the files of the CUDA backend share. Nobody else includes this. */
+#ifndef KERNELS_CUDA_H
+#define KERNELS_CUDA_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/backend.h"
+#include "kernels/gemm.h"
+#include "kernels/kernels.h"
+
+/* Pinned memory that uploads pass through, so that the caller need not wait for the device: segments
+ * are filled one after the other, and one is used again when the event recorded on leaving it has
+ * come to pass. */
+enum { CUDA_SEGMENTS = 8, CUDA_SEGMENT_BYTES = 4 << 20 };
+typedef struct {
+    char *base;                      /* [CUDA_SEGMENTS][CUDA_SEGMENT_BYTES] */
+    cudaEvent_t left[CUDA_SEGMENTS]; /* the last copy out of the segment */
+    int at;                          /* the segment that is being filled */
+    size_t used;                     /* bytes of it */
+} cuda_ring;
+
+typedef struct {
+    void *host; /* [TDM_LANE_BYTES], pinned */
+    cudaEvent_t arrived;
+    bool busy; /* between begin and end */
+} cuda_lane;
+
+typedef struct {
+    int device;
+    tdm_dtype dtype, kv_dtype;
+    bool sync_each; /* wait after every operation, so that an error names the one that caused it */
+    bool capturing;
+    cudaStream_t stream;
+    tdm_gemm *gemm;
+    cuda_ring ring;
+    cuda_lane lanes[TDM_LANES];
+    void *landing; /* [CUDA_SEGMENT_BYTES] on the device: rows of a weight as they are in the file */
+    char name[128];
+    tdm_ops ops;
+} cuda_backend;
+
+/* A weight [padded, in] in act, rows out .. padded - 1 zeros, and its plans once they are made. */
+typedef struct {
+    tdm_weight shape;
+    void *p;
+    int plans[2][2][2]; /* [y is f32 and act is not][GELU][bias]; -1: not yet */
+} cuda_weight;
+
+typedef struct {
+    tdm_kv shape;
+    tdmk_cache cache;
+    size_t page_bytes;
+} cuda_kv;
+
+/* ---- backend_cuda.c ---- */
+
+extern const tdm_ops cuda_ops;
+
+/* ---- cuda_open.c ---- */
+
+void cuda_close(void *self); /* NULL is fine */
+
+/* What an error of the runtime is to the caller. TDM_ESTOPPED: nothing on the device can be used any more. */
+tdm_status cuda_status(cudaError_t error);
+
+/* TDM_OK, or the error in words; clears it. `what` says what was tried. */
+tdm_status cuda_check(cudaError_t error, const char *what, tdm_err *err);
+
+/* cuda_check for work that was just enqueued; waits for it where sync_each is set. */
+tdm_status cuda_enqueued(const cuda_backend *c, cudaError_t error, const char *what, tdm_err *err);
+
+/* ---- cuda_memory.c ---- */
+
+tdm_status cuda_memory_open(cuda_backend *c, tdm_err *err);
+void cuda_memory_close(cuda_backend *c); /* what was opened, if anything */
+
+/* Device memory. On failure the message has what is needed, what is free, and `hint`. */
+tdm_status cuda_take(cuda_backend *c, size_t bytes, const char *what, const char *hint, void **out,
+                     tdm_err *err);
+
+/* Pinned memory for at least `least` <= CUDA_SEGMENT_BYTES bytes.
+ *   p, room  where it is and how much, until the next call; call cuda_ring_filled with what was used */
+tdm_status cuda_ring_room(cuda_backend *c, size_t least, void **p, size_t *room, tdm_err *err);
+void cuda_ring_filled(cuda_backend *c, size_t bytes);
+
+size_t cuda_memory(void *self);
+tdm_status cuda_alloc(void *self, size_t bytes, void **out, tdm_err *err);
+void cuda_release(void *self, void *p);
+tdm_status cuda_upload(void *self, void *dst, const void *src, size_t bytes, tdm_err *err);
+tdm_status cuda_download(void *self, void *dst, const void *src, size_t bytes, tdm_err *err);
+tdm_status cuda_sync(void *self, tdm_err *err);
+tdm_status cuda_fetch_begin(void *self, int lane, const void *src, size_t bytes, tdm_err *err);
+tdm_status cuda_fetch_end(void *self, int lane, const void **host, tdm_err *err);
+
+/* ---- cuda_graph.c ---- */
+
+tdm_status cuda_graph_begin(void *self, tdm_err *err);
+tdm_status cuda_graph_end(void *self, tdm_graph **graph, tdm_err *err);
+tdm_status cuda_graph_run(void *self, const tdm_graph *graph, tdm_err *err);
+void cuda_graph_close(void *self, tdm_graph *graph);
+
+/* ---- cuda_load.c: weights and caches ---- */
+
+tdm_status cuda_weight_open(void *self, const void *src, tdm_dtype dtype, int32_t in, int32_t out,
+                            tdm_layout layout, tdm_weight **w, tdm_err *err);
+void cuda_weight_close(void *self, tdm_weight *w);
+size_t cuda_kv_page_bytes(void *self, int32_t layers, int32_t heads);
+tdm_status cuda_kv_open(void *self, int32_t layers, int32_t heads, int32_t pages,
+                        int32_t text_pages, tdm_kv **kv, tdm_err *err);
+void cuda_kv_close(void *self, tdm_kv *kv);
+tdm_status cuda_kv_copy(void *self, tdm_kv *kv, int32_t to, int32_t from, tdm_err *err);
+
+#endif

@@ -1,0 +1,152 @@
+/* kernels/cuda_open.c - which device, whether it will do, and what its errors mean. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda.h"
+
+enum { LEAST_CAPABILITY = 80 }; /* sm_80: cp.async, bf16 on the tensor cores */
+
+tdm_status cuda_status(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess:
+        return TDM_OK;
+    case cudaErrorMemoryAllocation:
+        return TDM_ENOMEM;
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorInitializationError:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
+    case cudaErrorSystemNotReady:
+    case cudaErrorStartupFailure:
+    case cudaErrorStubLibrary:
+    case cudaErrorInvalidDevice:
+    case cudaErrorDevicesUnavailable:
+        return TDM_ENODEV;
+    case cudaErrorInvalidValue: /* what a launcher refuses, or what the driver refuses at once: */
+    case cudaErrorInvalidConfiguration: /* the device is none the worse for it */
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorInvalidResourceHandle:
+    case cudaErrorInvalidMemcpyDirection:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorLaunchOutOfResources:
+    case cudaErrorSharedObjectInitFailed:
+    case cudaErrorNotPermitted:
+    case cudaErrorNotSupported:
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
+    case cudaErrorStreamCaptureMerge:
+    case cudaErrorStreamCaptureUnmatched:
+    case cudaErrorStreamCaptureUnjoined:
+    case cudaErrorStreamCaptureIsolation:
+    case cudaErrorStreamCaptureImplicit:
+    case cudaErrorCapturedEvent:
+    case cudaErrorStreamCaptureWrongThread:
+        return TDM_EINTERNAL;
+    default:
+        return TDM_ESTOPPED;
+    }
+}
+
+tdm_status cuda_check(cudaError_t error, const char *what, tdm_err *err)
+{
+    const tdm_status st = cuda_status(error);
+    if (st == TDM_OK)
+        return TDM_OK;
+    (void)cudaGetLastError(); /* or the next operation is blamed */
+    return tdm_fail(err, st, "%s%s: %s (%s)", st == TDM_ESTOPPED ? "the device was lost: " : "", what,
+                    cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+tdm_status cuda_enqueued(const cuda_backend *c, cudaError_t error, const char *what, tdm_err *err)
+{
+    if (error == cudaSuccess && c->sync_each && !c->capturing)
+        error = cudaStreamSynchronize(c->stream);
+    return cuda_check(error, what, err);
+}
+
+/* ---- opening ---- */
+
+static tdm_status check_driver(cudaError_t error, tdm_err *err)
+{
+    int driver = 0, runtime = 0;
+    tdm_status st = TDM_OK;
+    (void)cudaGetLastError();
+    TDM_REQUIRE(error != cudaErrorNoDevice, TDM_ENODEV, "cuda: there is no CUDA device");
+    TDM_REQUIRE(error == cudaErrorInsufficientDriver, TDM_ENODEV, "cuda: %s (%s)",
+                cudaGetErrorString(error), cudaGetErrorName(error));
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaRuntimeGetVersion(&runtime);
+    TDM_REQUIRE(driver > 0, TDM_ENODEV, "cuda: there is no NVIDIA driver");
+    st = tdm_fail(err, TDM_ENODEV, "cuda: the driver is made for CUDA %d.%d, this program needs %d.%d",
+                  driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+done:
+    return st;
+}
+
+/* Whether the device is there and can run these kernels; makes it that of the thread. */
+static tdm_status take_device(cuda_backend *c, int device, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    struct cudaDeviceProp properties;
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess)
+        return check_driver(error, err);
+    TDM_REQUIRE(count > 0, TDM_ENODEV, "cuda: there is no CUDA device");
+    TDM_REQUIRE(device >= 0 && device < count, TDM_ENODEV, "cuda:%d: there %s %d CUDA device%s", device,
+                count == 1 ? "is" : "are", count, count == 1 ? ", number 0" : "s, from 0");
+    TDM_TRY(cuda_check(cudaGetDeviceProperties(&properties, device), "properties of the device", err));
+    TDM_REQUIRE(10 * properties.major + properties.minor >= LEAST_CAPABILITY, TDM_ENODEV,
+                "cuda:%d: %s has compute capability %d.%d, the kernels need %d.%d", device,
+                properties.name, properties.major, properties.minor, LEAST_CAPABILITY / 10,
+                LEAST_CAPABILITY % 10);
+    TDM_TRY(cuda_check(cudaSetDevice(device), "taking the device", err));
+    snprintf(c->name, sizeof c->name, "cuda:%d %.64s, sm_%d%d, %.1f GiB, %s", device, properties.name,
+             properties.major, properties.minor, (double)properties.totalGlobalMem / 0x1p30,
+             tdm_dtype_name(c->dtype));
+done:
+    return st;
+}
+
+void cuda_close(void *self)
+{
+    cuda_backend *c = self;
+    if (!c)
+        return;
+    if (c->stream)
+        (void)cudaStreamSynchronize(c->stream); /* what is under way uses the memory below */
+    cuda_memory_close(c);
+    tdm_gemm_close(c->gemm);
+    if (c->stream)
+        (void)cudaStreamDestroy(c->stream);
+    (void)cudaGetLastError();
+    free(c);
+}
+
+tdm_status tdm_open_cuda(const tdm_cuda_options *options, tdm_backend *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const char *sync = getenv("TDM_SYNC");
+    *out = (tdm_backend){0};
+    cuda_backend *c = calloc(1, sizeof *c);
+    TDM_REQUIRE(c, TDM_ENOMEM, "cuda backend");
+    c->device = options->device;
+    c->dtype = options->dtype;
+    c->kv_dtype = options->kv_dtype;
+    c->sync_each = sync && !strcmp(sync, "1");
+    TDM_TRY(take_device(c, options->device, err));
+    TDM_TRY(cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "stream", err));
+    TDM_TRY(tdm_gemm_open(c->stream, &c->gemm, err));
+    TDM_TRY(cuda_memory_open(c, err));
+    c->ops = cuda_ops;
+    if (options->no_graphs || c->sync_each)
+        c->ops.graph_begin = NULL;
+    *out = (tdm_backend){.ops = &c->ops, .self = c, .dtype = c->dtype, .device = c->name};
+    c = NULL;
+done:
+    cuda_close(c);
+    return st;
+}
