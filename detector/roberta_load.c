@@ -29,7 +29,7 @@ static tdm_status load_linear(tdm_loader *l, const char *name, int32_t in, int32
     snprintf(full, sizeof full, "%s.weight", name);
     TDM_TRY(tdm_load_weight(l, full, in, out, TDM_OUT_IN, &to->w, err));
     snprintf(full, sizeof full, "%s.bias", name);
-    TDM_TRY(tdm_load_vector(l, full, out, &to->bias, err));
+    TDM_TRY(tdm_load_bias(l, full, out, &to->bias, err));
 done:
     return st;
 }
@@ -70,7 +70,7 @@ static tdm_status load_qkv(tdm_loader *l, int layer, int32_t E, linear *to, tdm_
         biases[i] = names[N + i];
     }
     TDM_TRY(tdm_load_weights_joined(l, weights, N, E, E, &to->w, err));
-    TDM_TRY(tdm_load_vectors_joined(l, biases, N, E, &to->bias, err));
+    TDM_TRY(tdm_load_biases_joined(l, biases, N, E, &to->bias, err));
 done:
     return st;
 }

@@ -69,6 +69,47 @@ void tdm_to_f32(float *dst, const void *src, tdm_dtype type, size_t n)
     }
 }
 
+static uint16_t narrow_f16(uint32_t bits)
+{
+    const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
+    if (magnitude > 0x7F800000)
+        return 0x7FFF;
+    if (magnitude >= 0x477FF000) /* 65520, half way between the largest number and the next power of 2 */
+        return (uint16_t)(sign | 0x7C00);
+    if (magnitude < 113u << 23) { /* subnormal: a multiple of 2^-24, the unit of numbers from 0.5 to 1 */
+        float f;
+        uint32_t rounded;
+        memcpy(&f, &magnitude, sizeof f);
+        f += 0.5f;
+        memcpy(&rounded, &f, sizeof rounded);
+        return (uint16_t)(sign | (rounded - (126u << 23)));
+    }
+    const uint32_t rounded = magnitude + 0xFFF + (magnitude >> 13 & 1);
+    return (uint16_t)(sign | (rounded - (112u << 23)) >> 13);
+}
+
+static uint16_t narrow_bf16(uint32_t bits)
+{
+    if ((bits & 0x7FFFFFFF) > 0x7F800000)
+        return 0x7FFF;
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+void tdm_from_f32(void *dst, tdm_dtype type, const float *src, size_t n)
+{
+    if (type == TDM_F32) {
+        if (n)
+            memmove(dst, src, n * sizeof *src);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, src + i, sizeof bits);
+        const uint16_t half = type == TDM_F16 ? narrow_f16(bits) : narrow_bf16(bits);
+        memcpy((char *)dst + 2 * i, &half, sizeof half);
+    }
+}
+
 /* The bits that are all ones in infinity and NaN and in nothing else. */
 static const struct {
     size_t bytes;

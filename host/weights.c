@@ -6,7 +6,7 @@
 
 #include "host/buf.h"
 
-enum { FROM_FILE, WIDENED }; /* uses of the two staging buffers */
+enum { FROM_FILE, CONVERTED }; /* uses of the two staging buffers */
 
 tdm_status tdm_loader_open(tdm_loader *l, const tdm_backend *be, const tdm_checkpoint *ck,
                            const char *prefix, bool check_finite, tdm_err *err)
@@ -20,7 +20,7 @@ void tdm_loader_close(tdm_loader *l)
 {
     free(l->used);
     free(l->staging[FROM_FILE]);
-    free(l->staging[WIDENED]);
+    free(l->staging[CONVERTED]);
     *l = (tdm_loader){0};
 }
 
@@ -51,14 +51,52 @@ done:
     return st;
 }
 
-/* Find a tensor and read it, as it is in the file, into staging buffer FROM_FILE. */
-static tdm_status fetch(tdm_loader *l, const char *name, int64_t rows, int64_t cols,
-                        const tdm_tensor **t, tdm_err *err)
+/* Read n equal tensors one behind the other into staging buffer FROM_FILE: in the type that they share,
+ * else widened to f32.
+ *   each  receives the number of values of one */
+static tdm_status fetch(tdm_loader *l, const char *const *names, int n, int64_t rows, int64_t cols,
+                        tdm_dtype *dtype, size_t *each, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_TRY(find(l, name, rows, cols, t, err));
-    TDM_TRY(stage(l, FROM_FILE, (*t)->bytes, err));
-    TDM_TRY(tdm_checkpoint_read(l->ck, *t, l->check_finite, l->staging[FROM_FILE], err));
+    const tdm_tensor *t = NULL;
+    bool shared = true;
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        TDM_TRY(find(l, names[i], rows, cols, &t, err));
+        shared = shared && (i == 0 || t->dtype == *dtype);
+        *dtype = shared ? t->dtype : TDM_F32;
+        *each = t->bytes / tdm_dtype_size(t->dtype);
+    }
+    const size_t piece = *each * tdm_dtype_size(*dtype); /* bytes of a file, doubled: no overflow */
+    TDM_REQUIRE(tdm_mul_size(piece, (size_t)n, &bytes), TDM_ENOMEM, "%s: %d x %zu values", names[0], n,
+                *each);
+    TDM_TRY(stage(l, FROM_FILE, bytes, err));
+    for (int i = 0; i < n; i++) {
+        char *to = (char *)l->staging[FROM_FILE] + (size_t)i * piece;
+        TDM_TRY(find(l, names[i], rows, cols, &t, err));
+        if (!shared)
+            TDM_TRY(stage(l, CONVERTED, t->bytes, err));
+        TDM_TRY(tdm_checkpoint_read(l->ck, t, l->check_finite, shared ? to : l->staging[CONVERTED],
+                                    err));
+        if (!shared)
+            tdm_to_f32((float *)(void *)to, l->staging[CONVERTED], t->dtype, *each);
+    }
+done:
+    return st;
+}
+
+/* The n values in staging buffer FROM_FILE in another type; *values is where they are then. */
+static tdm_status convert(tdm_loader *l, tdm_dtype from, tdm_dtype to, size_t n, void **values,
+                          tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    *values = l->staging[FROM_FILE];
+    if (from == to)
+        return TDM_OK;
+    TDM_TRY(stage(l, CONVERTED, n * sizeof(float), err)); /* bytes of a file, doubled: no overflow */
+    *values = l->staging[CONVERTED];
+    tdm_to_f32(*values, l->staging[FROM_FILE], from, n);
+    tdm_from_f32(*values, to, *values, n);
 done:
     return st;
 }
@@ -67,61 +105,45 @@ tdm_status tdm_load_host(tdm_loader *l, const char *name, int32_t rows, int32_t 
                          const float **values, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const tdm_tensor *t = NULL;
-    TDM_TRY(fetch(l, name, rows, cols, &t, err));
-    const size_t n = t->bytes / tdm_dtype_size(t->dtype); /* bytes of a file: no overflow below */
-    TDM_TRY(stage(l, WIDENED, n * sizeof(float), err));
-    tdm_to_f32(l->staging[WIDENED], l->staging[FROM_FILE], t->dtype, n);
-    *values = l->staging[WIDENED];
+    tdm_dtype dtype;
+    size_t n = 0;
+    void *wide = NULL;
+    TDM_TRY(fetch(l, &name, 1, rows, cols, &dtype, &n, err));
+    TDM_TRY(convert(l, dtype, TDM_F32, n, &wide, err));
+    *values = wide;
 done:
     return st;
+}
+
+/* ---- matrices ---- */
+
+static tdm_status load_matrix(tdm_loader *l, const char *const *names, int n, int32_t in, int32_t out,
+                              tdm_layout layout, tdm_weight **w, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_dtype dtype;
+    size_t each = 0;
+    const bool in_first = layout == TDM_IN_OUT;
+    TDM_TRY(fetch(l, names, n, in_first ? in : out, in_first ? out : in, &dtype, &each, err));
+    TDM_TRY(tdm_weight_open(l->be, l->staging[FROM_FILE], dtype, in, n * out, layout, w, err));
+    l->bytes += each * (size_t)n * tdm_dtype_size(l->be->dtype);
+done:
+    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, names[0]);
 }
 
 tdm_status tdm_load_weight(tdm_loader *l, const char *name, int32_t in, int32_t out,
                            tdm_layout layout, tdm_weight **w, tdm_err *err)
 {
-    tdm_status st = TDM_OK;
-    const tdm_tensor *t = NULL;
-    const bool in_first = layout == TDM_IN_OUT;
-    TDM_TRY(fetch(l, name, in_first ? in : out, in_first ? out : in, &t, err));
-    TDM_TRY(tdm_weight_open(l->be, l->staging[FROM_FILE], t->dtype, in, out, layout, w, err));
-    l->bytes += t->bytes;
-done:
-    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, name);
-}
-
-/* Read n equal tensors [rows, cols] one behind the other into staging buffer WIDENED, as f32. */
-static tdm_status join(tdm_loader *l, const char *const *names, int n, int32_t rows, int32_t cols,
-                       size_t *each, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const tdm_tensor *t = NULL;
-    size_t bytes = 0;
-    for (int i = 0; i < n; i++) {
-        TDM_TRY(fetch(l, names[i], rows, cols, &t, err));
-        *each = t->bytes / tdm_dtype_size(t->dtype);
-        TDM_REQUIRE(tdm_mul_size(*each * sizeof(float), (size_t)n, &bytes), TDM_ENOMEM,
-                    "%s: %d x %zu values", names[i], n, *each);
-        if (i == 0)
-            TDM_TRY(stage(l, WIDENED, bytes, err));
-        tdm_to_f32((float *)l->staging[WIDENED] + (size_t)i * *each, l->staging[FROM_FILE],
-                   t->dtype, *each);
-    }
-done:
-    return st;
+    return load_matrix(l, &name, 1, in, out, layout, w, err);
 }
 
 tdm_status tdm_load_weights_joined(tdm_loader *l, const char *const *names, int n, int32_t in,
                                    int32_t out, tdm_weight **w, tdm_err *err)
 {
-    tdm_status st = TDM_OK;
-    size_t each = 0;
-    TDM_TRY(join(l, names, n, out, in, &each, err));
-    TDM_TRY(tdm_weight_open(l->be, l->staging[WIDENED], TDM_F32, in, n * out, TDM_OUT_IN, w, err));
-    l->bytes += each * (size_t)n * sizeof(float);
-done:
-    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, names[0]);
+    return load_matrix(l, names, n, in, out, TDM_OUT_IN, w, err);
 }
+
+/* ---- vectors and tables ---- */
 
 /* Copy host values into fresh memory of the backend. On failure m->p is NULL. */
 static tdm_status put(tdm_loader *l, const void *values, tdm_mat *m, tdm_err *err)
@@ -131,7 +153,6 @@ static tdm_status put(tdm_loader *l, const void *values, tdm_mat *m, tdm_err *er
     m->p = NULL;
     TDM_TRY(tdm_alloc(l->be, bytes, &m->p, err));
     TDM_TRY(tdm_upload(l->be, m->p, values, bytes, err));
-    TDM_TRY(tdm_sync(l->be, err)); /* the staging buffer is about to be used again */
     l->bytes += bytes;
 done:
     if (st != TDM_OK) {
@@ -141,31 +162,46 @@ done:
     return st;
 }
 
-tdm_status tdm_load_vectors_joined(tdm_loader *l, const char *const *names, int n, int32_t cols,
-                                   tdm_mat *m, tdm_err *err)
+/* n vectors of m->cols / n values as m->dtype. */
+static tdm_status load_vectors(tdm_loader *l, const char *const *names, int n, tdm_mat *m,
+                               tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    tdm_dtype dtype;
     size_t each = 0;
-    *m = (tdm_mat){.rows = 1, .cols = n * cols, .dtype = TDM_F32};
-    TDM_TRY(join(l, names, n, cols, 0, &each, err));
-    TDM_TRY(put(l, l->staging[WIDENED], m, err));
+    void *values = NULL;
+    TDM_TRY(fetch(l, names, n, m->cols / n, 0, &dtype, &each, err));
+    TDM_TRY(convert(l, dtype, m->dtype, each * (size_t)n, &values, err));
+    TDM_TRY(put(l, values, m, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, names[0]);
 }
 
 tdm_status tdm_load_vector(tdm_loader *l, const char *name, int32_t cols, tdm_mat *m, tdm_err *err)
 {
-    return tdm_load_vectors_joined(l, &name, 1, cols, m, err);
+    *m = (tdm_mat){.rows = 1, .cols = cols, .dtype = TDM_F32};
+    return load_vectors(l, &name, 1, m, err);
+}
+
+tdm_status tdm_load_bias(tdm_loader *l, const char *name, int32_t cols, tdm_mat *m, tdm_err *err)
+{
+    return tdm_load_biases_joined(l, &name, 1, cols, m, err);
+}
+
+tdm_status tdm_load_biases_joined(tdm_loader *l, const char *const *names, int n, int32_t cols,
+                                  tdm_mat *m, tdm_err *err)
+{
+    *m = (tdm_mat){.rows = 1, .cols = n * cols, .dtype = l->be->dtype};
+    return load_vectors(l, names, n, m, err);
 }
 
 tdm_status tdm_load_table(tdm_loader *l, const char *name, int32_t rows, int32_t cols, tdm_mat *m,
                           tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const tdm_tensor *t = NULL;
+    size_t n = 0;
     *m = (tdm_mat){.rows = rows, .cols = cols};
-    TDM_TRY(fetch(l, name, rows, cols, &t, err));
-    m->dtype = t->dtype;
+    TDM_TRY(fetch(l, &name, 1, rows, cols, &m->dtype, &n, err));
     TDM_TRY(put(l, l->staging[FROM_FILE], m, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, name);

@@ -3,7 +3,8 @@
  *   tdm_loader load;
  *   TDM_TRY(tdm_loader_open(&load, be, ck, "transformer.", true, err));
  *   TDM_TRY(tdm_load_weight(&load, "h.0.attn.c_attn.weight", 768, 2304, TDM_IN_OUT, &w, err));
- *   TDM_TRY(tdm_load_vector(&load, "h.0.attn.c_attn.bias", 2304, &bias, err));
+ *   TDM_TRY(tdm_load_bias(&load, "h.0.attn.c_attn.bias", 2304, &bias, err));
+ *   TDM_TRY(tdm_load_vector(&load, "h.0.ln_1.weight", 768, &gamma, err));
  *   TDM_TRY(tdm_load_table(&load, "wte.weight", 50257, 768, &words, err));
  *   TDM_TRY(tdm_loader_check_rest(&load, is_known_leftover, err));
  *   tdm_loader_close(&load);
@@ -27,9 +28,9 @@ typedef struct {
     const tdm_checkpoint *ck; /* borrowed */
     const char *prefix;       /* borrowed; put in front of every name below */
     bool check_finite;        /* refuse NaN and infinity in weights */
-    size_t bytes;             /* loaded so far, in the backend's memory (as f32, or the file's type) */
+    size_t bytes;             /* loaded so far, in the backend's memory: matrices and biases in act */
     bool *used;               /* [tdm_checkpoint_count] which tensors have been asked for */
-    void *staging[2];         /* host memory: a tensor as in the file; the same widened or joined */
+    void *staging[2];         /* host memory: tensors as in the file; in another type */
     size_t staging_bytes[2];
 } tdm_loader;
 
@@ -38,20 +39,25 @@ tdm_status tdm_loader_open(tdm_loader *l, const tdm_backend *be, const tdm_check
                            const char *prefix, bool check_finite, tdm_err *err);
 void tdm_loader_close(tdm_loader *l); /* {0} is fine */
 
-/* A matrix for linear(), in the type that it has in the file.
+/* A matrix for linear(), handed to the backend in the type that it has in the file.
  *   in, out  widths of input and output; the tensor is [in, out] or [out, in] as layout says
  * Errors: TDM_EFORMAT (missing, other shape or type, not finite), TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_load_weight(tdm_loader *l, const char *name, int32_t in, int32_t out,
                            tdm_layout layout, tdm_weight **w, tdm_err *err);
-/* n matrices of [out, in] side by side as one with n * out outputs (query, key and value). */
+/* n matrices of [out, in] side by side as one with n * out outputs (query, key and value): in the type
+ * that they share in the file, else widened to f32. */
 tdm_status tdm_load_weights_joined(tdm_loader *l, const char *const *names, int n, int32_t in,
                                    int32_t out, tdm_weight **w, tdm_err *err);
 
 /* A vector as f32: [1, cols]. */
 tdm_status tdm_load_vector(tdm_loader *l, const char *name, int32_t cols, tdm_mat *m, tdm_err *err);
-/* n vectors of `cols` one behind the other: [1, n * cols]. */
-tdm_status tdm_load_vectors_joined(tdm_loader *l, const char *const *names, int n, int32_t cols,
-                                   tdm_mat *m, tdm_err *err);
+
+/* A bias for linear(), in act: [1, cols]. Wider values are rounded; one too large for act is infinite. */
+tdm_status tdm_load_bias(tdm_loader *l, const char *name, int32_t cols, tdm_mat *m, tdm_err *err);
+/* n biases of `cols` one behind the other: [1, n * cols]. */
+tdm_status tdm_load_biases_joined(tdm_loader *l, const char *const *names, int n, int32_t cols,
+                                  tdm_mat *m, tdm_err *err);
+
 /* A table of rows to look up, in the type that it has in the file: [rows, cols]. */
 tdm_status tdm_load_table(tdm_loader *l, const char *name, int32_t rows, int32_t cols, tdm_mat *m,
                           tdm_err *err);

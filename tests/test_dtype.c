@@ -1,4 +1,4 @@
-/* Widening to f32 and the search for values that are not finite, against plain arithmetic. */
+/* Widening to f32, rounding from it, and the search for values that are not finite, against plain arithmetic. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -79,6 +79,60 @@ static void any_length_and_alignment(void **state)
     }
 }
 
+static uint16_t narrow(float x, tdm_dtype type)
+{
+    uint16_t half = 0xAAAA;
+    tdm_from_f32(&half, type, &x, 1);
+    return half;
+}
+
+/* Every value gives itself; half way to the next one the even one; on either side of that the nearer. */
+static void rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    static const struct {
+        tdm_dtype type;
+        uint16_t infinity;
+    } KINDS[] = {{TDM_F16, 0x7C00}, {TDM_BF16, 0x7F80}};
+    for (int k = 0; k < 2; k++) {
+        const tdm_dtype type = KINDS[k].type;
+        for (uint16_t h = 0; h < KINDS[k].infinity; h++) {
+            const uint16_t next = (uint16_t)(h + 1);
+            float low, high;
+            tdm_to_f32(&low, &h, type, 1);
+            tdm_to_f32(&high, &next, type, 1);
+            if (isinf(high)) /* what would come next if the exponent had one more value */
+                high = type == TDM_F16 ? 65536.0f : INFINITY;
+            const float middle = isinf(high) ? 3.3961775e38f : (float)(((double)low + (double)high) / 2);
+            assert_int_equal(narrow(low, type), h);
+            assert_int_equal(narrow(-low, type), h | 0x8000);
+            assert_int_equal(narrow(middle, type), h & 1 ? next : h);
+            assert_int_equal(narrow(-middle, type), (h & 1 ? next : h) | 0x8000);
+            assert_int_equal(narrow(nextafterf(middle, 0), type), h);
+            assert_int_equal(narrow(nextafterf(middle, INFINITY), type), next);
+        }
+        assert_int_equal(narrow(INFINITY, type), KINDS[k].infinity);
+        assert_int_equal(narrow(-INFINITY, type), KINDS[k].infinity | 0x8000);
+        assert_int_equal(narrow(1e30f, TDM_F16), 0x7C00);
+        float back;
+        const uint16_t nan = narrow(NAN, type);
+        tdm_to_f32(&back, &nan, type, 1);
+        assert_true(isnan(back));
+    }
+}
+
+static void rounds_in_place(void **state)
+{
+    (void)state;
+    float values[] = {1, -2, 0.5f, 65504, 3}, again[5];
+    tdm_from_f32(values, TDM_F16, values, 5);
+    tdm_to_f32(again, values, TDM_F16, 5);
+    static const float WANT[] = {1, -2, 0.5f, 65504, 3};
+    assert_memory_equal(again, WANT, sizeof WANT);
+    tdm_from_f32(again, TDM_F32, again, 5);
+    assert_memory_equal(again, WANT, sizeof WANT);
+}
+
 static void finds_the_first_not_finite(void **state)
 {
     (void)state;
@@ -124,6 +178,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_half),
         cmocka_unit_test(any_length_and_alignment),
+        cmocka_unit_test(rounds_to_nearest_even),
+        cmocka_unit_test(rounds_in_place),
         cmocka_unit_test(finds_the_first_not_finite),
         cmocka_unit_test(names_and_sizes),
     };
