@@ -13,6 +13,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* nvcc compiles these for the host and for the device; to others they are plain C. */
+#ifdef __CUDACC__
+#define TDM_HOST_DEVICE __host__ __device__
+#else
+#define TDM_HOST_DEVICE
+#endif
+
 #define TDM_PHILOX_ROUNDS 10
 #define TDM_PHILOX_M0 UINT32_C(0xD2511F53)
 #define TDM_PHILOX_M1 UINT32_C(0xCD9E8D57)
@@ -21,7 +28,8 @@
 
 /* Four words for one counter.
  *   key  low 32 bits are key word 0, high 32 bits key word 1 */
-static inline void tdm_philox(const uint32_t counter[4], uint64_t key, uint32_t out[4])
+TDM_HOST_DEVICE static inline void tdm_philox(const uint32_t counter[4], uint64_t key,
+                                              uint32_t out[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
@@ -41,7 +49,7 @@ static inline void tdm_philox(const uint32_t counter[4], uint64_t key, uint32_t 
 }
 
 /* A word as a number strictly between 0 and 1: the middle of its interval of width 2^-32. Exact. */
-static inline double tdm_word_uniform(uint32_t word)
+TDM_HOST_DEVICE static inline double tdm_word_uniform(uint32_t word)
 {
     return ((double)word + 0.5) * 0x1p-32;
 }
@@ -50,7 +58,7 @@ static inline double tdm_word_uniform(uint32_t word)
 
 /* A word as standard Gumbel noise, in double (f32 cannot tell u from 1 near the top, which is where
  * draws are decided). */
-static inline double tdm_word_gumbel(uint32_t word)
+TDM_HOST_DEVICE static inline double tdm_word_gumbel(uint32_t word)
 {
     return -log(-log(tdm_word_uniform(word)));
 }
@@ -61,7 +69,7 @@ static inline double tdm_word_gumbel(uint32_t word)
  * y = x >> 8 converts to f32 exactly, and x + 1/2 > 2^8 y. Its bits, divided by 2^23, less 127, are
  * at most log2(y), because log2(1 + m) >= m (far below it for y = 0). 1e-4 covers the rounding of
  * this expression, which is below 3e-5. */
-static inline float tdm_word_gumbel_bound(uint32_t word)
+TDM_HOST_DEVICE static inline float tdm_word_gumbel_bound(uint32_t word)
 {
     const float ln2 = 0.69314718055994531f, y = (float)(int32_t)(~word >> 8);
     int32_t bits;

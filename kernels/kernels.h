@@ -44,6 +44,8 @@ cudaError_t tdmk_gather(tdm_mat y, tdm_mat x, const int32_t *rows, cudaStream_t 
  * [rows, labels] f32; labels <= 32. One warp a row and label; lanes take columns l, l + 32, ... */
 cudaError_t tdmk_classify(tdm_mat y, tdm_mat x, tdm_mat w, tdm_mat bias, cudaStream_t stream);
 
+/* ---- kernels/lay_out.cu ---- */
+
 /* Rows first .. first + n - 1 of a weight matrix as it is in the file, into a matrix [out, in] of dst_dtype.
  *   src  [n, out] rows of the matrix [in, out] (TDM_IN_OUT: transposed on the way), or
  *        [n, in] rows of the matrix [out, in] (TDM_OUT_IN); need not be aligned beyond its dtype
@@ -80,7 +82,7 @@ cudaError_t tdmk_attend_prefill(tdm_mat y, tdm_mat qkv, tdmk_cache cache, int32_
 cudaError_t tdmk_attend_packed(tdm_mat y, tdm_mat qkv, const tdm_step *step, bool causal,
                                cudaStream_t stream);
 
-/* ---- kernels/sample.cu, kernels/stats.cu ---- */
+/* ---- kernels/sample.cu, kernels/stats.cu: rows of logits are 16-byte aligned (stride % 4 == 0) ---- */
 
 /* Draw a token for each row r from logits [rows, V] f32 as host/sample.h defines, and move its slot on:
  *   s = slots[r]; nothing happens if s < 0; an idle slot gets drawn[s] = TDM_IDLE; else drawn[s] = id.
@@ -91,7 +93,8 @@ cudaError_t tdmk_sample(const tdm_slots *state, const int32_t *slots, tdm_mat lo
                         cudaStream_t stream);
 
 /* stats[r] of targets[r] under logits [rows, V] f32; a negative target gives zeros. The statistics of a
- * row are summed in one fixed order. */
+ * row are summed in one fixed order. A logit that is not finite, or a target >= V: rank TDM_NOT_FINITE, the
+ * rest NaN. Reads 4 V bytes, twice. */
 cudaError_t tdmk_token_stats(tdm_stat *stats, tdm_mat logits, const int32_t *targets,
                              cudaStream_t stream);
 
