@@ -198,7 +198,7 @@ many_texts() {
     refuses 2 "--batch 0" --batch 0 good.jsonl
     refuses 2 "--threads -1" --threads -1 good.jsonl
     refuses 2 "--dtype f16" --dtype f16 good.jsonl
-    refuses 69 "no CUDA" --device cuda good.jsonl
+    refuses 69 "cuda" --device cuda:99 good.jsonl
 }
 
 @test "a model that is missing, or is no detector" {

@@ -76,7 +76,7 @@ typedef struct {
 /* What most commands share. */
 typedef struct {
     const char *model, *out, *device;
-    int dtype; /* 0 auto, 1 f16, 2 bf16, 3 f32 */
+    int dtype, kv_dtype; /* 0 auto, 1 f16, 2 bf16, 3 f32 */
     int64_t batch, threads;
     const char *text_key, *id_key;
     size_t max_line;
@@ -102,9 +102,14 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
     {.name = "device", .kind = ARG_STR, .out = &(c)->device, .value = "auto|cpu|cuda[:N]",         \
      .help = "where to compute; auto takes CUDA where it is usable"},                              \
     {.name = "dtype", .kind = ARG_CHOICE, .out = &(c)->dtype, .value = "auto|f16|bf16|f32",        \
-     .help = "arithmetic; auto is f32 on the CPU", .choices = DTYPE_CHOICES},                      \
+     .help = "of weights and activations; auto is f16 on CUDA; the CPU has f32 alone",             \
+     .choices = DTYPE_CHOICES},                                                                    \
     {.name = "threads", .kind = ARG_I64, .out = &(c)->threads, .value = "N", .min = 0,             \
      .max = 1024, .help = "CPU threads; 0 is one per core"}
+#define ARGS_KV_DTYPE(c)                                                                           \
+    {.name = "kv-dtype", .kind = ARG_CHOICE, .out = &(c)->kv_dtype, .value = "auto|f16|bf16|f32",  \
+     .help = "of the keys and values that are kept; auto is that of --dtype",                      \
+     .choices = DTYPE_CHOICES}
 #define ARGS_WEIGHTS(c)                                                                            \
     {.name = "skip-weight-check", .kind = ARG_FLAG, .out = &(c)->skip_weight_check,                \
      .help = "load weights without looking for NaN and infinity"}
@@ -147,9 +152,11 @@ void args_print_exit_codes(FILE *to);
  * A closed pipe (see tdm_sink_pipe_closed) is the caller's to keep quiet about. */
 int args_fail(const char *name, const tdm_err *err);
 
-/* Open the backend that --device and --dtype ask for, and say which it is on stderr unless quiet.
- * Errors: TDM_EARG (unknown device; f16 or bf16 on the CPU), TDM_ENODEV when CUDA was asked for by
- * name and is not usable; auto takes the CPU then. */
+/* Open the backend that --device, --dtype and --kv-dtype ask for, and say which it is on stderr unless
+ * quiet. auto takes CUDA, and where there is no device that it can use (TDM_ENODEV) the CPU, with the
+ * reason.
+ * Errors: TDM_EARG (unknown device; f16 or bf16 on the CPU); what tdm_open_cuda says: TDM_ENODEV when
+ * CUDA was asked for by name, TDM_ENOMEM. */
 tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_err *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* tools/args_backend.c - --device and --dtype to an open backend. */
+/* tools/args_backend.c - --device, --dtype and --kv-dtype to an open backend. */
 #include "tools/args.h"
 
 #include <stdlib.h>
@@ -20,29 +20,59 @@ done:
     return st;
 }
 
+/* The dtype of an index into DTYPE_CHOICES; `automatic` for auto. */
+static tdm_dtype read_dtype(int choice, tdm_dtype automatic)
+{
+    static const tdm_dtype TYPES[] = {TDM_F16, TDM_BF16, TDM_F32};
+    return choice ? TYPES[choice - 1] : automatic;
+}
+
+static tdm_status open_cuda(const common_args *common, tdm_backend *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_cuda_options options = {.dtype = read_dtype(common->dtype, TDM_F16)};
+    options.kv_dtype = read_dtype(common->kv_dtype, options.dtype);
+    TDM_TRY(read_cuda_device(common->device, &options.device, err));
+    TDM_TRY(tdm_open_cuda(&options, out, err));
+done:
+    return st;
+}
+
+/* why_not: why CUDA was not taken where it could have been; empty: it could not. */
+static tdm_status open_cpu(const common_args *common, const char *why_not, tdm_backend *out,
+                           tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const struct {
+        const char *name;
+        int choice;
+    } types[] = {{"dtype", common->dtype}, {"kv-dtype", common->kv_dtype}};
+    for (size_t i = 0; i < COUNT(types); i++)
+        TDM_REQUIRE(read_dtype(types[i].choice, TDM_F32) == TDM_F32, TDM_EARG,
+                    "--%s %s: the CPU computes in f32 alone; weights of any dtype are read%s%s",
+                    types[i].name, DTYPE_CHOICES[types[i].choice], *why_not ? "; " : "", why_not);
+    TDM_TRY(tdm_open_cpu((int)common->threads, out, err));
+done:
+    return st;
+}
+
 tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    int device = 0;
-    const bool automatic = !strcmp(common->device, "auto");
+    tdm_err no_cuda = {0};
     bool use_cpu = !strcmp(common->device, "cpu");
     *out = (tdm_backend){0};
     if (!use_cpu) {
-        TDM_TRY(read_cuda_device(common->device, &device, err));
-        st = tdm_open_cuda(device, out, err);
-        use_cpu = automatic && st == TDM_ENODEV;
-        if (!use_cpu)
-            TDM_TRY(st);
+        st = open_cuda(common, out, &no_cuda);
+        use_cpu = st == TDM_ENODEV && !strcmp(common->device, "auto");
     }
-    if (use_cpu) {
-        TDM_REQUIRE(!strcmp(DTYPE_CHOICES[common->dtype], "auto") ||
-                        !strcmp(DTYPE_CHOICES[common->dtype], "f32"),
-                    TDM_EARG, "--dtype %s: the CPU computes in f32 alone; weights of any dtype are read",
-                    DTYPE_CHOICES[common->dtype]);
-        TDM_TRY(tdm_open_cpu((int)common->threads, out, err));
-    }
+    if (use_cpu)
+        TDM_TRY(open_cpu(common, no_cuda.msg, out, err));
+    else
+        TDM_REQUIRE(st == TDM_OK, st, "%s", no_cuda.msg);
     if (!common->quiet)
-        fprintf(stderr, "device: %s\n", out->ops->name);
+        fprintf(stderr, "device: %s%s%s%s\n", out->device ? out->device : out->ops->name,
+                no_cuda.msg[0] ? " (" : "", no_cuda.msg, no_cuda.msg[0] ? ")" : "");
 done:
     return st;
 }
