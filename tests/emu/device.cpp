@@ -1,4 +1,5 @@
 /* tests/emu/device.cpp - devices, their properties, and errors. */
+#include "tests/emu/control.h"
 #include "tests/emu/emu.h"
 
 #include <atomic>
@@ -38,6 +39,12 @@ cudaError_t device_state()
 void lose_device()
 {
     lost = true;
+}
+
+void find_device()
+{
+    lost = false;
+    last_error = cudaSuccess;
 }
 
 int current_device()
@@ -134,6 +141,13 @@ static const ErrorText *find_error(cudaError_t error)
 using namespace tdm_emu;
 
 extern "C" {
+
+void tdm_emu_configure(void)
+{
+    read_config();
+    find_device();
+    count_kernels_from_here();
+}
 
 const char *cudaGetErrorName(cudaError_t error)
 {
@@ -236,7 +250,8 @@ cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute which, 
     if (value < 0 || static_cast<size_t>(value) > shared_limit())
         return set_error(cudaErrorInvalidValue);
     std::lock_guard<std::mutex> l(lock);
-    dynamic_limits[function] = static_cast<size_t>(value);
+    const size_t bytes = static_cast<size_t>(value);
+    dynamic_limits[function] = bytes < SHARED_DEFAULT ? SHARED_DEFAULT : bytes;
     return cudaSuccess;
 }
 }

@@ -83,6 +83,7 @@ cudaError_t set_error(cudaError_t error);
 /* What every call of the runtime returns first: no device, old driver, device lost. */
 cudaError_t device_state();
 void lose_device();
+void find_device();
 int current_device();
 #define TDM_EMU_REQUIRE_STATE()                                                                    \
     do {                                                                                           \
@@ -95,6 +96,8 @@ size_t dynamic_limit(const void *function);
 /* ---- stream.cpp ---- */
 /* Work for a stream; in a capture it becomes a node. */
 cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run);
+/* Let TDM_EMU_LOST count kernels from now on. */
+void count_kernels_from_here();
 /* cudaSuccess, or the error for a call that a capture forbids, which it invalidates. */
 cudaError_t capture_allows_unsafe_call();
 #define TDM_EMU_REQUIRE_NO_CAPTURE()                                                               \

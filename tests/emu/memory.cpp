@@ -4,6 +4,7 @@
  * a host that follows a device pointer faults. Addresses are never used again. New memory is 0xff,
  * NaN in every float type; a large allocation (the pages of a KV cache) is a private view of a file
  * of 0xff, so that what is never touched costs nothing. */
+#include "tests/emu/control.h"
 #include "tests/emu/emu.h"
 
 #include <cuda_runtime_api.h>
@@ -29,6 +30,7 @@ static std::map<const char *, Allocation> allocations;
 static size_t device_used[MAX_DEVICES];
 static int times_open;
 static std::unordered_map<void *, size_t> pinned;
+static long n_allocations;
 
 static int pattern_file()
 {
@@ -171,6 +173,12 @@ using namespace tdm_emu;
 
 extern "C" {
 
+long tdm_emu_allocations(void)
+{
+    std::lock_guard<std::mutex> l(lock);
+    return n_allocations;
+}
+
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     *p = nullptr;
@@ -179,6 +187,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     if (bytes == 0)
         return cudaSuccess;
     std::lock_guard<std::mutex> l(lock);
+    n_allocations++;
     Allocation *a = allocate(bytes, current_device());
     if (!a)
         return set_error(cudaErrorMemoryAllocation);
@@ -222,6 +231,7 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
     memset(*p, 0xff, bytes);
     std::lock_guard<std::mutex> l(lock);
     pinned[*p] = bytes;
+    n_allocations++;
     return cudaSuccess;
 }
 

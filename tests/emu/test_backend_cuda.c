@@ -1,0 +1,448 @@
+/* tests/emu/test_backend_cuda.c - the operations of host/backend.h on the CUDA backend against float64,
+ * in every dtype. Inputs are rounded to the dtype first, so what is judged is the operation's own
+ * error: f32 sums, and one rounding of each result that is kept in 16 bits. */
+#include "host/sample.h"
+#include "tests/emu/backend_test.h"
+
+static const double SUMS = 0x1p-20; /* of a few hundred products or exponentials in f32 */
+
+/* ---- linear ---- */
+
+typedef struct {
+    const char *name;
+    int rows, in, out;
+    tdm_dtype file;
+    tdm_layout layout;
+    bool bias, f32_result;
+    tdm_epilogue epilogue;
+} linear_case;
+
+static const linear_case LINEAR[] = {
+    {"one row", 1, 64, 64, TDM_F32, TDM_IN_OUT, true, false, TDM_LINEAR},
+    {"no bias", 3, 72, 128, TDM_BF16, TDM_IN_OUT, false, false, TDM_LINEAR},
+    {"GPT-2 feed-forward", 5, 128, 512, TDM_F16, TDM_IN_OUT, true, false, TDM_GELU_TANH},
+    {"GELU, no bias", 5, 8, 64, TDM_F32, TDM_OUT_IN, false, false, TDM_GELU_TANH},
+    {"RoBERTa feed-forward", 7, 128, 256, TDM_F32, TDM_OUT_IN, true, false, TDM_GELU_ERF},
+    {"RoBERTa, no bias", 2, 64, 64, TDM_F16, TDM_OUT_IN, false, false, TDM_GELU_ERF},
+    {"RoBERTa head", 3, 64, 64, TDM_BF16, TDM_OUT_IN, true, false, TDM_TANH},
+    {"logits, 14 columns of nothing", 6, 64, 50, TDM_F16, TDM_OUT_IN, false, true, TDM_LINEAR},
+    {"logits, no gap", 33, 64, 192, TDM_F32, TDM_IN_OUT, false, true, TDM_LINEAR},
+    {"4.5 MiB: two pieces", 2, 1024, 1152, TDM_F32, TDM_IN_OUT, true, false, TDM_LINEAR},
+    {"rows of outputs in two pieces", 1, 1160, 1088, TDM_F32, TDM_OUT_IN, true, false, TDM_LINEAR},
+};
+
+/* Weight values [in, out] as they are in act, and their bytes in the file's type and layout. */
+static float *make_weight(const linear_case *c, tdm_dtype act, void **bytes)
+{
+    const size_t in = (size_t)c->in, out = (size_t)c->out;
+    float *w = values_of(in * out, 2, 1, 0, c->file), *ordered = random_floats(in * out, 0);
+    for (size_t k = 0; k < in; k++)
+        for (size_t j = 0; j < out; j++)
+            ordered[c->layout == TDM_IN_OUT ? k * out + j : j * in + k] = w[k * out + j];
+    tdm_from_f32(ordered, c->file, ordered, in * out);
+    *bytes = ordered;
+    round_to(w, act, in * out);
+    return w;
+}
+
+static void check_linear(const tdm_backend *be, const linear_case *c, record *r)
+{
+    const size_t rows = (size_t)c->rows, in = (size_t)c->in, out = (size_t)c->out, n = rows * out;
+    const tdm_dtype act = be->dtype, result = c->f32_result ? TDM_F32 : act;
+    const bool after = c->epilogue == TDM_GELU_ERF || c->epilogue == TDM_TANH;
+    const double tolerance = SUMS + (after ? 2.5 : 1) * unit_of(result); /* rounded before, too */
+    const int32_t stride = c->out % 64 ? tdm_padded(c->out) : 0;
+    float *x = values_of(rows * in, 1, 4 / sqrtf((float)in), 0, act), *got = NULL;
+    float *bias = values_of(out, 3, 1, 0, act);
+    double *want = doubles(n);
+    void *bytes = NULL;
+    float *w = make_weight(c, act, &bytes);
+    tdm_weight *weight = NULL;
+    ASSERT_OK(tdm_weight_open(be, bytes, c->file, c->in, c->out, c->layout, &weight, err));
+    memset(bytes, 0xff, in * out * tdm_dtype_size(c->file)); /* it is the caller's again */
+    assert_true(weight->in == c->in && weight->out == c->out);
+    const tdm_mat b = put(be, bias, 1, c->out, act), xm = put(be, x, c->rows, c->in, act);
+    const tdm_mat y = room(be, c->rows, c->out, stride, result);
+    ASSERT_OK(tdm_linear(be, y, xm, weight, c->bias ? &b : NULL, c->epilogue, err));
+    float *all = get(be, y);
+    got = random_floats(n, 0);
+    for (size_t i = 0; i < rows; i++) {
+        const size_t width = stride ? (size_t)stride : out;
+        memcpy(got + i * out, all + i * width, out * sizeof *got);
+        for (size_t j = out; j < width; j++) /* outputs that fill up the last 64 have no weights */
+            assert_true(all[i * width + j] == 0);
+    }
+    ref_linear(want, x, w, c->bias ? bias : NULL, rows, in, out, c->epilogue);
+    note(r, c->name, act, got, want, n, tolerance);
+    ref_linear(want, x, w, c->bias ? NULL : bias, rows, in, out, c->epilogue);
+    ASSERT_FAR(got, want, n, tolerance, "%s, bias", c->name);
+    ref_linear(want, x, w, c->bias ? bias : NULL, rows, in, out,
+               c->epilogue == TDM_LINEAR ? TDM_TANH : TDM_LINEAR);
+    ASSERT_FAR(got, want, n, tolerance, "%s, epilogue", c->name);
+    tdm_weight_close(be, weight);
+    release_all(be);
+    free(all);
+    free(got);
+    free(want);
+    free(bias);
+    free(w);
+    free(bytes);
+    free(x);
+}
+
+static void linear_on(const tdm_backend *be)
+{
+    record r = {.what = "linear"};
+    for (size_t i = 0; i < COUNT(LINEAR); i++)
+        check_linear(be, &LINEAR[i], &r);
+    print_record(&r, be->dtype);
+}
+
+/* The difference between the two forms of GELU is below bf16's rounding: told apart in f32. */
+static void gelu_forms_differ(void **state)
+{
+    (void)state;
+    tdm_backend be = open_cuda(TDM_F32, TDM_F32, false);
+    enum { IN = 64, OUT = 64, ROWS = 9, N = ROWS * OUT };
+    float *x = random_floats(ROWS * IN, 1), *w = random_floats(IN * OUT, 2);
+    double *want = doubles(N);
+    tdm_weight *weight = NULL;
+    ASSERT_OK(tdm_weight_open(&be, w, TDM_F32, IN, OUT, TDM_IN_OUT, &weight, err));
+    const tdm_mat xm = put(&be, x, ROWS, IN, TDM_F32), y = room(&be, ROWS, OUT, 0, TDM_F32);
+    for (int erf = 0; erf < 2; erf++) {
+        ASSERT_OK(tdm_linear(&be, y, xm, weight, NULL, erf ? TDM_GELU_ERF : TDM_GELU_TANH, err));
+        float *got = get(&be, y);
+        ref_linear(want, x, w, NULL, ROWS, IN, OUT, erf ? TDM_GELU_ERF : TDM_GELU_TANH);
+        ASSERT_CLOSE(got, want, N, OUT, SUMS, "GELU %d", erf);
+        ref_linear(want, x, w, NULL, ROWS, IN, OUT, erf ? TDM_GELU_TANH : TDM_GELU_ERF);
+        ASSERT_FAR(got, want, N, SUMS, "form of GELU %d", erf);
+        free(got);
+    }
+    tdm_weight_close(&be, weight);
+    release_all(&be);
+    tdm_backend_close(&be);
+    free(want);
+    free(w);
+    free(x);
+}
+
+/* ---- rows ---- */
+
+static void norm_on(const tdm_backend *be)
+{
+    enum { ROWS = 5, MOST = 768 };
+    static const int WIDTHS[] = {64, 200, MOST};
+    record r = {.what = "add_norm"};
+    const tdm_dtype act = be->dtype;
+    double *want = doubles(ROWS * MOST);
+    for (int i = 0; i < 12; i++) {
+        const tdm_norm form = i % 2 ? TDM_POST_NORM : TDM_PRE_NORM;
+        const bool has_delta = i / 2 % 2;
+        const int32_t E = WIDTHS[i / 4];
+        const size_t n = ROWS * (size_t)E;
+        float *x = values_of(n, 1, 1, 0.5f, TDM_F32), *delta = values_of(n, 2, 1, 0, act);
+        float *gamma = values_of((size_t)E, 3, 1, 0, TDM_F32);
+        float *beta = values_of((size_t)E, 4, 1, 0, TDM_F32);
+        const tdm_mat d = put(be, delta, ROWS, E, act), xm = put(be, x, ROWS, E, TDM_F32);
+        const tdm_mat y = room(be, ROWS, E, 0, act);
+        ASSERT_OK(tdm_add_norm(be, y, xm, has_delta ? &d : NULL, put(be, gamma, 1, E, TDM_F32),
+                               put(be, beta, 1, E, TDM_F32), 1e-5f, form, err));
+        float *got = get(be, y), *after = get(be, xm);
+        for (size_t k = 0; k < n && has_delta; k++)
+            x[k] += delta[k];
+        ref_norm(want, x, gamma, beta, ROWS, (size_t)E, 1e-5);
+        note(&r, form == TDM_PRE_NORM ? "pre" : "post", act, got, want, n, SUMS + unit_of(act));
+        if (form == TDM_PRE_NORM)
+            assert_memory_equal(after, x, n * sizeof *x);
+        else
+            note(&r, "post, x", TDM_F32, after, want, n, SUMS);
+        release_all(be);
+        free(after);
+        free(got);
+        free(beta);
+        free(gamma);
+        free(delta);
+        free(x);
+    }
+    print_record(&r, act);
+    free(want);
+}
+
+/* Ragged rows name their own tokens; decoding rows those of their slot, and an idle one is zeros. */
+static void embed_on(const tdm_backend *be)
+{
+    enum { V = 30, P = 20, E = 72, ROWS = 4, FIRST = 2 };
+    static const int32_t TOKENS[] = {29, 0, 7, 7}, POSITIONS[] = {0, 5, -1, 17};
+    static const int32_t STARTS[] = {0, 4}, SLOTS[] = {3, 2, 1, -1};
+    for (size_t t = 0; t < COUNT(DTYPES); t++) {
+        float *words = values_of(V * E, 1, 1, 0, DTYPES[t]);
+        float *places = values_of(P * E, 2, 1, 0, TDM_F32);
+        tdm_step step = {.n_rows = 2, .n_seqs = 1, .longest = 2,
+                         .tokens = on_device(be, TOKENS, sizeof TOKENS),
+                         .positions = on_device(be, POSITIONS, sizeof POSITIONS),
+                         .starts = on_device(be, STARTS, sizeof STARTS)};
+        const tdm_mat w = put(be, words, V, E, DTYPES[t]), p = put(be, places, P, E, TDM_F32);
+        const tdm_mat y = room(be, 2, E, 0, TDM_F32), z = room(be, ROWS, E, 0, TDM_F32);
+        ASSERT_OK(tdm_embed(be, y, &step, w, p, FIRST, err));
+        step = (tdm_step){.n_rows = ROWS, .n_seqs = ROWS, .longest = 1, .tokens = step.tokens,
+                          .positions = step.positions, .slots = on_device(be, SLOTS, sizeof SLOTS)};
+        ASSERT_OK(tdm_embed(be, z, &step, w, p, FIRST, err));
+        float *ragged = get(be, y), *decoding = get(be, z);
+        for (int r = 0; r < 2; r++)
+            for (int i = 0; i < E; i++)
+                assert_true(ragged[r * E + i] ==
+                            words[TOKENS[r] * E + i] + places[(POSITIONS[r] + FIRST) * E + i]);
+        for (int r = 0; r < ROWS; r++)
+            for (int i = 0; i < E; i++) {
+                const int s = SLOTS[r];
+                const bool idle = s < 0 || POSITIONS[s] < 0;
+                assert_true(decoding[r * E + i] ==
+                            (idle ? 0 : words[TOKENS[s] * E + i] + places[(POSITIONS[s] + FIRST) * E + i]));
+            }
+        release_all(be);
+        free(decoding);
+        free(ragged);
+        free(places);
+        free(words);
+    }
+}
+
+static void heads_on(const tdm_backend *be)
+{
+    enum { ROWS = 6, E = 192, LABELS = 3, PICKED = 4 };
+    static const int32_t PICKS[PICKED] = {5, 0, 0, 3};
+    record r = {.what = "classify"};
+    const tdm_dtype act = be->dtype;
+    float *x = values_of(ROWS * E, 1, 1, 0, act), *w = values_of(LABELS * E, 2, 1, 0, TDM_F32);
+    float *bias = values_of(LABELS, 3, 1, 0, TDM_F32);
+    double *want = doubles(PICKED * LABELS);
+    const tdm_mat picked = room(be, PICKED, E, 0, act), y = room(be, PICKED, LABELS, 0, TDM_F32);
+    ASSERT_OK(tdm_gather(be, picked, put(be, x, ROWS, E, act), on_device(be, PICKS, sizeof PICKS), err));
+    ASSERT_OK(tdm_classify(be, y, picked, put(be, w, LABELS, E, TDM_F32),
+                           put(be, bias, 1, LABELS, TDM_F32), err));
+    float *rows = get(be, picked), *got = get(be, y);
+    for (size_t i = 0; i < PICKED; i++) {
+        assert_memory_equal(rows + i * E, x + (size_t)PICKS[i] * E, E * sizeof *x);
+        for (size_t k = 0; k < LABELS; k++) {
+            want[i * LABELS + k] = (double)bias[k];
+            for (size_t j = 0; j < E; j++)
+                want[i * LABELS + k] += (double)rows[i * E + j] * (double)w[k * E + j];
+        }
+    }
+    note(&r, "3 labels", act, got, want, PICKED * LABELS, SUMS);
+    print_record(&r, act);
+    release_all(be);
+    free(got);
+    free(rows);
+    free(want);
+    free(bias);
+    free(w);
+    free(x);
+}
+
+/* ---- attention: two texts with pages of their own in no order, then one more token of each ---- */
+
+enum { HEADS = 2, WIDTH = HEADS * TDM_HEAD, LONG = 70, SHORT = 5, PAGES = 6, TEXT_PAGES = 2, SLOTS = 3 };
+
+/* Rows of both texts up to and without their last: LONG - 1 and SHORT - 1. */
+static void attention_on(const tdm_backend *be, tdm_dtype kv_dtype)
+{
+    enum { A = LONG - 1, B = SHORT - 1, ROWS = A + B };
+    static const int32_t STARTS[] = {0, A, ROWS}, TEXTS[] = {2, 0};
+    static const int32_t TABLE[SLOTS][TEXT_PAGES] = {{4, 4}, {0, 0}, {3, 1}};
+    static const int32_t POSITIONS[SLOTS] = {B, -1, A}, DECODING[] = {1, 0, 2};
+    record r = {.what = "attend"};
+    const tdm_dtype act = be->dtype;
+    const double tolerance = 2 * SUMS + 2 * unit_of(act) + unit_of(kv_dtype); /* weights, results; cache */
+    float *a = values_of(LONG * 3 * WIDTH, 1, 1, 0, act), *b = values_of(SHORT * 3 * WIDTH, 2, 1, 0, act);
+    float *both = random_floats(ROWS * 3 * WIDTH, 0), *last = values_of(3 * 3 * WIDTH, 3, 1, 0, act);
+    double *want = doubles(LONG * WIDTH), *want_b = doubles(SHORT * WIDTH);
+    int32_t positions[ROWS];
+    tdm_kv *kv = NULL;
+    memcpy(both, a, A * 3 * WIDTH * sizeof *a);
+    memcpy(both + A * 3 * WIDTH, b, B * 3 * WIDTH * sizeof *b);
+    memcpy(last + 3 * WIDTH, b + B * 3 * WIDTH, 3 * WIDTH * sizeof *b); /* row 0 is idle */
+    memcpy(last + 6 * WIDTH, a + A * 3 * WIDTH, 3 * WIDTH * sizeof *a);
+    for (int32_t i = 0; i < ROWS; i++)
+        positions[i] = i < A ? i : i - A;
+    ASSERT_OK(tdm_kv_open(be, 2, HEADS, PAGES, TEXT_PAGES, &kv, err));
+    const tdm_step ragged = {.n_rows = ROWS, .n_seqs = 2, .longest = A,
+                             .positions = on_device(be, positions, sizeof positions),
+                             .starts = on_device(be, STARTS, sizeof STARTS),
+                             .slots = on_device(be, TEXTS, sizeof TEXTS),
+                             .pages = on_device(be, TABLE, sizeof TABLE)};
+    const tdm_step decoding = {.n_rows = 3, .n_seqs = 3, .longest = 1,
+                               .positions = on_device(be, POSITIONS, sizeof POSITIONS),
+                               .slots = on_device(be, DECODING, sizeof DECODING), .pages = ragged.pages};
+    const tdm_mat in = put(be, both, ROWS, 3 * WIDTH, act), y = room(be, ROWS, WIDTH, 0, act);
+    const tdm_mat in_last = put(be, last, 3, 3 * WIDTH, act), y_last = room(be, 3, WIDTH, 0, act);
+    ASSERT_OK(tdm_attend_cached(be, y, in, kv, 1, &ragged, err));
+    ASSERT_OK(tdm_kv_copy(be, kv, 5, 4, err)); /* the short text goes on in a copy of its page */
+    static const int32_t MOVED[SLOTS][TEXT_PAGES] = {{5, 5}, {0, 0}, {3, 1}};
+    ASSERT_OK(tdm_upload(be, (void *)decoding.pages, MOVED, sizeof MOVED, err));
+    ASSERT_OK(tdm_attend_cached(be, y_last, in_last, kv, 1, &decoding, err));
+    float *got = get(be, y), *got_last = get(be, y_last);
+    ref_attend(want, a, LONG, HEADS, 0, 0.125);
+    ref_attend(want_b, b, SHORT, HEADS, 0, 0.125);
+    note(&r, "long prompt", act, got, want, A * WIDTH, tolerance);
+    note(&r, "short prompt", act, got + A * WIDTH, want_b, B * WIDTH, tolerance);
+    note(&r, "a token of the long text", act, got_last + 2 * WIDTH, want + A * WIDTH, WIDTH, tolerance);
+    note(&r, "a token of the short text", act, got_last + WIDTH, want_b + B * WIDTH, WIDTH, tolerance);
+    for (size_t i = 0; i < WIDTH; i++)
+        assert_true(got_last[i] == 0);
+    free(got);
+    for (int causal = 0; causal < 2; causal++) {
+        ASSERT_OK(tdm_attend_packed(be, y, in, &ragged, causal, err));
+        got = get(be, y);
+        ref_attend(want, a, A, HEADS, causal ? 0 : A, 0.125);
+        ref_attend(want_b, b, B, HEADS, causal ? 0 : B, 0.125);
+        note(&r, "packed, long", act, got, want, A * WIDTH, tolerance);
+        note(&r, "packed, short", act, got + A * WIDTH, want_b, B * WIDTH, tolerance);
+        free(got);
+    }
+    print_record(&r, act);
+    tdm_kv_close(be, kv);
+    release_all(be);
+    free(got_last);
+    free(want_b);
+    free(want);
+    free(last);
+    free(both);
+    free(b);
+    free(a);
+}
+
+static void attention_of_every_cache(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(DTYPES); i++)
+        for (size_t k = 0; k < COUNT(DTYPES); k++) {
+            tdm_backend be = open_cuda(DTYPES[i], DTYPES[k], false);
+            assert_int_equal(tdm_kv_page_bytes(&be, 3, 5),
+                             3 * 2 * 5 * TDM_PAGE * TDM_HEAD * tdm_dtype_size(DTYPES[k]));
+            attention_on(&be, DTYPES[k]);
+            tdm_backend_close(&be);
+        }
+}
+
+/* ---- tokens ---- */
+
+static void sample_on(const tdm_backend *be)
+{
+    enum { ROWS = 6, V = 70, STRIDE = 128 };
+    float *logits = random_floats(ROWS * STRIDE, 5);
+    static const int32_t ROW_SLOTS[ROWS] = {4, 0, -1, 3, 1, 2};
+    int32_t tokens[5] = {0}, positions[5] = {10, 20, 30, -1, 50}, left[5] = {2, 2, 1, 2, 2};
+    int32_t drawn[5] = {0}, want_drawn[5];
+    tdm_draw draws[5];
+    tdm_sampler *sampler = NULL;
+    ASSERT_OK(tdm_sampler_open(V, &sampler, err));
+    for (uint32_t s = 0; s < 5; s++)
+        draws[s] = (tdm_draw){.seed = 9, .document = s, .position = 2 * s, .top_k = s == 1 ? 5 : 0,
+                              .temperature = s == 4 ? 0 : 0.8f, .top_p = s == 2 ? 0.7f : 1};
+    for (size_t i = 0; i < ROWS * STRIDE; i++)
+        logits[i] = i % STRIDE < V ? 4 * logits[i] : NAN; /* the gap is not looked at */
+    for (int r = 0; r < ROWS; r++)
+        if (ROW_SLOTS[r] >= 0)
+            want_drawn[ROW_SLOTS[r]] =
+                tdm_sample_row(sampler, logits + r * STRIDE, &draws[ROW_SLOTS[r]]);
+    want_drawn[3] = TDM_IDLE;
+    const tdm_slots state = {on_device(be, tokens, sizeof tokens),
+                             on_device(be, positions, sizeof positions), on_device(be, left, sizeof left),
+                             on_device(be, drawn, sizeof drawn), on_device(be, draws, sizeof draws)};
+    const tdm_mat m = {on_device(be, logits, ROWS * STRIDE * sizeof *logits), ROWS, V, TDM_F32, STRIDE};
+    ASSERT_OK(tdm_sample(be, &state, on_device(be, ROW_SLOTS, sizeof ROW_SLOTS), m, want_drawn[0], err));
+    ASSERT_OK(tdm_download(be, drawn, state.drawn, sizeof drawn, err));
+    ASSERT_OK(tdm_download(be, tokens, state.tokens, sizeof tokens, err));
+    ASSERT_OK(tdm_download(be, positions, state.positions, sizeof positions, err));
+    assert_memory_equal(drawn, want_drawn, sizeof drawn);
+    static const int32_t WANT_POSITIONS[] = {-1, 21, -1, -1, 51}; /* 0 drew eos, 2 was on its last */
+    assert_memory_equal(positions, WANT_POSITIONS, sizeof positions);
+    assert_true(tokens[1] == drawn[1] && tokens[4] == drawn[4]);
+    tdm_sampler_close(sampler);
+    release_all(be);
+    free(logits);
+}
+
+static void stats_on(const tdm_backend *be)
+{
+    enum { ROWS = 4, V = 70, STRIDE = 128 };
+    static const int32_t TARGETS[ROWS] = {3, -1, 69, 0};
+    record r = {.what = "token_stats"};
+    float *logits = random_floats(ROWS * STRIDE, 6);
+    tdm_stat stats[ROWS];
+    for (size_t i = 0; i < ROWS * STRIDE; i++)
+        logits[i] = i % STRIDE < V ? 3 * logits[i] : NAN;
+    const tdm_mat m = {on_device(be, logits, ROWS * STRIDE * sizeof *logits), ROWS, V, TDM_F32, STRIDE};
+    void *out = take(be, sizeof stats);
+    ASSERT_OK(tdm_token_stats(be, out, m, on_device(be, TARGETS, sizeof TARGETS), err));
+    ASSERT_OK(tdm_download(be, stats, out, sizeof stats, err));
+    for (int i = 0; i < ROWS; i++) {
+        const float *row = logits + i * STRIDE;
+        double total = 0, sum = 0, squares = 0;
+        int32_t rank = 1;
+        for (int k = 0; k < V; k++)
+            total += exp((double)row[k]);
+        for (int k = 0; k < V; k++) {
+            const double l = (double)row[k] - log(total), p = exp(l);
+            sum += p * l;
+            squares += p * l * l;
+            rank += TARGETS[i] >= 0 && row[k] > row[TARGETS[i]];
+        }
+        const bool none = TARGETS[i] < 0;
+        const double want[] = {none ? 0 : (double)row[TARGETS[i]] - log(total), none ? 0 : -sum,
+                               none ? 0 : squares - sum * sum};
+        const float got[] = {stats[i].logprob, stats[i].entropy, stats[i].variance};
+        note(&r, "row", be->dtype, got, want, 3, 0x1p-18);
+        assert_int_equal(stats[i].rank, none ? 0 : rank);
+    }
+    print_record(&r, be->dtype);
+    release_all(be);
+    free(logits);
+}
+
+/* ---- refusals ---- */
+
+static void refusals_on(const tdm_backend *be)
+{
+    float values[64 * 64] = {0};
+    tdm_weight *w = NULL;
+    ASSERT_FAILS(tdm_weight_open(be, values, TDM_F32, 12, 64, TDM_IN_OUT, &w, err), TDM_EARG,
+                 "12 inputs, CUDA wants a multiple of 8");
+    assert_null(w);
+    ASSERT_OK(tdm_weight_open(be, values, TDM_F32, 64, 50, TDM_OUT_IN, &w, err));
+    const tdm_mat x = put(be, values, 2, 64, be->dtype), bias = put(be, values, 1, 50, be->dtype);
+    const tdm_mat tight = room(be, 2, 50, 0, be->dtype), y = room(be, 2, 50, 64, be->dtype);
+    ASSERT_FAILS(tdm_linear(be, tight, x, w, NULL, TDM_LINEAR, err), TDM_EARG, "room for 64");
+    ASSERT_FAILS(tdm_linear(be, y, x, w, &bias, TDM_LINEAR, err), TDM_EARG, "50 outputs");
+    ASSERT_FAILS(tdm_linear(be, y, x, w, NULL, TDM_TANH, err), TDM_EARG, "50 outputs");
+    const tdm_mat none = {.rows = 0, .cols = 64, .dtype = be->dtype};
+    ASSERT_OK(tdm_linear(be, (tdm_mat){.cols = 50, .stride = 64, .dtype = be->dtype}, none, w, NULL,
+                         TDM_LINEAR, err));
+    tdm_weight_close(be, w);
+    release_all(be);
+}
+
+static void on_every_dtype(void **state)
+{
+    static void (*const TESTS[])(const tdm_backend *) = {linear_on, norm_on,   embed_on,   heads_on,
+                                                         sample_on, stats_on, refusals_on};
+    (void)state;
+    for (size_t i = 0; i < COUNT(DTYPES); i++) {
+        tdm_backend be = open_cuda(DTYPES[i], DTYPES[i], false);
+        for (size_t k = 0; k < COUNT(TESTS); k++)
+            TESTS[k](&be);
+        tdm_backend_close(&be);
+    }
+}
+
+int main(void)
+{
+    require_device();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(on_every_dtype),
+        cmocka_unit_test(gelu_forms_differ),
+        cmocka_unit_test(attention_of_every_cache),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
