@@ -4,6 +4,13 @@
 #define TOOLS_BENCH_H
 
 int bench_tokenizer(int argc, char **argv);
+int bench_device(int argc, char **argv);
 int bench_gemm(int argc, char **argv);
+int bench_kernels(int argc, char **argv);
+int bench_model(int argc, char **argv);
+int bench_load(int argc, char **argv);
+int bench_generate(int argc, char **argv);
+int bench_detect(int argc, char **argv);
+int bench_score(int argc, char **argv);
 
 #endif

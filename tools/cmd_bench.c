@@ -6,7 +6,14 @@
 
 static const menu_entry PARTS[] = {
     {"tokenizer", "text to ids, MB/s", bench_tokenizer},
-    {"gemm", "matrix product of the CPU, GFLOP/s and share of the machine's ceiling", bench_gemm},
+    {"device", "the ceilings of this machine: memory, multiply-adds", bench_device},
+    {"gemm", "matrix product, GFLOP/s and share of the ceiling; choice of cuBLASLt's algorithms",
+     bench_gemm},
+    {"kernels", "the other operations of the models, GB/s and share of the ceiling", bench_kernels},
+    {"model", "write a model folder with random weights", bench_model},
+    {"load", "weights from a file to the device, GB/s", bench_load},
+    {"generate", "whole runs of generate, tokens/s and share of the floor", bench_generate},
+    {"detect", "whole runs of detect, texts/s and share of the floor", bench_detect},
 };
 
 static const menu MENU = {
