@@ -174,8 +174,8 @@ static inline tdm_mat row_of(tdm_mat m, int64_t r)
 
 /* ---- errors ---- */
 
-/* The largest difference, each relative to the wanted value or to their root mean square, whichever
- * is larger. Infinite where only one of the two is finite. */
+/* The largest difference, each relative to the wanted value, to their root mean square, or to 1e-6,
+ * whichever is largest. Infinite where a value is not a number. */
 static inline double error_of(const float *got, const double *want, size_t n)
 {
     double squares = 0, worst = 0;
@@ -183,7 +183,7 @@ static inline double error_of(const float *got, const double *want, size_t n)
         squares += want[i] * want[i];
     const double rms = sqrt(squares / (double)(n ? n : 1));
     for (size_t i = 0; i < n; i++) {
-        const double e = fabs((double)got[i] - want[i]) / fmax(fmax(rms, fabs(want[i])), 1e-300);
+        const double e = fabs((double)got[i] - want[i]) / fmax(fmax(rms, fabs(want[i])), 1e-6);
         if (!(e <= worst))
             worst = e == e ? e : INFINITY;
     }

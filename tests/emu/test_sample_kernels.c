@@ -407,7 +407,7 @@ static int32_t plain_stats(double want[3], const float *row, int32_t n, int32_t 
     }
     want[0] = (double)row[target] - largest - log(sum);
     want[1] = entropy;
-    want[2] = variance < 1e-20 ? 0 : variance; /* of equal logits: rounding */
+    want[2] = variance;
     return rank;
 }
 
