@@ -146,7 +146,8 @@ static tdm_status apply(const tdm_backend *be, tdm_mat y, tdm_mat x, const linea
 static tdm_status normalise(const roberta *m, tdm_mat x, const tdm_mat *delta, const norm *n,
                             tdm_err *err)
 {
-    return tdm_add_norm(m->be, x, x, delta, n->gamma, n->beta, m->config.norm_eps, err);
+    return tdm_add_norm(m->be, x, x, delta, n->gamma, n->beta, m->config.norm_eps,
+                        TDM_POST_NORM, err);
 }
 
 /* One post-norm block on *x [rows, E].
@@ -161,7 +162,7 @@ static tdm_status run_block(const roberta *m, const block *b, const tdm_step *st
     const tdm_mat qkv = view(m->s.wide, step->n_rows, 3 * E);
     tdm_mat attended = view(m->s.attended, step->n_rows, E);
     TDM_TRY(apply(be, qkv, *x, &b->qkv, TDM_LINEAR, err));
-    TDM_TRY(tdm_attend_packed(be, attended, qkv, step, err));
+    TDM_TRY(tdm_attend_packed(be, attended, qkv, step, false, err));
     if (last) {
         const tdm_mat all_x = *x, all_attended = attended;
         *x = view(m->s.first_x, step->n_seqs, E);

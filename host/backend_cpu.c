@@ -5,6 +5,7 @@
 
 #include "host/buf.h"
 #include "host/cpu.h"
+#include "host/memory.h"
 
 /* ---- loops ---- */
 
@@ -72,6 +73,32 @@ static tdm_status cpu_copy(void *self, void *dst, const void *src, size_t bytes,
     return TDM_OK;
 }
 
+static size_t cpu_left(void *self)
+{
+    (void)self;
+    return tdm_available_memory();
+}
+
+/* Every operation has ended when it returns, so what is fetched is there at once. */
+static tdm_status cpu_fetch_begin(void *self, int lane, const void *src, size_t bytes, tdm_err *err)
+{
+    cpu_backend *be = self;
+    if (be->fetching[lane])
+        return tdm_fail(err, TDM_EARG, "lane %d is in use", lane);
+    be->fetching[lane] = true;
+    return cpu_copy(be, be->fetched[lane], src, bytes, err);
+}
+
+static tdm_status cpu_fetch_end(void *self, int lane, const void **host, tdm_err *err)
+{
+    cpu_backend *be = self;
+    if (!be->fetching[lane])
+        return tdm_fail(err, TDM_EARG, "lane %d has no begin", lane);
+    be->fetching[lane] = false;
+    *host = be->fetched[lane];
+    return TDM_OK;
+}
+
 static tdm_status cpu_sync(void *self, tdm_err *err)
 {
     (void)self;
@@ -104,6 +131,15 @@ static const void *table_row(const tdm_mat *m, int64_t row)
     return (const char *)m->p + (size_t)row * (size_t)m->cols * tdm_dtype_size(m->dtype);
 }
 
+/* Where row r finds its token and position; -1: it is idle. */
+static int64_t row_entry(const tdm_step *step, size_t r)
+{
+    if (step->starts)
+        return (int64_t)r;
+    const int32_t slot = step->slots[r];
+    return slot < 0 || step->positions[slot] < 0 ? -1 : slot;
+}
+
 static void embed_rows(cpu_backend *be, cpu_lane *lane, const void *arg, size_t i)
 {
     (void)be;
@@ -112,9 +148,14 @@ static void embed_rows(cpu_backend *be, cpu_lane *lane, const void *arg, size_t 
     const size_t end = (i + 1) * per_item, n = (size_t)job->y.rows;
     for (size_t r = i * per_item; r < (end < n ? end : n); r++) {
         float *y = (float *)job->y.p + r * width;
-        const void *word = table_row(&job->words, job->step->tokens[r]);
+        const int64_t from = row_entry(job->step, r);
+        if (from < 0) {
+            memset(y, 0, width * sizeof *y);
+            continue;
+        }
+        const void *word = table_row(&job->words, job->step->tokens[from]);
         const void *place =
-            table_row(&job->positions, job->first_position + (int64_t)job->step->positions[r]);
+            table_row(&job->positions, job->first_position + (int64_t)job->step->positions[from]);
         tdm_to_f32(y, word, job->words.dtype, width);
         for (size_t j = 0; j < width; j += CPU_COLUMNS) {
             const size_t m = width - j < CPU_COLUMNS ? width - j : CPU_COLUMNS;
@@ -131,7 +172,11 @@ static tdm_status cpu_embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat
 {
     const embed_job job = {y, words, positions, step, first_position};
     for (int32_t r = 0; r < step->n_rows; r++) {
-        const int64_t token = step->tokens[r], place = first_position + (int64_t)step->positions[r];
+        const int64_t from = row_entry(step, (size_t)r);
+        if (from < 0)
+            continue;
+        const int64_t token = step->tokens[from];
+        const int64_t place = first_position + (int64_t)step->positions[from];
         if (token < 0 || token >= words.rows)
             return tdm_fail(err, TDM_EARG, "row %d: token %lld, want 0 to %lld", r,
                             (long long)token, (long long)words.rows - 1);
@@ -147,6 +192,7 @@ typedef struct {
     tdm_mat y, x;
     const float *delta, *gamma, *beta;
     float eps;
+    tdm_norm form;
 } norm_job;
 
 static void norm_rows(cpu_backend *be, cpu_lane *lane, const void *arg, size_t i)
@@ -155,17 +201,21 @@ static void norm_rows(cpu_backend *be, cpu_lane *lane, const void *arg, size_t i
     const norm_job *job = arg;
     const size_t width = (size_t)job->x.cols, per_item = rows_per_item(width);
     const size_t end = (i + 1) * per_item, n = (size_t)job->x.rows;
-    for (size_t r = i * per_item; r < (end < n ? end : n); r++)
-        be->kernels->add_norm((float *)job->y.p + r * width, (float *)job->x.p + r * width,
+    for (size_t r = i * per_item; r < (end < n ? end : n); r++) {
+        float *x = (float *)job->x.p + r * width, *y = (float *)job->y.p + r * width;
+        be->kernels->add_norm(job->form == TDM_POST_NORM ? x : y, x,
                               job->delta ? job->delta + r * width : NULL, job->gamma, job->beta,
                               width, job->eps);
+        if (job->form == TDM_POST_NORM && y != x)
+            memcpy(y, x, width * sizeof *y);
+    }
 }
 
 static tdm_status cpu_add_norm(void *self, tdm_mat y, tdm_mat x, const tdm_mat *delta,
-                               tdm_mat gamma, tdm_mat beta, float eps, tdm_err *err)
+                               tdm_mat gamma, tdm_mat beta, float eps, tdm_norm form, tdm_err *err)
 {
     (void)err;
-    const norm_job job = {y, x, delta ? delta->p : NULL, gamma.p, beta.p, eps};
+    const norm_job job = {y, x, delta ? delta->p : NULL, gamma.p, beta.p, eps, form};
     cpu_run(self, n_items(x.rows, rows_per_item((size_t)x.cols)), norm_rows, &job);
     return TDM_OK;
 }
@@ -183,6 +233,36 @@ static tdm_status cpu_gather(void *self, tdm_mat y, tdm_mat x, const int32_t *ro
     return TDM_OK;
 }
 
+typedef struct {
+    tdm_mat y, x;
+    const float *w, *bias;
+} classify_job;
+
+/* One row; summed in double, so that the few labels lose nothing to the order of the sum. */
+static void classify_row(cpu_backend *be, cpu_lane *lane, const void *arg, size_t i)
+{
+    (void)be;
+    (void)lane;
+    const classify_job *job = arg;
+    const size_t width = (size_t)job->x.cols, labels = (size_t)job->y.cols;
+    const float *x = (const float *)job->x.p + i * width;
+    for (size_t k = 0; k < labels; k++) {
+        double sum = 0;
+        for (size_t j = 0; j < width; j++)
+            sum += (double)x[j] * (double)job->w[k * width + j];
+        ((float *)job->y.p)[i * labels + k] = (float)(sum + (double)job->bias[k]);
+    }
+}
+
+static tdm_status cpu_classify(void *self, tdm_mat y, tdm_mat x, tdm_mat w, tdm_mat bias,
+                               tdm_err *err)
+{
+    (void)err;
+    const classify_job job = {y, x, w.p, bias.p};
+    cpu_run(self, (size_t)x.rows, classify_row, &job);
+    return TDM_OK;
+}
+
 /* ---- open and close ---- */
 
 static void cpu_close(void *self)
@@ -196,6 +276,8 @@ static void cpu_close(void *self)
         free(be->lanes[i].scratch);
     }
     free(be->lanes);
+    for (int i = 0; i < TDM_LANES; i++)
+        free(be->fetched[i]);
     tdm_threads_close(be->threads);
     free(be);
 }
@@ -203,22 +285,29 @@ static void cpu_close(void *self)
 static const tdm_ops CPU_OPS = {
     .name = "cpu",
     .close = cpu_close,
+    .memory = cpu_left,
     .alloc = cpu_alloc,
     .release = cpu_release,
     .upload = cpu_copy,
     .download = cpu_copy,
     .sync = cpu_sync,
+    .fetch_begin = cpu_fetch_begin,
+    .fetch_end = cpu_fetch_end,
     .weight_open = cpu_weight_open,
     .weight_close = cpu_weight_close,
+    .kv_page_bytes = cpu_kv_page_bytes,
     .kv_open = cpu_kv_open,
     .kv_close = cpu_kv_close,
+    .kv_copy = cpu_kv_copy,
     .embed = cpu_embed,
     .add_norm = cpu_add_norm,
     .linear = cpu_linear,
     .attend_cached = cpu_attend_cached,
     .attend_packed = cpu_attend_packed,
     .gather = cpu_gather,
+    .classify = cpu_classify,
     .sample = cpu_sample,
+    .token_stats = cpu_token_stats,
 };
 
 tdm_status cpu_open(const cpu_kernels *kernels, int threads, tdm_backend *out, tdm_err *err)
@@ -237,7 +326,9 @@ tdm_status cpu_open(const cpu_kernels *kernels, int threads, tdm_backend *out, t
         TDM_TRY(cpu_alloc(be, CPU_SCRATCH * sizeof(float), &p, err));
         be->lanes[i].scratch = p;
     }
-    *out = (tdm_backend){&CPU_OPS, be};
+    for (int i = 0; i < TDM_LANES; i++)
+        TDM_TRY(cpu_alloc(be, TDM_LANE_BYTES, &be->fetched[i], err));
+    *out = (tdm_backend){.ops = &CPU_OPS, .self = be, .dtype = TDM_F32};
     be = NULL;
 done:
     cpu_close(be);

@@ -16,7 +16,9 @@ struct tdm_batch {
     gpt2_run *run;
     int32_t n_slots, n_running, n_drawn, context, max_rows, eos;
     slot *slots; /* [n_slots] */
-    int32_t *ids_device; /* [n_slots] in the backend's memory */
+    tdm_slots state;     /* [n_slots] in the backend's memory */
+    int32_t *rows_device;
+    void *state_memory;
     /* one step; host memory, one allocation behind `memory` */
     int32_t *memory;
     int32_t *tokens, *positions;                     /* [max_rows] */
@@ -53,7 +55,6 @@ tdm_status tdm_batch_open(const gpt2_model *model, int32_t slots, int32_t contex
                           tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    void *ids = NULL;
     *out = NULL;
     tdm_batch *b = calloc(1, sizeof *b);
     TDM_REQUIRE(b, TDM_ENOMEM, "batch");
@@ -65,10 +66,17 @@ tdm_status tdm_batch_open(const gpt2_model *model, int32_t slots, int32_t contex
     b->max_rows = tdm_batch_rows(slots);
     b->eos = gpt2_config(model)->eos;
     TDM_TRY(carve(b, err));
-    TDM_TRY(tdm_alloc(b->be, (size_t)slots * sizeof *b->ids_device, &ids, err));
-    b->ids_device = ids;
+    const size_t n = (size_t)slots;
+    TDM_TRY(tdm_alloc(b->be, n * (sizeof(tdm_draw) + 5 * sizeof(int32_t)), &b->state_memory, err));
+    b->state.draws = b->state_memory;
+    b->state.tokens = (int32_t *)(b->state.draws + n);
+    b->state.positions = b->state.tokens + n;
+    b->state.left = b->state.positions + n;
+    b->state.drawn = b->state.left + n;
+    b->rows_device = b->state.drawn + n;
     TDM_TRY(gpt2_run_open(model,
                           &(gpt2_limits){.slots = slots,
+                                         .pages = slots * gpt2_text_pages(context),
                                          .context = context,
                                          .rows = b->max_rows,
                                          .logits = slots},
@@ -86,7 +94,7 @@ void tdm_batch_close(tdm_batch *b)
         return;
     gpt2_run_close(b->run);
     if (b->be)
-        tdm_release(b->be, b->ids_device);
+        tdm_release(b->be, b->state_memory);
     free(b->draws);
     free(b->slots);
     free(b->memory);
@@ -200,8 +208,14 @@ tdm_status tdm_batch_step(tdm_batch *b, tdm_err *err)
     TDM_TRY(gpt2_forward(b->run, &step, &logits, err));
     if (step.n_logits == 0)
         goto done;
-    TDM_TRY(tdm_sample(b->be, b->ids_device, logits, b->draws, err));
-    TDM_TRY(tdm_download(b->be, b->ids, b->ids_device, (size_t)step.n_logits * sizeof *b->ids, err));
+    const size_t bytes = (size_t)step.n_logits * sizeof *b->ids;
+    for (int32_t i = 0; i < step.n_logits; i++)
+        b->ids[i] = i;
+    TDM_TRY(tdm_upload(b->be, b->rows_device, b->ids, bytes, err));
+    TDM_TRY(tdm_upload(b->be, b->state.positions, b->ids, bytes, err));
+    TDM_TRY(tdm_upload(b->be, b->state.draws, b->draws, (size_t)step.n_logits * sizeof *b->draws, err));
+    TDM_TRY(tdm_sample(b->be, &b->state, b->rows_device, logits, b->eos, err));
+    TDM_TRY(tdm_download(b->be, b->ids, b->state.drawn, bytes, err));
     TDM_TRY(tdm_sync(b->be, err));
     for (int32_t i = 0; i < step.n_logits; i++)
         append(b, &b->slots[b->logit_slots[i]], b->ids[i]);

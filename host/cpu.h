@@ -19,9 +19,10 @@ enum {
     CPU_ROWS = 96,         /* rows of x at a time; a multiple of CPU_GROUP */
     CPU_COLUMNS = 768,     /* columns of y at a time; a multiple of every panel width */
     CPU_SCRATCH = CPU_ROWS * CPU_COLUMNS,
-    CPU_KEYS = 64,         /* keys that one softmax step covers */
+    CPU_KEYS = TDM_PAGE,   /* keys that one softmax step covers: a key block is a page of one head */
     CPU_QUERIES = 48,      /* rows of one text that share a pass over its keys */
-    CPU_ALIGN = 64,
+    CPU_LINE = 64,         /* bytes of a cache line */
+    CPU_ALIGN = 256,       /* of all memory that is handed out */
     CPU_KEY_BLOCK = 2 * CPU_KEYS * TDM_HEAD, /* floats: keys [TDM_HEAD][CPU_KEYS], then values
                                                 [CPU_KEYS][TDM_HEAD] */
 };
@@ -33,6 +34,7 @@ typedef struct {
     const float *panels; /* [ceil(out / width)][in][width], zero beyond the last column */
     const float *bias;   /* [out] or NULL */
     size_t in, out;
+    size_t y_stride; /* floats between rows of y */
     tdm_epilogue epilogue;
 } cpu_product;
 
@@ -43,6 +45,7 @@ typedef struct {
     size_t y_stride, q_stride; /* floats between rows */
     const float *blocks;       /* key blocks of CPU_KEY_BLOCK floats */
     size_t block_stride;       /* floats between them */
+    const int32_t *pages;      /* which of them each CPU_KEYS keys are in; NULL: one after the other */
     size_t n_rows;
     size_t n_keys; /* keys that row 0 sees */
     size_t step;   /* row r sees n_keys + r * step: 1 causal, 0 bidirectional */
@@ -99,6 +102,8 @@ typedef struct {
     tdm_threads *threads;
     cpu_lane *lanes; /* [n_lanes] */
     size_t n_lanes;
+    void *fetched[TDM_LANES]; /* TDM_LANE_BYTES each */
+    bool fetching[TDM_LANES]; /* between begin and end */
 } cpu_backend;
 
 /* tdm_open_cpu with kernels of the caller's choice. */
@@ -119,14 +124,24 @@ tdm_status cpu_weight_open(void *self, const void *src, tdm_dtype dtype, int32_t
 void cpu_weight_close(void *self, tdm_weight *w);
 tdm_status cpu_linear(void *self, tdm_mat y, tdm_mat x, const tdm_weight *w, const tdm_mat *bias,
                       tdm_epilogue epilogue, tdm_err *err);
-tdm_status cpu_kv_open(void *self, int32_t layers, int32_t heads, int32_t slots, int32_t context,
+size_t cpu_kv_page_bytes(void *self, int32_t layers, int32_t heads);
+tdm_status cpu_kv_open(void *self, int32_t layers, int32_t heads, int32_t pages, int32_t text_pages,
                        tdm_kv **kv, tdm_err *err);
 void cpu_kv_close(void *self, tdm_kv *kv);
+tdm_status cpu_kv_copy(void *self, tdm_kv *kv, int32_t to, int32_t from, tdm_err *err);
 tdm_status cpu_attend_cached(void *self, tdm_mat y, tdm_mat qkv, tdm_kv *kv, int32_t layer,
                              const tdm_step *step, tdm_err *err);
-tdm_status cpu_attend_packed(void *self, tdm_mat y, tdm_mat qkv, const tdm_step *step,
+tdm_status cpu_attend_packed(void *self, tdm_mat y, tdm_mat qkv, const tdm_step *step, bool causal,
                              tdm_err *err);
-tdm_status cpu_sample(void *self, int32_t *ids, tdm_mat logits, const tdm_draw *draws,
-                      tdm_err *err);
+tdm_status cpu_sample(void *self, const tdm_slots *state, const int32_t *slots, tdm_mat logits,
+                      int32_t eos, tdm_err *err);
+tdm_status cpu_token_stats(void *self, tdm_stat *stats, tdm_mat logits, const int32_t *targets,
+                           tdm_err *err);
+
+/* Floats from row to row. */
+static inline size_t cpu_stride(const tdm_mat *m)
+{
+    return (size_t)(m->stride ? m->stride : m->cols);
+}
 
 #endif

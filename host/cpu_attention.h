@@ -14,7 +14,7 @@
 enum { KEY_VECTORS = CPU_KEYS / LANES, HEAD_VECTORS = TDM_HEAD / LANES };
 
 typedef struct {
-    _Alignas(CPU_ALIGN) float q[CPU_QUERIES][TDM_HEAD]; /* times 1/8: exact */
+    _Alignas(CPU_LINE) float q[CPU_QUERIES][TDM_HEAD]; /* times 1/8: exact */
     float weights[CPU_QUERIES][CPU_KEYS];               /* scores first */
     float sums[CPU_QUERIES][TDM_HEAD];
     float part[CPU_GROUP][TDM_HEAD]; /* weighted values of one block */
@@ -82,7 +82,8 @@ static void add_values(const cpu_attention *a, attention_rows *s, size_t row, si
 static void attend_block(const cpu_attention *a, attention_rows *s, size_t row, size_t n,
                          size_t first)
 {
-    const float *keys = a->blocks + first / CPU_KEYS * a->block_stride;
+    const size_t block = first / CPU_KEYS;
+    const float *keys = a->blocks + (a->pages ? (size_t)a->pages[block] : block) * a->block_stride;
     for (size_t r = 0; r < n; r += CPU_GROUP) {
         const size_t rows = n - r < CPU_GROUP ? n - r : CPU_GROUP;
         if (!seen(a, row + r + rows - 1, first))

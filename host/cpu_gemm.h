@@ -9,7 +9,7 @@
 #include "host/cpu.h"
 #include "host/cpu_vector.h"
 
-enum { PANEL = PANEL_VECTORS * LANES, LINE = CPU_ALIGN / 4 /* floats of a cache line */ };
+enum { PANEL = PANEL_VECTORS * LANES, LINE = CPU_LINE / 4 /* floats of a cache line */ };
 
 /* c[rows, PANEL] = or += a[rows, depth] @ b[depth, PANEL] */
 typedef struct {
@@ -144,7 +144,7 @@ static void multiply(const cpu_product *p, size_t row, size_t n_rows, size_t col
     for (size_t k = 0; k < p->in; k += CPU_DEPTH)
         multiply_block(p, p->x + row * p->in + k, n_rows, panels, n_panels, k, scratch);
     for (size_t r = 0; r < n_rows; r++)
-        finish_row(p->y + (row + r) * p->out + column, scratch + r * n_panels * PANEL,
+        finish_row(p->y + (row + r) * p->y_stride + column, scratch + r * n_panels * PANEL,
                    p->bias ? p->bias + column : NULL, n_columns, p->epilogue);
 }
 

@@ -124,7 +124,7 @@ tdm_status cpu_linear(void *self, tdm_mat y, tdm_mat x, const tdm_weight *w, con
     cpu_backend *be = self;
     linear_job job = {
         .product = {y.p, x.p, ((const cpu_weight *)w)->panels, bias ? bias->p : NULL,
-                    (size_t)w->in, (size_t)w->out, epilogue},
+                    (size_t)w->in, (size_t)w->out, cpu_stride(&y), epilogue},
         .n_rows = (size_t)x.rows,
     };
     if (!x.rows)

@@ -85,29 +85,31 @@ int32_t tdm_generate_context(const tdm_generate_options *o, const tdm_config *co
     return has_prompts || o->length == 0 ? config->n_context : o->length;
 }
 
-bool tdm_generate_bytes(const tdm_generate_options *o, const tdm_config *config, bool has_prompts,
-                        size_t *bytes)
+bool tdm_generate_bytes(const tdm_backend *be, const tdm_generate_options *o,
+                        const tdm_config *config, bool has_prompts, size_t *bytes)
 {
     /* Slots that no document will ever be in are not touched. */
     const bool few = !has_prompts && o->n < (uint64_t)o->batch;
     const int32_t slots = few ? (int32_t)o->n : o->batch;
+    const int32_t context = tdm_generate_context(o, config, has_prompts);
     const gpt2_limits limits = {.slots = slots,
-                                .context = tdm_generate_context(o, config, has_prompts),
+                                .pages = slots * gpt2_text_pages(context),
+                                .context = context,
                                 .rows = tdm_batch_rows(slots),
                                 .logits = slots};
     size_t cache = 0, scratch = 0;
-    return gpt2_run_bytes(config, &limits, &cache, &scratch) && tdm_add_size(cache, scratch, bytes);
+    return gpt2_run_bytes(be, config, &limits, &cache, &scratch) && tdm_add_size(cache, scratch, bytes);
 }
 
-int32_t tdm_generate_auto_batch(const tdm_generate_options *o, const tdm_config *config,
-                                bool has_prompts, size_t memory)
+int32_t tdm_generate_auto_batch(const tdm_backend *be, const tdm_generate_options *o,
+                                const tdm_config *config, bool has_prompts, size_t memory)
 {
     tdm_generate_options tried = *o;
     tried.batch = AUTO_BATCH;
     if (!has_prompts && o->n < (uint64_t)tried.batch)
         tried.batch = (int32_t)o->n;
     for (size_t bytes = 0; tried.batch > 1; tried.batch--)
-        if (tdm_generate_bytes(&tried, config, has_prompts, &bytes) && bytes <= memory / 2)
+        if (tdm_generate_bytes(be, &tried, config, has_prompts, &bytes) && bytes <= memory / 2)
             break;
     return tried.batch;
 }

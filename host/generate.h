@@ -82,12 +82,12 @@ int32_t tdm_generate_context(const tdm_generate_options *o, const tdm_config *co
 
 /* Bytes of the cache and the scratch that a run with o->batch texts at once takes, beside the
  * weights. Returns false when the sum does not fit size_t. */
-bool tdm_generate_bytes(const tdm_generate_options *o, const tdm_config *config, bool has_prompts,
-                        size_t *bytes);
+bool tdm_generate_bytes(const tdm_backend *be, const tdm_generate_options *o,
+                        const tdm_config *config, bool has_prompts, size_t *bytes);
 
 /* How many texts at once: 64, or what half of `memory` bytes and the number of documents allow. */
-int32_t tdm_generate_auto_batch(const tdm_generate_options *o, const tdm_config *config,
-                                bool has_prompts, size_t memory);
+int32_t tdm_generate_auto_batch(const tdm_backend *be, const tdm_generate_options *o,
+                                const tdm_config *config, bool has_prompts, size_t memory);
 
 /* Documents that are in work or wait for one before them. */
 size_t tdm_generate_window(int32_t batch);

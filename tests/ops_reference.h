@@ -47,7 +47,7 @@ static inline double *doubles(size_t n)
 
 static inline tdm_mat mat(const float *p, int64_t rows, int32_t cols)
 {
-    return (tdm_mat){(void *)p, rows, cols, TDM_F32};
+    return (tdm_mat){.p = (void *)p, .rows = rows, .cols = cols, .dtype = TDM_F32};
 }
 
 /* ---- comparison ---- */

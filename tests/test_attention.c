@@ -42,6 +42,24 @@ typedef struct {
     int32_t starts[2], slot, positions[1024];
 } one_text;
 
+/* A cache whose slots all have room for TEXT_PAGES pages, which lie about in no order. */
+enum { TEXT_PAGES = 16, MOST_SLOTS = 8 };
+static const int32_t *scattered_pages(void)
+{
+    enum { N = TEXT_PAGES * MOST_SLOTS };
+    static int32_t pages[N];
+    for (int32_t i = 0; i < N; i++)
+        pages[i] = i * 37 % N; /* odd: every page once */
+    return pages;
+}
+
+static tdm_kv *open_cache(tdm_backend *be, int layers, int heads)
+{
+    tdm_kv *kv = NULL;
+    ASSERT_OK(tdm_kv_open(be, layers, heads, TEXT_PAGES * MOST_SLOTS, TEXT_PAGES, &kv, err));
+    return kv;
+}
+
 static const tdm_step *text_step(one_text *t, int first, int n, int slot)
 {
     t->starts[0] = 0;
@@ -50,7 +68,7 @@ static const tdm_step *text_step(one_text *t, int first, int n, int slot)
     for (int r = 0; r < n; r++)
         t->positions[r] = first + r;
     t->step = (tdm_step){.n_rows = n, .n_seqs = 1, .positions = t->positions,
-                         .starts = t->starts, .slots = &t->slot};
+                         .starts = t->starts, .slots = &t->slot, .pages = scattered_pages()};
     return &t->step;
 }
 
@@ -67,12 +85,11 @@ static void check_case(tdm_backend *be, const attention_case *c, bool cached)
     const tdm_mat out = mat(y, c->length, (int)width), in = mat(qkv, c->length, (int)width * 3);
     poison_scratch(be);
     if (cached) {
-        tdm_kv *kv = NULL;
-        ASSERT_OK(tdm_kv_open(be, 2, c->heads, 3, 1024, &kv, err));
+        tdm_kv *kv = open_cache(be, 2, c->heads);
         ASSERT_OK(tdm_attend_cached(be, out, in, kv, 1, step, err));
         tdm_kv_close(be, kv);
     } else {
-        ASSERT_OK(tdm_attend_packed(be, out, in, step, err));
+        ASSERT_OK(tdm_attend_packed(be, out, in, step, false, err));
     }
     ref_attend(want, qkv, n, heads, extra, 0.125);
     ASSERT_CLOSE(y, want, n * width, width, c->tolerance, "%s", c->name);
@@ -133,8 +150,7 @@ static void cuts_on(tdm_backend *be)
     float *qkv = make_qkv(CONTEXT, HEADS, 2, 1);
     float *whole = random_floats(CONTEXT * WIDTH, 2), *y = random_floats(CONTEXT * WIDTH, 3);
     static const int WHOLE[] = {0, 0};
-    tdm_kv *kv = NULL;
-    ASSERT_OK(tdm_kv_open(be, 1, HEADS, 2, CONTEXT, &kv, err));
+    tdm_kv *kv = open_cache(be, 1, HEADS);
     run_cut(be, kv, 0, qkv, CONTEXT, WHOLE, whole);
     for (size_t i = 0; i < COUNT(CUTS); i++) {
         memset(y, 0, CONTEXT * WIDTH * sizeof *y);
@@ -166,8 +182,7 @@ static void check_batch(tdm_backend *be, bool cached, const int *order)
     float *qkv = make_qkv(MOST_ROWS, HEADS, 2, 5), *y = random_floats(MOST_ROWS * WIDTH, 2);
     float *alone = random_floats(MOST_ROWS * WIDTH, 3);
     int32_t starts[TEXTS + 1] = {0}, slots[TEXTS], positions[MOST_ROWS];
-    tdm_kv *kv = NULL;
-    ASSERT_OK(tdm_kv_open(be, 1, HEADS, TEXTS, CONTEXT, &kv, err));
+    tdm_kv *kv = open_cache(be, 1, HEADS);
     for (int i = 0; i < TEXTS; i++) {
         starts[i + 1] = starts[i] + LENGTHS[order[i]];
         slots[i] = (order[i] * 3 + 1) % TEXTS;
@@ -176,10 +191,10 @@ static void check_batch(tdm_backend *be, bool cached, const int *order)
     }
     const int rows = starts[TEXTS];
     const tdm_step step = {.n_rows = rows, .n_seqs = TEXTS, .positions = positions,
-                           .starts = starts, .slots = slots};
+                           .starts = starts, .slots = slots, .pages = scattered_pages()};
     const tdm_mat out = mat(y, rows, WIDTH), in = mat(qkv, rows, 3 * WIDTH);
     ASSERT_OK(cached ? tdm_attend_cached(be, out, in, kv, 0, &step, err)
-                     : tdm_attend_packed(be, out, in, &step, err));
+                     : tdm_attend_packed(be, out, in, &step, false, err));
     for (int i = 0; i < TEXTS; i++) {
         one_text text;
         const int n = LENGTHS[order[i]], first = starts[i];
@@ -188,7 +203,7 @@ static void check_batch(tdm_backend *be, bool cached, const int *order)
         const tdm_step *one = text_step(&text, 0, n, 0);
         poison_scratch(be);
         ASSERT_OK(cached ? tdm_attend_cached(be, one_out, one_in, kv, 0, one, err)
-                         : tdm_attend_packed(be, one_out, one_in, one, err));
+                         : tdm_attend_packed(be, one_out, one_in, one, false, err));
         assert_memory_equal(alone, y + first * WIDTH, (size_t)n * WIDTH * sizeof *y);
     }
     tdm_kv_close(be, kv);
@@ -221,9 +236,8 @@ static void stale_on(tdm_backend *be)
     float *qkv = make_qkv(CONTEXT, HEADS, 1, 1), *bad = make_qkv(CONTEXT, HEADS, 1, 2);
     float *clean = random_floats(CONTEXT * WIDTH, 2), *y = random_floats(CONTEXT * WIDTH, 3);
     one_text text;
-    tdm_kv *kv = NULL;
+    tdm_kv *kv = open_cache(be, 1, HEADS);
     memset(bad, 0xff, CONTEXT * 3 * WIDTH * sizeof *bad); /* all NaN */
-    ASSERT_OK(tdm_kv_open(be, 1, HEADS, 1, CONTEXT, &kv, err));
     run_cut(be, kv, 0, qkv, N, WHOLE, clean);
     run_cut(be, kv, 0, bad, CONTEXT, WHOLE, y);
     run_cut(be, kv, 0, qkv, N, WHOLE, y);
@@ -236,9 +250,9 @@ static void stale_on(tdm_backend *be)
         assert_true(isnan(y[i]));
     /* packed: scratch of a longer text of NaN, then a clean short one */
     ASSERT_OK(tdm_attend_packed(be, mat(y, CONTEXT, WIDTH), mat(bad, CONTEXT, 3 * WIDTH),
-                                text_step(&text, 0, CONTEXT, 0), err));
+                                text_step(&text, 0, CONTEXT, 0), false, err));
     ASSERT_OK(tdm_attend_packed(be, mat(y, BAD, WIDTH), mat(qkv, BAD, 3 * WIDTH),
-                                text_step(&text, 0, BAD, 0), err));
+                                text_step(&text, 0, BAD, 0), false, err));
     for (size_t i = 0; i < BAD * WIDTH; i++)
         assert_true(isfinite(y[i]));
     tdm_kv_close(be, kv);
@@ -270,7 +284,7 @@ static void nans_on(tdm_backend *be)
                 one_text t;
                 memcpy(&qkv[place * 3 * E + part * E + 5], &NANS[i], sizeof *qkv);
                 ASSERT_OK(tdm_attend_packed(be, mat(y, N, E), mat(qkv, N, 3 * E),
-                                            text_step(&t, 0, N, 0), err));
+                                            text_step(&t, 0, N, 0), false, err));
                 for (int r = 0; r < N; r++)
                     for (int k = 0; k < E; k++)
                         if (!isnan(y[r * E + k]) != (part == 0 && r != place))
@@ -293,16 +307,24 @@ static void impossible_caches_are_refused(void **state)
     tdm_kv *kv = NULL;
     ASSERT_OK(tdm_open_cpu(1, &be, err));
     ASSERT_FAILS(tdm_kv_open(&be, 0, 12, 64, 1024, &kv, err), TDM_EARG, "0 layers x 12 heads");
-    ASSERT_FAILS(tdm_kv_open(&be, 12, 12, -1, 1024, &kv, err), TDM_EARG, "-1 slots");
+    ASSERT_FAILS(tdm_kv_open(&be, 12, 12, -1, 16, &kv, err), TDM_EARG, "-1 pages");
+    ASSERT_FAILS(tdm_kv_open(&be, 12, 12, 64, 0, &kv, err), TDM_EARG, "0 for a text");
     ASSERT_FAILS(tdm_kv_open(&be, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, &kv, err), TDM_ENOMEM,
-                 "2147483647 slots");
-    ASSERT_FAILS(tdm_kv_open(&be, 48, 25, INT32_MAX, 1024, &kv, err), TDM_ENOMEM,
-                 "bytes for a cache of 48 layers x 25 heads x 2147483647 slots x 1024 tokens");
+                 "2147483647 pages");
+    ASSERT_FAILS(tdm_kv_open(&be, 48, 25, INT32_MAX, 16, &kv, err), TDM_ENOMEM,
+                 "bytes for a cache of 48 layers x 25 heads x 2147483647 pages");
     assert_null(kv);
-    ASSERT_OK(tdm_kv_open(&be, 48, 25, 512, 1024, &kv, err)); /* 322 GB, none of it touched */
+    ASSERT_OK(tdm_kv_open(&be, 48, 25, 512 * 16, 16, &kv, err)); /* 322 GB, none of it touched */
     tdm_kv_close(&be, kv);
     tdm_kv_close(&be, NULL);
     tdm_backend_close(&be);
+}
+
+static const tdm_step *own_pages(one_text *t, int first, int n, int slot, const int32_t *pages)
+{
+    text_step(t, first, n, slot);
+    t->step.pages = pages;
+    return &t->step;
 }
 
 static void bad_steps_are_refused(void **state)
@@ -314,11 +336,18 @@ static void bad_steps_are_refused(void **state)
     float *qkv = make_qkv(4, 1, 1, 1), y[4 * TDM_HEAD];
     const tdm_mat out = mat(y, 4, TDM_HEAD), in = mat(qkv, 4, 3 * TDM_HEAD);
     ASSERT_OK(tdm_open_cpu(1, &be, err));
-    ASSERT_OK(tdm_kv_open(&be, 1, 1, 2, 10, &kv, err));
-    ASSERT_FAILS(tdm_attend_cached(&be, out, in, kv, 0, text_step(&text, 7, 4, 0), err), TDM_EARG,
-                 "text 0: position 10, want 0 to 9");
-    ASSERT_FAILS(tdm_attend_cached(&be, out, in, kv, 0, text_step(&text, 0, 4, 2), err), TDM_EARG,
-                 "text 0: slot 2, want 0 to 1");
+    static const int32_t PAGES[] = {0, 2, 1, -1}; /* of slots 0 and 1 */
+    ASSERT_OK(tdm_kv_open(&be, 1, 1, 2, 2, &kv, err));
+    ASSERT_FAILS(tdm_attend_cached(&be, out, in, kv, 0, own_pages(&text, 125, 4, 0, PAGES), err),
+                 TDM_EARG, "text 0: position 128, want 0 to 127");
+    ASSERT_FAILS(tdm_attend_cached(&be, out, in, kv, 0, own_pages(&text, 0, 4, -2, PAGES), err),
+                 TDM_EARG, "text 0: slot -2");
+    ASSERT_FAILS(tdm_attend_cached(&be, out, in, kv, 0, own_pages(&text, 61, 4, 0, PAGES), err),
+                 TDM_EARG, "text 0: page 1 of slot 0 is 2, want 0 to 1");
+    ASSERT_FAILS(tdm_attend_cached(&be, out, in, kv, 0, own_pages(&text, 61, 4, 1, PAGES), err),
+                 TDM_EARG, "text 0: page 1 of slot 1 is -1, want 0 to 1");
+    ASSERT_FAILS(tdm_attend_cached(&be, out, in, kv, 0, own_pages(&text, 0, 4, 0, NULL), err),
+                 TDM_EARG, "no pages");
     ASSERT_FAILS(tdm_attend_cached(&be, out, in, kv, 1, text_step(&text, 0, 4, 0), err), TDM_EARG,
                  "layer 1 of 1");
     ASSERT_FAILS(tdm_attend_cached(&be, out, in, NULL, 0, text_step(&text, 0, 4, 0), err), TDM_EARG,
@@ -329,12 +358,13 @@ static void bad_steps_are_refused(void **state)
                  "position 5 does not follow 1");
     text_step(&text, 0, 4, 0);
     text.starts[1] = 3;
-    ASSERT_FAILS(tdm_attend_packed(&be, out, in, &text.step, err), TDM_EARG,
+    ASSERT_FAILS(tdm_attend_packed(&be, out, in, &text.step, false, err), TDM_EARG,
                  "the texts have 3 rows, the step has 4");
     text.starts[1] = 5;
-    ASSERT_FAILS(tdm_attend_packed(&be, out, in, &text.step, err), TDM_EARG, "end by 4");
-    ASSERT_FAILS(tdm_attend_packed(&be, out, mat(qkv, 4, 64), text_step(&text, 0, 4, 0), err),
-                 TDM_EARG, "qkv has 64 columns, want 192");
+    ASSERT_FAILS(tdm_attend_packed(&be, out, in, &text.step, false, err), TDM_EARG,
+                 "end by 4");
+    ASSERT_FAILS(tdm_attend_packed(&be, out, mat(qkv, 4, 64), text_step(&text, 0, 4, 0), false,
+                                   err), TDM_EARG, "qkv has 64 columns, want 192");
     tdm_kv_close(&be, kv);
     tdm_backend_close(&be);
     free(qkv);

@@ -160,7 +160,8 @@ static void run_plainly(const loaded *l, texts *t)
 {
     gpt2_run *run = NULL;
     tdm_sampler *s = NULL;
-    const gpt2_limits limits = {.slots = 1, .context = POSITIONS, .rows = POSITIONS, .logits = 1};
+    const gpt2_limits limits = {.slots = 1, .pages = 1, .context = POSITIONS, .rows = POSITIONS,
+                                .logits = 1};
     assert_int_equal(gpt2_run_open(l->model, &limits, &run, NULL), TDM_OK);
     assert_int_equal(tdm_sampler_open(V, &s, NULL), TDM_OK);
     make_texts(t);

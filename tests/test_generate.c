@@ -398,17 +398,20 @@ static void test_auto_batch(void **state)
     const tdm_config small = {.n_layer = 12, .n_head = 12, .n_embd = 768, .n_inner = 3072,
                               .n_vocab = 50257, .n_position = 1024, .n_context = 1024};
     tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_backend be;
+    assert_int_equal(tdm_open_cpu(1, &be, NULL), TDM_OK);
     o.n = 1000000;
-    assert_int_equal(tdm_generate_auto_batch(&o, &small, false, (size_t)1 << 40), 64);
-    assert_int_equal(tdm_generate_auto_batch(&o, &small, false, 0), 1);
+    assert_int_equal(tdm_generate_auto_batch(&be, &o, &small, false, (size_t)1 << 40), 64);
+    assert_int_equal(tdm_generate_auto_batch(&be, &o, &small, false, 0), 1);
     /* 72 MiB of cache for each text of 1024 tokens */
-    assert_in_range(tdm_generate_auto_batch(&o, &small, false, (size_t)1 << 30), 5, 7);
+    assert_in_range(tdm_generate_auto_batch(&be, &o, &small, false, (size_t)1 << 30), 5, 7);
     o.length = 128;
-    assert_in_range(tdm_generate_auto_batch(&o, &small, false, (size_t)1 << 30), 40, 56);
-    assert_in_range(tdm_generate_auto_batch(&o, &small, true, (size_t)1 << 30), 5, 7);
+    assert_in_range(tdm_generate_auto_batch(&be, &o, &small, false, (size_t)1 << 30), 40, 56);
+    assert_in_range(tdm_generate_auto_batch(&be, &o, &small, true, (size_t)1 << 30), 5, 7);
     o.n = 3;
-    assert_int_equal(tdm_generate_auto_batch(&o, &small, false, (size_t)1 << 40), 3);
-    assert_int_equal(tdm_generate_auto_batch(&o, &small, true, (size_t)1 << 40), 64);
+    assert_int_equal(tdm_generate_auto_batch(&be, &o, &small, false, (size_t)1 << 40), 3);
+    assert_int_equal(tdm_generate_auto_batch(&be, &o, &small, true, (size_t)1 << 40), 64);
+    tdm_backend_close(&be);
 }
 
 static void test_records(void **state)

@@ -49,12 +49,14 @@ static void check_embed(tdm_backend *be, const embed_case *c)
         tokens[r] = r * 17 % WORDS;
         positions[r] = r * 5 % (PLACES - c->first_position);
     }
-    const tdm_step step = {.n_rows = c->rows, .tokens = tokens, .positions = positions};
+    const int32_t starts[] = {0, c->rows};
+    const tdm_step step = {.n_rows = c->rows, .n_seqs = 1, .tokens = tokens, .positions = positions,
+                           .starts = starts};
     poison_scratch(be);
     ASSERT_OK(tdm_embed(be, mat(y, c->rows, c->width), &step,
-                        (tdm_mat){word_bytes, WORDS, c->width, c->words},
-                        (tdm_mat){place_bytes, PLACES, c->width, c->positions}, c->first_position,
-                        err));
+                        (tdm_mat){word_bytes, WORDS, c->width, c->words, 0},
+                        (tdm_mat){place_bytes, PLACES, c->width, c->positions, 0},
+                        c->first_position, err));
     bool shifted_differs = false;
     for (size_t r = 0; r < rows; r++)
         for (size_t j = 0; j < width; j++) {
@@ -91,20 +93,23 @@ typedef struct {
     const char *name;
     int rows, width;
     double mean; /* in units of the spread */
-    bool delta, in_place;
+    bool delta;
+    tdm_norm form;
+    bool in_place; /* y is x: of the post-norm form alone */
     double tolerance;
 } norm_case;
 
 /* One rounding of each of the few operations. A mean of 800 spreads costs log2(800) bits in x itself,
  * which the reference shares; what remains is the mean's own rounding, which the kernel corrects. */
 static const norm_case NORM[] = {
-    {"one number", 1, 1, 0, false, false, 0x1p-20},
-    {"3 heads", 5, 192, 0, true, false, 0x1p-21},
-    {"768", 64, 768, 0.5, true, true, 0x1p-21},
-    {"768, mean of 800 spreads", 64, 768, 800, false, false, 0x1p-21},
-    {"1600", 33, 1600, 0, false, true, 0x1p-21},
-    {"odd width", 9, 77, -3, true, false, 0x1p-21},
-    {"narrower than a vector", 9, 5, 1, true, false, 0x1p-21},
+    {"one number", 1, 1, 0, false, TDM_PRE_NORM, false, 0x1p-20},
+    {"3 heads", 5, 192, 0, true, TDM_PRE_NORM, false, 0x1p-21},
+    {"768", 64, 768, 0.5, true, TDM_POST_NORM, true, 0x1p-21},
+    {"768, mean of 800 spreads", 64, 768, 800, false, TDM_PRE_NORM, false, 0x1p-21},
+    {"1600", 33, 1600, 0, false, TDM_POST_NORM, true, 0x1p-21},
+    {"1600, a copy", 33, 1600, 0, true, TDM_POST_NORM, false, 0x1p-21},
+    {"odd width", 9, 77, -3, true, TDM_PRE_NORM, false, 0x1p-21},
+    {"narrower than a vector", 9, 5, 1, true, TDM_PRE_NORM, false, 0x1p-21},
 };
 
 static void check_norm(tdm_backend *be, const norm_case *c)
@@ -121,10 +126,9 @@ static void check_norm(tdm_backend *be, const norm_case *c)
     const tdm_mat d = mat(delta, c->rows, c->width), xm = mat(x, c->rows, c->width);
     ASSERT_OK(tdm_add_norm(be, c->in_place ? xm : mat(y, c->rows, c->width), xm,
                            c->delta ? &d : NULL, mat(gamma, 1, c->width), mat(beta, 1, c->width),
-                           1e-5f, err));
+                           1e-5f, c->form, err));
     const float *got = c->in_place ? x : y;
-    if (!c->in_place)
-        assert_memory_equal(x, sum, n * sizeof *x);
+    assert_memory_equal(x, c->form == TDM_POST_NORM ? got : sum, n * sizeof *x);
     ref_norm(want, sum, gamma, beta, rows, width, 1e-5);
     ASSERT_CLOSE(got, want, n, width, c->tolerance, "%s", c->name);
     if (width > 1) {
@@ -137,7 +141,7 @@ static void check_norm(tdm_backend *be, const norm_case *c)
     for (size_t r = 0; r < rows; r++) {
         const tdm_mat one = mat(sum + r * width, 1, c->width);
         ASSERT_OK(tdm_add_norm(be, one, one, NULL, mat(gamma, 1, c->width),
-                               mat(beta, 1, c->width), 1e-5f, err));
+                               mat(beta, 1, c->width), 1e-5f, TDM_POST_NORM, err));
     }
     assert_memory_equal(sum, got, n * sizeof *got);
     free(want);
@@ -187,26 +191,61 @@ static void gather_copies_rows(void **state)
 
 /* ---- sample: the rows are those of tdm_sample_row, on every thread ---- */
 
+/* Slots in another order than rows, a row of nobody, an idle slot, an end of every kind. */
 static void sample_on(tdm_backend *be)
 {
-    enum { ROWS = 37 };
+    enum { ROWS = 37, SLOTS = 40, NOBODY = 11, IDLE = 12, LAST = 13, BAD = 5 };
     static const int VOCABULARIES[] = {50, 1000, 50};
     for (size_t i = 0; i < COUNT(VOCABULARIES); i++) {
-        const int vocabulary = VOCABULARIES[i];
-        float *logits = random_floats(ROWS * (size_t)vocabulary, i + 1);
-        tdm_draw draws[ROWS];
-        int32_t ids[ROWS];
+        const int vocabulary = VOCABULARIES[i], stride = tdm_padded(vocabulary);
+        float *logits = random_floats(ROWS * (size_t)stride, i + 1);
+        int32_t slots[ROWS], tokens[SLOTS], positions[SLOTS], left[SLOTS], drawn[SLOTS];
+        tdm_draw draws[SLOTS], before[SLOTS];
         tdm_sampler *sampler = NULL;
-        for (uint32_t r = 0; r < ROWS; r++)
-            draws[r] = (tdm_draw){.seed = 1, .document = r, .position = 3 * r, .temperature = 0.9f,
-                                  .top_k = r % 2 ? 10 : 0, .top_p = r % 3 ? 1 : 0.9f};
-        logits[5 * (size_t)vocabulary + 7] = NAN;
-        ASSERT_OK(tdm_sample(be, ids, mat(logits, ROWS, vocabulary), draws, err));
+        const tdm_slots state = {tokens, positions, left, drawn, draws};
+        for (int32_t s = 0; s < SLOTS; s++) {
+            tokens[s] = drawn[s] = 1000 + s;
+            positions[s] = 10 + s;
+            left[s] = 2;
+            draws[s] = (tdm_draw){.seed = 1, .document = (uint64_t)s, .position = 3 * (uint32_t)s,
+                                  .temperature = 0.9f, .top_k = s % 2 ? 10 : 0,
+                                  .top_p = s % 3 ? 1 : 0.9f};
+        }
+        memcpy(before, draws, sizeof draws);
+        for (int32_t r = 0; r < ROWS; r++) {
+            slots[r] = r == NOBODY ? -1 : (r * 7 + 3) % SLOTS;
+            for (int32_t k = vocabulary; k < stride; k++)
+                logits[r * stride + k] = 1e30f; /* what lies in the gap is never drawn */
+        }
+        logits[BAD * stride + 7] = NAN;
+        positions[slots[IDLE]] = -1;
+        left[slots[LAST]] = 1;
         ASSERT_OK(tdm_sampler_open(vocabulary, &sampler, err));
-        assert_int_equal(ids[5], -1);
-        for (size_t r = 0; r < ROWS; r++)
-            assert_int_equal(ids[r], tdm_sample_row(sampler, logits + r * (size_t)vocabulary,
-                                                    &draws[r]));
+        const int32_t eos = tdm_sample_row(sampler, logits, &draws[slots[0]]); /* row 0 ends its text */
+        ASSERT_OK(tdm_sample(be, &state, slots,
+                             (tdm_mat){logits, ROWS, vocabulary, TDM_F32, stride}, eos, err));
+        for (int32_t r = 0; r < ROWS; r++) {
+            const int32_t s = slots[r];
+            if (s < 0)
+                continue;
+            const bool idle = r == IDLE;
+            const int32_t want = idle ? TDM_IDLE
+                                      : tdm_sample_row(sampler, logits + r * stride, &before[s]);
+            const bool runs = !idle && want >= 0 && want != eos && r != LAST;
+            assert_int_equal(drawn[s], want);
+            assert_int_equal(positions[s], runs ? 11 + s : -1);
+            assert_int_equal(tokens[s], runs ? want : 1000 + s);
+            assert_int_equal(draws[s].position, 3 * s + runs);
+            assert_int_equal(left[s], r == LAST || runs ? 1 : 2);
+        }
+        assert_int_equal(drawn[slots[BAD]], TDM_NOT_FINITE);
+        for (int32_t s = 0; s < SLOTS; s++) { /* a slot that no row names is left alone */
+            bool named = false;
+            for (int32_t r = 0; r < ROWS; r++)
+                named |= slots[r] == s;
+            if (!named)
+                assert_true(drawn[s] == 1000 + s && positions[s] == 10 + s && left[s] == 2);
+        }
         tdm_sampler_close(sampler);
         free(logits);
     }
@@ -227,7 +266,8 @@ static void refuses_linear(tdm_backend *be)
     ASSERT_FAILS(tdm_weight_open(be, x, TDM_F32, 0, 4, TDM_IN_OUT, &w, err), TDM_EARG, "0 x 4");
     ASSERT_FAILS(tdm_weight_open(be, NULL, TDM_F32, 3, 4, TDM_IN_OUT, &w, err), TDM_EARG, "NULL");
     ASSERT_OK(tdm_weight_open(be, x, TDM_F32, 3, 4, TDM_IN_OUT, &w, err));
-    const tdm_mat bias = mat(y, 1, 3), half = {x, 1, 3, TDM_F16}, null = {NULL, 1, 3, TDM_F32};
+    const tdm_mat bias = mat(y, 1, 3), half = {x, 1, 3, TDM_F16, 0},
+                  null = {NULL, 1, 3, TDM_F32, 0};
     ASSERT_FAILS(tdm_linear(be, mat(y, 2, 4), mat(x, 1, 3), w, NULL, TDM_LINEAR, err), TDM_EARG,
                  "y has 2 rows, want 1");
     ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 4), w, NULL, TDM_LINEAR, err), TDM_EARG,
@@ -251,23 +291,27 @@ static void refuses_the_rest(tdm_backend *be)
 {
     float x[192] = {0}, y[192] = {0};
     const int32_t tokens[] = {1, 4}, positions[] = {0, 1};
-    tdm_step step = {.n_rows = 2, .tokens = tokens, .positions = positions};
+    const int32_t starts[] = {0, 2};
+    tdm_step step = {.n_rows = 2, .n_seqs = 1, .tokens = tokens, .positions = positions,
+                     .starts = starts};
     ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 4, 4), mat(x, 4, 4), 0, err), TDM_EARG,
                  "embed: row 1: token 4, want 0 to 3");
     ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 2, err), TDM_EARG,
                  "row 1: position 3, want 0 to 2");
     ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 3), mat(x, 3, 4), 2, err), TDM_EARG,
-                 "y has 4 columns, the tables have 3 and 4");
+                 "words has 3 columns, want 4");
     ASSERT_FAILS(tdm_add_norm(be, mat(y, 2, 4), mat(x, 2, 4), NULL, mat(x, 1, 4), mat(x, 1, 3),
-                              1e-5f, err), TDM_EARG, "beta has 3 columns");
+                              1e-5f, TDM_PRE_NORM, err), TDM_EARG, "beta has 3 columns");
     ASSERT_FAILS(tdm_add_norm(be, mat(y, 2, 4), mat(x, 2, 4), NULL, mat(x, 1, 4), mat(x, 1, 4), 0,
-                              err), TDM_EARG, "eps is 0");
-    ASSERT_FAILS(tdm_sample(be, NULL, mat(x, 1, 4), NULL, err), TDM_EARG, "no ids");
+                              TDM_PRE_NORM, err), TDM_EARG, "eps is 0");
+    ASSERT_FAILS(tdm_add_norm(be, mat(x, 2, 4), mat(x, 2, 4), NULL, mat(y, 1, 4), mat(y, 1, 4),
+                              1e-5f, TDM_PRE_NORM, err), TDM_EARG, "y is x");
+    ASSERT_FAILS(tdm_sample(be, &(tdm_slots){0}, NULL, mat(x, 1, 4), 0, err), TDM_EARG, "no slots");
     void *p = NULL;
     ASSERT_FAILS(tdm_alloc(be, SIZE_MAX - 3, &p, err), TDM_ENOMEM, "18446744073709551612 bytes");
     assert_null(p);
     ASSERT_OK(tdm_alloc(be, 5, &p, err));
-    assert_int_equal((uintptr_t)p % 64, 0);
+    assert_int_equal((uintptr_t)p % 256, 0);
     ASSERT_OK(tdm_upload(be, p, "abc", 4, err));
     ASSERT_OK(tdm_download(be, y, p, 4, err));
     ASSERT_OK(tdm_sync(be, err));
@@ -281,7 +325,7 @@ static void bad_arguments_are_refused(void **state)
     (void)state;
     tdm_backend be;
     ASSERT_FAILS(tdm_open_cpu(-1, &be, err), TDM_EARG, "-1 threads");
-    ASSERT_FAILS(tdm_open_cuda(0, &be, err), TDM_ENODEV, "cuda:0");
+    ASSERT_FAILS(tdm_open_cuda(&(tdm_cuda_options){0}, &be, err), TDM_ENODEV, "cuda:0");
     ASSERT_OK(tdm_open_cpu(0, &be, err));
     refuses_linear(&be);
     refuses_the_rest(&be);

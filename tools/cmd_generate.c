@@ -7,7 +7,6 @@
 #include "host/checkpoint.h"
 #include "host/config.h"
 #include "host/generate.h"
-#include "host/memory.h"
 #include "host/progress.h"
 #include "host/record.h"
 #include "host/sink.h"
@@ -115,11 +114,11 @@ static tdm_status choose_batch(generate_job *job, tdm_err *err)
     const common_args *c = &job->args.common;
     tdm_generate_options *o = &job->options;
     const bool has_prompts = job->reader != NULL;
-    const size_t memory = tdm_available_memory();
+    const size_t memory = tdm_backend_memory(&job->backend);
     size_t bytes = SIZE_MAX;
     if (c->batch == 0)
-        o->batch = tdm_generate_auto_batch(o, &job->config, has_prompts, memory);
-    const bool countable = tdm_generate_bytes(o, &job->config, has_prompts, &bytes);
+        o->batch = tdm_generate_auto_batch(&job->backend, o, &job->config, has_prompts, memory);
+    const bool countable = tdm_generate_bytes(&job->backend, o, &job->config, has_prompts, &bytes);
     TDM_REQUIRE(memory == 0 || (countable && bytes <= memory), TDM_ENOMEM,
                 "batch %d takes %zu MiB beside the weights, %zu MiB are available; --batch auto takes "
                 "what fits",
@@ -266,6 +265,7 @@ int cmd_generate(int argc, char **argv)
          .min = 1, .max = INT32_MAX, .help = "documents for each prompt"},
         ARGS_BATCH(&a->common),
         ARGS_DEVICE(&a->common),
+        ARGS_KV_DTYPE(&a->common),
         ARGS_WEIGHTS(&a->common),
         ARGS_RECORDS(&a->common),
         ARGS_REPORT(&a->common),

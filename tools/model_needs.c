@@ -63,19 +63,27 @@ done:
     return st;
 }
 
-/* What `tandem generate` allocates when nobody says how much at once and memory is no limit. */
-static void plan_run(model_needs *out, const tdm_config *config)
+/* What `tandem generate` allocates on the CPU when nobody says how much at once and memory is no limit. */
+static tdm_status plan_run(model_needs *out, const tdm_config *config, tdm_err *err)
 {
+    tdm_status st = TDM_OK;
+    tdm_backend be = {0};
     tdm_generate_options o = TDM_GENERATE_DEFAULTS;
     o.n = UINT64_MAX;
-    out->run_texts = tdm_generate_auto_batch(&o, config, false, SIZE_MAX);
+    TDM_TRY(tdm_open_cpu(1, &be, err));
+    out->run_texts = tdm_generate_auto_batch(&be, &o, config, false, SIZE_MAX);
+    const int32_t context = tdm_generate_context(&o, config, false);
     const gpt2_limits limits = {.slots = out->run_texts,
-                                .context = tdm_generate_context(&o, config, false),
+                                .pages = out->run_texts * gpt2_text_pages(context),
+                                .context = context,
                                 .rows = tdm_batch_rows(out->run_texts),
                                 .logits = out->run_texts};
-    if (!gpt2_run_bytes(config, &limits, &out->run_cache_bytes, &out->run_scratch_bytes))
+    if (!gpt2_run_bytes(&be, config, &limits, &out->run_cache_bytes, &out->run_scratch_bytes))
         out->run_texts = 0; /* no machine has that much */
-    out->token_bytes = 2 * sizeof(float) * (uint64_t)config->n_layer * (uint64_t)config->n_embd;
+    out->token_bytes = tdm_kv_page_bytes(&be, config->n_layer, config->n_head) / TDM_PAGE;
+done:
+    tdm_backend_close(&be);
+    return st;
 }
 
 tdm_status model_needs_check(model_needs *out, const tdm_checkpoint *ck, const tdm_config *config,
@@ -88,7 +96,7 @@ tdm_status model_needs_check(model_needs *out, const tdm_checkpoint *ck, const t
     if (config->arch == TDM_GPT2) {
         TDM_TRY(gpt2_each_tensor(ck, config, see, &c));
         TDM_TRY(note_rest(&c, gpt2_ignores));
-        plan_run(out, config);
+        TDM_TRY(plan_run(out, config, err));
     } else {
         TDM_TRY(roberta_each_tensor(ck, config, see, &c));
         TDM_TRY(note_rest(&c, roberta_ignores));
