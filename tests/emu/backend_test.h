@@ -13,7 +13,8 @@ static inline double unit_of(tdm_dtype t)
     return t == TDM_F32 ? 0x1p-24 : t == TDM_F16 ? 0x1p-11 : 0x1p-8;
 }
 
-/* Without a device: exit status 77, which ctest counts as skipped, unless TDM_REQUIRE_CUDA is set. */
+/* Without a device: exit status 77, which ctest counts as skipped, unless TDM_REQUIRE_CUDA is set.
+ */
 static inline void require_device(void)
 {
     tdm_backend be;
@@ -142,8 +143,8 @@ static inline void note(record *r, const char *name, tdm_dtype dtype, const floa
 
 static inline void print_record(const record *r, tdm_dtype dtype)
 {
-    print_message("%-14s %-4s %3d cases, worst error %.2e of %.2e\n", r->what, tdm_dtype_name(dtype),
-                  r->cases, r->worst, r->tolerance);
+    print_message("%-14s %-4s %3d cases, worst error %.2e of %.2e\n", r->what,
+                  tdm_dtype_name(dtype), r->cases, r->worst, r->tolerance);
 }
 
 #endif

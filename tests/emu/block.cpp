@@ -146,8 +146,6 @@ static void thread_main()
          where.block.x, where.block.y, where.block.z, b->n_done, b->n_threads, text.c_str());
 }
 
-constexpr size_t GUARD = 4096, STACKS_BYTES = (STACK_BYTES + GUARD) * MAX_THREADS;
-
 static void *map_memory(size_t bytes)
 {
     void *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -159,8 +157,9 @@ static void *map_memory(size_t bytes)
 
 Block::Block()
 {
+    explain_faults();
     fiber_adopt(&scheduler);
-    stacks = static_cast<char *>(map_memory(STACKS_BYTES));
+    stacks = static_cast<char *>(map_memory(BLOCK_STACKS_BYTES));
     arena = static_cast<unsigned char *>(map_memory(SHARED_ARENA));
     poison(arena, SHARED_ARENA);
     for (unsigned i = 0; i < MAX_THREADS; i++) {
@@ -182,7 +181,7 @@ Block::~Block()
         delete c;
     unpoison(arena, SHARED_ARENA);
     munmap(arena, SHARED_ARENA);
-    munmap(stacks, STACKS_BYTES);
+    munmap(stacks, BLOCK_STACKS_BYTES);
 }
 
 /* One per CPU thread, kept for all launches. */

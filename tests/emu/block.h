@@ -12,7 +12,8 @@ namespace tdm_emu
 {
 
 constexpr unsigned MAX_THREADS = 1024, LANES = 32, MAX_WARPS = MAX_THREADS / LANES;
-constexpr size_t STACK_BYTES = 128 << 10;
+constexpr size_t STACK_BYTES = 128 << 10, GUARD = 4096;
+constexpr size_t BLOCK_STACKS_BYTES = (STACK_BYTES + GUARD) * MAX_THREADS;
 /* Room for 227 KiB of arrays and their redzones, after a window in which nothing may be touched:
  * the base of dynamic shared memory points there, so that arrays are reached through tdm_carve()
  * alone. */

@@ -49,6 +49,8 @@ inline uint32_t next_random(uint64_t *state)
 constexpr int EXIT_FOUND =
     86; /* the exit status of a program in which the emulator found an error */
 [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Let a fault of the calling CPU thread be reported. */
+void explain_faults();
 /* A place in a kernel, from an instruction of the program or from a call site, and its file:line.
  */
 uint32_t place_of(const void *pc);

@@ -8,6 +8,7 @@
 #include "tests/emu/emu.h"
 
 #include <cuda_runtime_api.h>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <stdlib.h>
@@ -21,6 +22,8 @@ namespace tdm_emu
 
 constexpr size_t RESERVED = size_t{1} << 38, PAGE = 4096, REDZONE = 256;
 constexpr size_t LARGE = size_t{1} << 20, PATTERN = size_t{4} << 20;
+constexpr size_t KEPT_BACK = size_t{64}
+                             << 20; /* bytes of freed memory that are not used again yet */
 constexpr int MAX_DEVICES = 16;
 
 static std::mutex lock;
@@ -29,6 +32,13 @@ static size_t arena_used;
 static std::map<const char *, Allocation> allocations;
 static size_t device_used[MAX_DEVICES];
 static int times_open;
+struct Freed {
+    char *p;
+    size_t room;
+};
+static std::deque<Freed> kept_back;
+static size_t kept_back_bytes;
+static std::multimap<size_t, char *> reusable; /* by room */
 static std::unordered_map<void *, size_t> pinned;
 static long n_allocations;
 
@@ -112,11 +122,28 @@ void require_device(const void *p, size_t bytes, const char *what)
         fail("%s: %zu bytes at %p are not within one allocation of device memory", what, bytes, p);
 }
 
-static Allocation *allocate(size_t bytes, int device)
+static size_t room_for(size_t bytes)
 {
-    const size_t room = (bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
-    if (bytes > config().memory - device_used[device])
-        return nullptr;
+    return (bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
+}
+
+static void make_ff(char *p, size_t room)
+{
+    unpoison(p, room);
+    mprotect(p, room, PROT_READ | PROT_WRITE);
+    fill(p, room);
+    if (!times_open)
+        mprotect(p, room, PROT_NONE);
+}
+
+static char *find_room(size_t room)
+{
+    const auto found = reusable.find(room);
+    if (found != reusable.end()) {
+        char *p = found->second;
+        reusable.erase(found);
+        return p;
+    }
     if (!arena)
         arena = static_cast<char *>(
             mmap(nullptr, RESERVED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
@@ -124,10 +151,16 @@ static Allocation *allocate(size_t bytes, int device)
         fail("the addresses for device memory are used up");
     char *p = arena + arena_used;
     arena_used += room;
-    mprotect(p, room, PROT_READ | PROT_WRITE);
-    fill(p, room);
-    if (!times_open)
-        mprotect(p, room, PROT_NONE);
+    return p;
+}
+
+static Allocation *allocate(size_t bytes, int device)
+{
+    if (bytes > config().memory - device_used[device])
+        return nullptr;
+    const size_t room = room_for(bytes);
+    char *p = find_room(room);
+    make_ff(p, room);
     poison(p + bytes, room - bytes);
     device_used[device] += bytes;
     Allocation *a = &allocations[p];
@@ -137,18 +170,35 @@ static Allocation *allocate(size_t bytes, int device)
 
 static void forget(Allocation *a)
 {
-    const size_t room = (a->bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
-    char *p = a->p;
-    unpoison(p, room);
-    mprotect(p, room, PROT_READ | PROT_WRITE);
-    fill(p, room);
-    if (!times_open)
-        mprotect(p, room, PROT_NONE);
+    char *const p = a->p;
+    const size_t room = room_for(a->bytes);
+    make_ff(p, room);
     poison(p, room);
     race_forget(a);
     device_used[a->device] -= a->bytes;
     allocations.erase(p);
+    kept_back.push_back({p, room});
+    for (kept_back_bytes += room; kept_back_bytes > KEPT_BACK; kept_back.pop_front()) {
+        kept_back_bytes -= kept_back.front().room;
+        reusable.insert({kept_back.front().room, kept_back.front().p});
+    }
 }
+
+#ifdef TDM_EMU_ASAN
+/* What a program did not free, found when it ends as programs do. */
+struct LeakCheck {
+    ~LeakCheck()
+    {
+        if (device_state() == cudaSuccess && !allocations.empty())
+            fail("%zu allocations of device memory were not freed; one has %zu bytes",
+                 allocations.size(), allocations.begin()->second.bytes);
+        if (device_state() == cudaSuccess && !pinned.empty())
+            fail("%zu allocations of pinned memory were not freed; one has %zu bytes",
+                 pinned.size(), pinned.begin()->second);
+    }
+};
+static LeakCheck leak_check;
+#endif
 
 /* Host or device, and in bounds, as the kind of copy says. */
 static cudaError_t check_copy(const void *to, const void *from, size_t bytes, cudaMemcpyKind kind)

@@ -6,6 +6,7 @@
 #include <link.h>
 #include <map>
 #include <mutex>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -43,6 +44,45 @@ void fail(const char *format, ...)
     va_start(args, format);
     end("", format, args);
 }
+
+/* ---- faults, where no sanitizer explains them ---- */
+
+#ifndef TDM_EMU_ASAN
+static void on_fault(int signal, siginfo_t *info, void *)
+{
+    const char *p = static_cast<const char *>(info->si_addr);
+    if (const Thread *t = current()) {
+        const Block *b = t->block;
+        const bool in_stacks = p >= b->stacks && p < b->stacks + BLOCK_STACKS_BYTES;
+        if (in_stacks)
+            fail("a thread's stack of %zu bytes is full", STACK_BYTES);
+        fail("fault at %p", info->si_addr);
+    }
+    if (in_device_arena(p))
+        fail("the host touches device memory at %p", info->si_addr);
+    ::signal(signal, SIG_DFL);
+    raise(signal);
+}
+
+/* Of the calling CPU thread; fibers may fault because their stack is full, so on a stack of its
+ * own. */
+void explain_faults()
+{
+    static thread_local char stack[64 << 10];
+    stack_t alternative = {};
+    alternative.ss_sp = stack;
+    alternative.ss_size = sizeof stack;
+    sigaltstack(&alternative, nullptr);
+    struct sigaction action = {};
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, nullptr);
+}
+#else
+void explain_faults()
+{
+}
+#endif
 
 /* ---- places: an offset into the program, or a call site by number ---- */
 

@@ -1,15 +1,16 @@
-/* tests/emu/test_attention_kernels.c - the attention kernels against float64, and the promise that a row's
- * bits depend on its text alone. Written against the CUDA runtime, so it runs on a GPU as well.
+/* tests/emu/test_attention_kernels.c - the attention kernels against float64, and the promise that
+ * a row's bits depend on its text alone. Written against the CUDA runtime, so it runs on a GPU as
+ * well.
  *
- * Keys and values of a text: every text has its own pages, in a shuffled order; all else in the cache is NaN
- * and must still be NaN afterwards. */
+ * Keys and values of a text: every text has its own pages, in a shuffled order; all else in the
+ * cache is NaN and must still be NaN afterwards. */
 #include "tests/emu/kernel_test.h"
 
 static const tdm_dtype DTYPES[] = {TDM_F32, TDM_F16, TDM_BF16};
 
-/* Inputs are exact and sums are f32, so what is left in 16 bits is the rounding of the result, and on the
- * tensor cores that of the weights, which is of the same size. In f32 a score s is off by a few s * 2^-24,
- * which the exponential makes relative. */
+/* Inputs are exact and sums are f32, so what is left in 16 bits is the rounding of the result, and
+ * on the tensor cores that of the weights, which is of the same size. In f32 a score s is off by a
+ * few s * 2^-24, which the exponential makes relative. */
 static double tolerance(tdm_dtype act)
 {
     return unit_of(act) * (act == TDM_F32 ? 128 : 4);
@@ -121,11 +122,14 @@ static test_cache open_cache(const texts *t)
 }
 
 /* Where the contract says that an element is. */
-static size_t cache_at(const test_cache *cache, int slot, size_t key, int part, size_t head, size_t d)
+static size_t cache_at(const test_cache *cache, int slot, size_t key, int part, size_t head,
+                       size_t d)
 {
     const size_t page = (size_t)cache->pages[slot][key / TDM_PAGE], heads = (size_t)cache->c.heads;
     return ((((page * LAYERS + LAYER) * 2 + (size_t)part) * heads + head) * TDM_PAGE +
-            key % TDM_PAGE) * TDM_HEAD + d;
+            key % TDM_PAGE) *
+               TDM_HEAD +
+           d;
 }
 
 /* The cache with the first n - `short_of` keys of each text; all else NaN. The caller frees it. */
@@ -189,8 +193,8 @@ static float *fetch_rows(tdm_mat m)
     return x;
 }
 
-/* One ragged step: rows first[i] .. first[i] + n[i] - 1 of each text, all where first is NULL. Returns y of
- * these rows; the caller frees it. */
+/* One ragged step: rows first[i] .. first[i] + n[i] - 1 of each text, all where first is NULL.
+ * Returns y of these rows; the caller frees it. */
 static float *run_ragged(kernel k, const texts *t, const test_cache *cache, const int *first,
                          const int *n)
 {
@@ -208,7 +212,9 @@ static float *run_ragged(kernel k, const texts *t, const test_cache *cache, cons
                (size_t)rows * 3 * width * sizeof *qkv);
     }
     const size_t rows = (size_t)starts[t->n];
-    const tdm_step step = {.n_rows = starts[t->n], .n_seqs = t->n, .longest = longest,
+    const tdm_step step = {.n_rows = starts[t->n],
+                           .n_seqs = t->n,
+                           .longest = longest,
                            .starts = on_device(starts, sizeof starts),
                            .positions = on_device(positions, rows * sizeof *positions),
                            .slots = on_device(t->slots, sizeof t->slots),
@@ -224,8 +230,9 @@ static float *run_ragged(kernel k, const texts *t, const test_cache *cache, cons
     return fetch_rows(y);
 }
 
-/* One decoding step: the last row of each text. An idle row stands before each text's: with a negative slot,
- * then with a slot of negative position, and so on. Returns y of the texts' rows, [n, E]. */
+/* One decoding step: the last row of each text. An idle row stands before each text's: with a
+ * negative slot, then with a slot of negative position, and so on. Returns y of the texts' rows,
+ * [n, E]. */
 static float *run_decode(const texts *t, const test_cache *cache)
 {
     const size_t width = (size_t)t->heads * TDM_HEAD, rows = 2 * (size_t)t->n;
@@ -240,9 +247,12 @@ static float *run_decode(const texts *t, const test_cache *cache)
         memcpy(qkv + (2 * (size_t)i + 1) * 3 * width, text_qkv(t, i) + last * 3 * width,
                3 * width * sizeof *qkv);
     }
-    const tdm_step step = {.n_rows = (int32_t)rows, .n_seqs = (int32_t)rows, .longest = 1,
+    const tdm_step step = {.n_rows = (int32_t)rows,
+                           .n_seqs = (int32_t)rows,
+                           .longest = 1,
                            .positions = on_device(positions, sizeof positions),
-                           .slots = on_device(slots, sizeof slots), .pages = cache->device_pages};
+                           .slots = on_device(slots, sizeof slots),
+                           .pages = cache->device_pages};
     const tdm_mat x = device_rows(qkv, rows, 3 * width, t->act);
     const tdm_mat y = device_rows(NULL, rows, width, t->act);
     ASSERT_CUDA(tdmk_attend_decode(y, x, cache->c, LAYER, &step, stream));
@@ -291,7 +301,8 @@ static size_t rows_of_text(kernel k, const texts *t, int i)
 
 /* ---- against float64 ---- */
 
-/* One head of one row, which sees the first `keys` keys; k is the first, its value `width` further on. */
+/* One head of one row, which sees the first `keys` keys; k is the first, its value `width` further
+ * on. */
 static void reference_row(double *y, const float *q, const float *k, size_t width, size_t keys,
                           double scale)
 {
@@ -443,8 +454,8 @@ static void a_nan_stays_in_its_text(void **state)
             check_nan((kernel)k, DTYPES[a]);
 }
 
-/* Two texts in steps: the first of cuts[0] rows, then cuts[1], the last repeats. The second text is one
- * step behind, so that steps hold texts of different places, and one of no rows. */
+/* Two texts in steps: the first of cuts[0] rows, then cuts[1], the last repeats. The second text is
+ * one step behind, so that steps hold texts of different places, and one of no rows. */
 static void check_cut(const texts *t, const float *whole, const int *cuts)
 {
     enum { STEPS = 256 };
@@ -499,8 +510,12 @@ static void what_cannot_be_done_is_refused(void **state)
     free(filler);
     const tdm_mat y = {p, 2, 64, TDM_F16, 0}, x = {p, 2, 192, TDM_F16, 0};
     const tdmk_cache cache = {p, TDM_F16, 2, 1, 4, 2};
-    const tdm_step step = {.n_rows = 2, .n_seqs = 2, .longest = 1, .positions = (int32_t *)p,
-                           .slots = (int32_t *)p, .pages = (int32_t *)p};
+    const tdm_step step = {.n_rows = 2,
+                           .n_seqs = 2,
+                           .longest = 1,
+                           .positions = (int32_t *)p,
+                           .slots = (int32_t *)p,
+                           .pages = (int32_t *)p};
     tdm_step ragged = step, none = {0};
     ragged.starts = (int32_t *)p;
     const tdm_mat odd = {p, 2, 60, TDM_F16, 0}, wide = {p, 2, 128, TDM_F16, 0};
@@ -526,8 +541,10 @@ static void what_cannot_be_done_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attention_matches_float64), cmocka_unit_test(neighbours_do_not_matter),
-        cmocka_unit_test(a_nan_stays_in_its_text),   cmocka_unit_test(cuts_do_not_matter),
+        cmocka_unit_test(attention_matches_float64),
+        cmocka_unit_test(neighbours_do_not_matter),
+        cmocka_unit_test(a_nan_stays_in_its_text),
+        cmocka_unit_test(cuts_do_not_matter),
         cmocka_unit_test(what_cannot_be_done_is_refused),
     };
     if (!has_device())

@@ -27,7 +27,7 @@ static void access(const void *p, size_t bytes, size_t alignment, bool write, co
     if (!t || is_private(t, p))
         return;
     const Block *b = t->block;
-    if (within(p, b->stacks, (STACK_BYTES + 4096) * MAX_THREADS))
+    if (within(p, b->stacks, BLOCK_STACKS_BYTES))
         fail("the stack of another thread is touched at %s", locate(place_of(pc)).c_str());
     if (reinterpret_cast<uintptr_t>(p) % alignment)
         fail("misaligned access of %zu bytes at %s", bytes, locate(place_of(pc)).c_str());
