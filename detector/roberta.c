@@ -17,7 +17,7 @@
 
 #include "host/buf.h"
 
-enum { PAD_POSITION = 1, ALIGN = 64 };
+enum { PAD_POSITION = 1, ALIGN = 256 };
 
 /* ---- memory ---- */
 
@@ -27,14 +27,16 @@ static tdm_status carve(roberta *m, char *memory, size_t *total, tdm_err *err)
     tdm_status st = TDM_OK;
     const size_t R = (size_t)m->max_rows, B = (size_t)m->max_texts, E = (size_t)m->config.n_embd;
     const size_t F = (size_t)m->config.n_inner, W = 3 * E > F ? 3 * E : F;
-    size_t bytes, at = 0;
-#define X(field, rows, cols)                                                                       \
-    TDM_REQUIRE(tdm_mul_size(rows, sizeof(float) * (cols), &bytes) &&                              \
-                    tdm_add_size(bytes, ALIGN - 1, &bytes),                                        \
+    const size_t act = tdm_dtype_size(m->be->dtype);
+    const size_t C = m->be->dtype == TDM_F32 ? 0 : R, D = C ? B : 0;
+    size_t size, at = 0;
+#define X(field, rows, cols, bytes)                                                                \
+    TDM_REQUIRE(tdm_mul_size(rows, (bytes) * (cols), &size) &&                                     \
+                    tdm_add_size(size, ALIGN - 1, &size),                                          \
                 TDM_ENOMEM, "scratch for %zu rows", R);                                            \
     if (memory)                                                                                    \
         m->s.field = memory + at;                                                                  \
-    TDM_REQUIRE(tdm_add_size(at, bytes / ALIGN * ALIGN, &at), TDM_ENOMEM, "scratch for %zu rows",  \
+    TDM_REQUIRE(tdm_add_size(at, size / ALIGN * ALIGN, &at), TDM_ENOMEM, "scratch for %zu rows",   \
                 R);
     SCRATCH(X)
 #undef X
@@ -68,9 +70,10 @@ tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const t
     m->max_rows = limits->rows;
     m->max_texts = limits->texts;
     TDM_REQUIRE(config->arch == TDM_ROBERTA, TDM_EARG, "not the config of a RoBERTa");
-    TDM_REQUIRE(limits->rows >= config->n_context && limits->texts > 0, TDM_EARG,
-                "%d tokens and %d texts at once, want at least %d and 1", (int)limits->rows,
-                (int)limits->texts, config->n_context);
+    TDM_REQUIRE(limits->rows >= config->n_context, TDM_EARG, "%d tokens at once, want at least %d",
+                (int)limits->rows, config->n_context);
+    TDM_REQUIRE(limits->texts > 0 && limits->texts <= ROBERTA_MOST_TEXTS, TDM_EARG,
+                "%d texts at once, want 1 to %d", (int)limits->texts, ROBERTA_MOST_TEXTS);
     m->blocks = calloc((size_t)config->n_layer, sizeof *m->blocks);
     TDM_REQUIRE(m->blocks, TDM_ENOMEM, "%d layers", config->n_layer);
     TDM_TRY(roberta_load(m, ck, check_finite, err));
@@ -110,7 +113,8 @@ void roberta_close(roberta *m)
     }
     free(m->blocks);
     close_linear(m->be, &m->head_dense);
-    close_linear(m->be, &m->head_out);
+    tdm_release(m->be, m->head_out.p);
+    tdm_release(m->be, m->head_out_bias.p);
     close_norm(m->be, &m->embedding_norm);
     tdm_release(m->be, m->words.p);
     tdm_release(m->be, m->positions.p);
@@ -129,11 +133,33 @@ size_t roberta_scratch_bytes(const roberta *m)
     return m->scratch_bytes;
 }
 
+size_t roberta_row_bytes(const tdm_config *config, tdm_dtype act_type)
+{
+    const size_t R = 1, B = 0, E = (size_t)config->n_embd, F = (size_t)config->n_inner;
+    const size_t W = 3 * E > F ? 3 * E : F, act = tdm_dtype_size(act_type);
+    const size_t C = act_type == TDM_F32 ? 0 : 1, D = 0;
+#define X(field, rows, cols, bytes) +(rows) * (cols) * (bytes)
+    return 0 SCRATCH(X);
+#undef X
+}
+
 /* ---- the forward pass ---- */
 
-static tdm_mat view(void *p, int32_t rows, int32_t cols)
+static tdm_mat view(void *p, int64_t rows, int32_t cols, tdm_dtype dtype)
 {
-    return (tdm_mat){.p = p, .rows = rows, .cols = cols, .dtype = TDM_F32};
+    return (tdm_mat){.p = p, .rows = rows, .cols = cols, .dtype = dtype};
+}
+
+/* The residuals of some rows, and what linear reads of them: the same where act is f32. */
+typedef struct {
+    tdm_mat x, act;
+} stream;
+
+static stream view_stream(const roberta *m, void *x, void *act, int64_t rows)
+{
+    const tdm_dtype dtype = m->be->dtype;
+    const int32_t E = m->config.n_embd;
+    return (stream){view(x, rows, E, TDM_F32), view(dtype == TDM_F32 ? x : act, rows, E, dtype)};
 }
 
 static tdm_status apply(const tdm_backend *be, tdm_mat y, tdm_mat x, const linear *l,
@@ -143,41 +169,40 @@ static tdm_status apply(const tdm_backend *be, tdm_mat y, tdm_mat x, const linea
 }
 
 /* x = norm(x + delta); delta NULL: norm(x). */
-static tdm_status normalise(const roberta *m, tdm_mat x, const tdm_mat *delta, const norm *n,
+static tdm_status normalise(const roberta *m, const stream *s, const tdm_mat *delta, const norm *n,
                             tdm_err *err)
 {
-    return tdm_add_norm(m->be, x, x, delta, n->gamma, n->beta, m->config.norm_eps,
+    return tdm_add_norm(m->be, s->act, s->x, delta, n->gamma, n->beta, m->config.norm_eps,
                         TDM_POST_NORM, err);
 }
 
-/* One post-norm block on *x [rows, E].
+/* One post-norm block on *s [rows, E].
  *   last  of the result only the row of each <s> is wanted: what follows the attention is computed
- *         for those alone, and *x becomes them [n_texts, E]. */
+ *         for those alone, and *s becomes them [n_texts, E]. */
 static tdm_status run_block(const roberta *m, const block *b, const tdm_step *step, bool last,
-                            tdm_mat *x, tdm_err *err)
+                            stream *s, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const tdm_backend *be = m->be;
     const int32_t E = m->config.n_embd;
-    const tdm_mat qkv = view(m->s.wide, step->n_rows, 3 * E);
-    tdm_mat attended = view(m->s.attended, step->n_rows, E);
-    TDM_TRY(apply(be, qkv, *x, &b->qkv, TDM_LINEAR, err));
+    const tdm_mat qkv = view(m->s.wide, step->n_rows, 3 * E, be->dtype);
+    tdm_mat attended = view(m->s.attended, step->n_rows, E, be->dtype);
+    TDM_TRY(apply(be, qkv, s->act, &b->qkv, TDM_LINEAR, err));
     TDM_TRY(tdm_attend_packed(be, attended, qkv, step, false, err));
     if (last) {
-        const tdm_mat all_x = *x, all_attended = attended;
-        *x = view(m->s.first_x, step->n_seqs, E);
-        attended = view(m->s.first_attended, step->n_seqs, E);
-        TDM_TRY(tdm_gather(be, *x, all_x, step->starts, err));
+        const tdm_mat all_x = s->x, all_attended = attended;
+        *s = view_stream(m, m->s.first_x, m->s.first_act, step->n_seqs);
+        attended = view(m->s.first_attended, step->n_seqs, E, be->dtype);
+        TDM_TRY(tdm_gather(be, s->x, all_x, step->starts, err));
         TDM_TRY(tdm_gather(be, attended, all_attended, step->starts, err));
     }
-    const int32_t rows = (int32_t)x->rows;
-    const tdm_mat delta = view(m->s.delta, rows, E);
-    const tdm_mat hidden = view(m->s.wide, rows, m->config.n_inner);
+    const tdm_mat delta = view(m->s.delta, s->x.rows, E, be->dtype);
+    const tdm_mat hidden = view(m->s.wide, s->x.rows, m->config.n_inner, be->dtype);
     TDM_TRY(apply(be, delta, attended, &b->attention_out, TDM_LINEAR, err));
-    TDM_TRY(normalise(m, *x, &delta, &b->attention_norm, err));
-    TDM_TRY(apply(be, hidden, *x, &b->inner, TDM_GELU_ERF, err));
+    TDM_TRY(normalise(m, s, &delta, &b->attention_norm, err));
+    TDM_TRY(apply(be, hidden, s->act, &b->inner, TDM_GELU_ERF, err));
     TDM_TRY(apply(be, delta, hidden, &b->outer, TDM_LINEAR, err));
-    TDM_TRY(normalise(m, *x, &delta, &b->outer_norm, err));
+    TDM_TRY(normalise(m, s, &delta, &b->outer_norm, err));
 done:
     return st;
 }
@@ -186,15 +211,15 @@ static tdm_status forward(const roberta *m, const tdm_step *step, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const int32_t E = m->config.n_embd;
-    tdm_mat x = view(m->s.x, step->n_rows, E);
-    TDM_TRY(tdm_embed(m->be, x, step, m->words, m->positions, PAD_POSITION, err));
-    TDM_TRY(normalise(m, x, NULL, &m->embedding_norm, err));
+    stream s = view_stream(m, m->s.x, m->s.x_act, step->n_rows);
+    TDM_TRY(tdm_embed(m->be, s.x, step, m->words, m->positions, PAD_POSITION, err));
+    TDM_TRY(normalise(m, &s, NULL, &m->embedding_norm, err));
     for (int i = 0; i < m->config.n_layer; i++)
-        TDM_TRY(run_block(m, &m->blocks[i], step, i + 1 == m->config.n_layer, &x, err));
-    const tdm_mat dense = view(m->s.delta, step->n_seqs, E);
-    const tdm_mat logits = view(m->s.logits, step->n_seqs, ROBERTA_LABELS);
-    TDM_TRY(apply(m->be, dense, x, &m->head_dense, TDM_TANH, err));
-    TDM_TRY(apply(m->be, logits, dense, &m->head_out, TDM_LINEAR, err));
+        TDM_TRY(run_block(m, &m->blocks[i], step, i + 1 == m->config.n_layer, &s, err));
+    const tdm_mat dense = view(m->s.delta, step->n_seqs, E, m->be->dtype);
+    const tdm_mat logits = view(m->s.logits, step->n_seqs, ROBERTA_LABELS, TDM_F32);
+    TDM_TRY(apply(m->be, dense, s.act, &m->head_dense, TDM_TANH, err));
+    TDM_TRY(tdm_classify(m->be, logits, dense, m->head_out, m->head_out_bias, err));
 done:
     return st;
 }
@@ -231,26 +256,66 @@ static void number_tokens(roberta *m, const int32_t *ids, const int32_t *starts,
     }
 }
 
-tdm_status roberta_classify(roberta *m, const int32_t *ids, const int32_t *starts, int32_t n_texts,
-                            float *logits, tdm_err *err)
+static int32_t longest_of(const int32_t *starts, int32_t n_texts)
+{
+    int32_t longest = 0;
+    for (int32_t i = 0; i < n_texts; i++)
+        if (starts[i + 1] - starts[i] > longest)
+            longest = starts[i + 1] - starts[i];
+    return longest;
+}
+
+tdm_status roberta_submit(roberta *m, int lane, const int32_t *ids, const int32_t *starts,
+                          int32_t n_texts, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    TDM_REQUIRE(lane >= 0 && lane < TDM_LANES, TDM_EARG, "lane %d, want 0 to %d", lane,
+                TDM_LANES - 1);
+    TDM_REQUIRE(!m->in_flight[lane], TDM_EARG, "lane %d: its texts have not been collected", lane);
     TDM_TRY(check(m, ids, starts, n_texts, err));
-    const int32_t n_rows = starts[n_texts];
     number_tokens(m, ids, starts, n_texts);
+    const int32_t n_rows = starts[n_texts];
     const size_t row_bytes = (size_t)n_rows * sizeof *ids;
-    const size_t start_bytes = ((size_t)n_texts + 1) * sizeof *starts;
-    const size_t logit_bytes = (size_t)n_texts * ROBERTA_LABELS * sizeof *logits;
     TDM_TRY(tdm_upload(m->be, m->s.tokens, ids, row_bytes, err));
     TDM_TRY(tdm_upload(m->be, m->s.positions, m->host_positions, row_bytes, err));
-    TDM_TRY(tdm_upload(m->be, m->s.starts, starts, start_bytes, err));
+    TDM_TRY(tdm_upload(m->be, m->s.starts, starts, ((size_t)n_texts + 1) * sizeof *starts, err));
     const tdm_step step = {.n_rows = n_rows,
                            .n_seqs = n_texts,
+                           .longest = longest_of(starts, n_texts),
                            .tokens = m->s.tokens,
                            .positions = m->s.positions,
                            .starts = m->s.starts};
     TDM_TRY(forward(m, &step, err));
-    TDM_TRY(tdm_download(m->be, logits, m->s.logits, logit_bytes, err));
+    TDM_TRY(tdm_fetch_begin(m->be, lane, m->s.logits,
+                            (size_t)n_texts * ROBERTA_LABELS * sizeof(float), err));
+    m->in_flight[lane] = true;
+done:
+    return st;
+}
+
+tdm_status roberta_collect(roberta *m, int lane, const float **logits, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const void *fetched = NULL;
+    *logits = NULL;
+    TDM_REQUIRE(lane >= 0 && lane < TDM_LANES, TDM_EARG, "lane %d, want 0 to %d", lane,
+                TDM_LANES - 1);
+    TDM_REQUIRE(m->in_flight[lane], TDM_EARG, "lane %d: nothing was submitted", lane);
+    m->in_flight[lane] = false;
+    TDM_TRY(tdm_fetch_end(m->be, lane, &fetched, err));
+    *logits = fetched;
+done:
+    return st;
+}
+
+tdm_status roberta_classify(roberta *m, const int32_t *ids, const int32_t *starts, int32_t n_texts,
+                            float *logits, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const float *fetched = NULL;
+    TDM_TRY(roberta_submit(m, 0, ids, starts, n_texts, err));
+    TDM_TRY(roberta_collect(m, 0, &fetched, err));
+    memcpy(logits, fetched, (size_t)n_texts * ROBERTA_LABELS * sizeof *logits);
 done:
     return st;
 }

@@ -27,6 +27,9 @@ enum { ROBERTA_FAKE, ROBERTA_REAL, ROBERTA_LABELS };
 
 typedef struct roberta roberta;
 
+/* Texts of one call at most: their logits go through one lane of the backend. */
+enum { ROBERTA_MOST_TEXTS = TDM_LANE_BYTES / (ROBERTA_LABELS * (int)sizeof(float)) };
+
 /* What one call may hold at most. */
 typedef struct {
     int32_t rows;  /* tokens; at least config->n_context */
@@ -59,14 +62,28 @@ bool roberta_ignores(const char *name);
 /* Bytes of the weights and of the scratch memory, on the backend. */
 size_t roberta_weight_bytes(const roberta *m);
 size_t roberta_scratch_bytes(const roberta *m);
+/* Bytes of scratch memory that one more token takes, where activations are of type act. */
+size_t roberta_row_bytes(const tdm_config *config, tdm_dtype act);
 
-/* The logits of each text.
- *   ids     [starts[n_texts]] host; text i is ids[starts[i]] .. ids[starts[i + 1] - 1], <s> first
- *   starts  [n_texts + 1] host; starts[0] is 0, no text is empty or longer than the context
- *   logits  [n_texts, 2] host
- * Cost: allocates nothing; blocks until the logits are there.
- * Errors: TDM_EARG for an id, a length or a total out of range; those of the backend.
+/* Enqueue the judging of some texts. Two lanes let the next texts be enqueued before the logits of the
+ * last are waited for.
+ *   lane    0 .. TDM_LANES - 1, free: collected since its last submit. A failed submit leaves it free
+ *   ids     [starts[n_texts]] host; text i is ids[starts[i]] .. ids[starts[i + 1] - 1], <s> first.
+ *           Not kept
+ *   starts  [n_texts + 1] host; starts[0] is 0, no text is empty or longer than the context. Not kept
+ * Cost: allocates nothing.
+ * Errors: TDM_EARG for an id, a length or a total out of range, or a lane that is not free; those of the
+ * backend, also of earlier work.
  * Source: transformers RobertaForSequenceClassification. */
+tdm_status roberta_submit(roberta *m, int lane, const int32_t *ids, const int32_t *starts,
+                          int32_t n_texts, tdm_err *err);
+
+/* Wait for what was submitted on a lane, which is free then, whatever is returned.
+ *   logits  receives [n_texts, 2], valid until the next submit on this lane
+ * Errors: TDM_EARG where nothing was submitted; those of the backend. */
+tdm_status roberta_collect(roberta *m, int lane, const float **logits, tdm_err *err);
+
+/* Both, and the logits copied: [n_texts, 2] host. For lane 0, which must be free. */
 tdm_status roberta_classify(roberta *m, const int32_t *ids, const int32_t *starts, int32_t n_texts,
                             float *logits, tdm_err *err);
 

@@ -95,6 +95,35 @@ done:
     return st;
 }
 
+/* Copy f32 values [to->rows, to->cols] of the host into memory of the backend. */
+static tdm_status put_f32(tdm_loader *l, const float *values, tdm_mat *to, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const size_t bytes = (size_t)to->rows * (size_t)to->cols * sizeof *values;
+    TDM_TRY(tdm_alloc(l->be, bytes, &to->p, err));
+    TDM_TRY(tdm_upload(l->be, to->p, values, bytes, err));
+    l->bytes += bytes;
+done:
+    return st;
+}
+
+/* The output layer is so small that it stays f32. */
+static tdm_status load_head_out(tdm_loader *l, roberta *m, tdm_err *err)
+{
+    char name[64];
+    tdm_status st = TDM_OK;
+    const float *values = NULL;
+    m->head_out =
+        (tdm_mat){.rows = ROBERTA_LABELS, .cols = m->config.n_embd, .dtype = TDM_F32};
+    snprintf(name, sizeof name, "%s.weight", HEAD_OUT);
+    TDM_TRY(tdm_load_host(l, name, ROBERTA_LABELS, m->config.n_embd, &values, err));
+    TDM_TRY(put_f32(l, values, &m->head_out, err));
+    snprintf(name, sizeof name, "%s.bias", HEAD_OUT);
+    TDM_TRY(tdm_load_vector(l, name, ROBERTA_LABELS, &m->head_out_bias, err));
+done:
+    return st;
+}
+
 /* The position table with the only token-type row added to each of its rows, as f32. */
 static tdm_status load_positions(tdm_loader *l, const tdm_config *c, tdm_mat *to, tdm_err *err)
 {
@@ -102,8 +131,7 @@ static tdm_status load_positions(tdm_loader *l, const tdm_config *c, tdm_mat *to
     const size_t E = (size_t)c->n_embd, n = (size_t)c->n_position * E;
     const float *values = NULL;
     float *sum = NULL;
-    TDM_TRY(tdm_load_host(l, POSITIONS, c->n_position, c->n_embd,
-                          &values, err));
+    TDM_TRY(tdm_load_host(l, POSITIONS, c->n_position, c->n_embd, &values, err));
     sum = malloc(n * sizeof *sum); /* the table was just read: n floats fit */
     TDM_REQUIRE(sum, TDM_ENOMEM, "position table of %zu values", n);
     memcpy(sum, values, n * sizeof *sum);
@@ -111,10 +139,7 @@ static tdm_status load_positions(tdm_loader *l, const tdm_config *c, tdm_mat *to
     for (size_t i = 0; i < n; i++)
         sum[i] += values[i % E];
     *to = (tdm_mat){.rows = c->n_position, .cols = c->n_embd, .dtype = TDM_F32};
-    TDM_TRY(tdm_alloc(l->be, n * sizeof *sum, &to->p, err));
-    TDM_TRY(tdm_upload(l->be, to->p, sum, n * sizeof *sum, err));
-    TDM_TRY(tdm_sync(l->be, err)); /* sum is about to go */
-    l->bytes += n * sizeof *sum;
+    TDM_TRY(put_f32(l, sum, to, err));
 done:
     free(sum);
     return st;
@@ -162,7 +187,7 @@ tdm_status roberta_load(roberta *m, const tdm_checkpoint *ck, bool check_finite,
     TDM_TRY(require_classifier(ck, err));
     TDM_TRY(tdm_loader_open(&l, m->be, ck, "", check_finite, err));
     TDM_TRY(load_linear(&l, HEAD_DENSE, E, E, &m->head_dense, err));
-    TDM_TRY(load_linear(&l, HEAD_OUT, E, ROBERTA_LABELS, &m->head_out, err));
+    TDM_TRY(load_head_out(&l, m, err));
 
     l.prefix = prefix_of(ck);
     TDM_TRY(tdm_load_table(&l, WORDS, m->config.n_vocab, E, &m->words, err));
@@ -193,6 +218,18 @@ static tdm_status see_linear(const listing *l, const char *name, int32_t in, int
     TDM_TRY(l->see(l->ctx, full, out, in, TDM_AS_MATRIX));
     snprintf(full, sizeof full, "%s.bias", name);
     TDM_TRY(l->see(l->ctx, full, out, 0, TDM_AS_F32));
+done:
+    return st;
+}
+
+static tdm_status see_head_out(const listing *l, int32_t width)
+{
+    char full[64];
+    tdm_status st = TDM_OK;
+    snprintf(full, sizeof full, "%s.weight", HEAD_OUT);
+    TDM_TRY(l->see(l->ctx, full, ROBERTA_LABELS, width, TDM_AS_F32));
+    snprintf(full, sizeof full, "%s.bias", HEAD_OUT);
+    TDM_TRY(l->see(l->ctx, full, ROBERTA_LABELS, 0, TDM_AS_F32));
 done:
     return st;
 }
@@ -258,7 +295,7 @@ tdm_status roberta_each_tensor(const tdm_checkpoint *ck, const tdm_config *confi
     const listing l = {ck, see, ctx};
     const char *prefix = prefix_of(ck);
     TDM_TRY(see_linear(&l, HEAD_DENSE, config->n_embd, config->n_embd));
-    TDM_TRY(see_linear(&l, HEAD_OUT, config->n_embd, ROBERTA_LABELS));
+    TDM_TRY(see_head_out(&l, config->n_embd));
     TDM_TRY(see_embeddings(&l, prefix, config));
     for (int i = 0; i < config->n_layer; i++)
         TDM_TRY(see_block(&l, prefix, i, config));

@@ -35,21 +35,24 @@ typedef struct {
 } block;
 
 /* What a forward pass overwrites. R rows, B texts, E width, W the larger of 3E and F: the inner
- * activations take the place of q, k and v, which are dead by then. */
+ * activations take the place of q, k and v, which are dead by then. The residuals x are f32; what linear
+ * reads and writes is act, so x has a copy in act, unless act is f32: then C and D are 0, else R and B. */
 #define SCRATCH(X)                                                                                 \
-    X(x, R, E)                                                                                     \
-    X(attended, R, E)                                                                              \
-    X(delta, R, E)                                                                                 \
-    X(wide, R, W)                                                                                  \
-    X(first_x, B, E)                                                                               \
-    X(first_attended, B, E)                                                                        \
-    X(logits, B, ROBERTA_LABELS)                                                                   \
-    X(tokens, R, 1)                                                                                \
-    X(positions, R, 1)                                                                             \
-    X(starts, B + 1, 1)
+    X(x, R, E, 4)                                                                                  \
+    X(x_act, C, E, act)                                                                            \
+    X(attended, R, E, act)                                                                         \
+    X(delta, R, E, act)                                                                            \
+    X(wide, R, W, act)                                                                             \
+    X(first_x, B, E, 4)                                                                            \
+    X(first_act, D, E, act)                                                                        \
+    X(first_attended, B, E, act)                                                                   \
+    X(logits, B, ROBERTA_LABELS, 4)                                                                \
+    X(tokens, R, 1, 4)                                                                             \
+    X(positions, R, 1, 4)                                                                          \
+    X(starts, B + 1, 1, 4)
 
 typedef struct {
-#define X(field, rows, cols) void *field;
+#define X(field, rows, cols, bytes) void *field;
     SCRATCH(X)
 #undef X
 } scratch;
@@ -62,10 +65,12 @@ struct roberta {
     tdm_mat words, positions; /* the token-type row is folded into positions */
     norm embedding_norm;
     block *blocks; /* [n_layer] */
-    linear head_dense, head_out;
-    void *memory; /* of the scratch */
+    linear head_dense;
+    tdm_mat head_out, head_out_bias; /* f32 */
+    void *memory;                    /* of the scratch */
     scratch s;
-    int32_t *host_positions; /* [max_rows] */
+    int32_t *host_positions;   /* [max_rows] */
+    bool in_flight[TDM_LANES]; /* submitted and not yet collected */
 };
 
 /* Fill m's weights from ck; what was loaded before an error stays for roberta_close.
