@@ -6,9 +6,17 @@
  *   ...results[0].fake...
  *   tdm_detector_close(d);
  *
+ * Or window by window, where one thread prepares while another judges and a third writes:
+ *
+ *   TDM_TRY(tdm_detect_window_open(d, &w, err));
+ *   TDM_TRY(tdm_detector_prepare(d, w, texts, n_texts, err)); // one thread
+ *   TDM_TRY(tdm_detector_judge(d, &line, err));               // the backend's: windows of line->take
+ *   ...tdm_detect_window_result(w, 0)->fake...                // any thread, after line->give
+ *
  * A result depends on its text and the options alone, bit for bit: not on the other texts, their
- * order, the batch or the threads.
- * Thread safety: one detector, one thread; it uses threads of its own. */
+ * order, the window, the batch or the threads.
+ * Thread safety: prepare and judge may each run on one thread at the same time, on different windows;
+ * all else is for one thread. */
 #ifndef DETECTOR_DETECT_H
 #define DETECTOR_DETECT_H
 
@@ -24,13 +32,14 @@
 typedef struct {
     tdm_preprocess_mode preprocess;
     int64_t batch;    /* texts in one forward pass at most; 0: as many as fit max_rows */
-    int32_t max_rows; /* tokens in one forward pass at most; raised to the context */
+    int32_t max_rows; /* tokens in one forward pass at most; raised to the context. 0: what suits the
+                         backend */
     int threads;      /* that tokenise; 0: one per usable core */
     bool skip_weight_check; /* do not look for NaN and infinity in the weights */
 } tdm_detect_options;
 #define TDM_DETECT_DEFAULTS                                                                        \
     {                                                                                              \
-        .preprocess = TDM_PREPROCESS_RELEASE, .max_rows = 2048                                     \
+        .preprocess = TDM_PREPROCESS_RELEASE                                                       \
     }
 
 typedef struct {
@@ -61,6 +70,8 @@ tdm_status tdm_detector_open(const char *dir, const tdm_backend *be,
                              const tdm_detect_options *options, tdm_detector **out, tdm_err *err);
 void tdm_detector_close(tdm_detector *d); /* NULL is fine */
 const tdm_config *tdm_detector_config(const tdm_detector *d);
+/* Tokens in one forward pass at most. */
+int32_t tdm_detector_rows(const tdm_detector *d);
 
 /* Called after each forward pass with what it did; returns false to stop there. */
 typedef bool tdm_detect_hook(void *ctx, size_t texts, int64_t tokens);
@@ -76,5 +87,38 @@ tdm_status tdm_detector_run(tdm_detector *d, const tdm_text *texts, size_t n,
 /* The ids that the network saw of text i of the last run, <s> and </s> included; [*n], valid until
  * the next run. */
 const int32_t *tdm_detector_ids(const tdm_detector *d, size_t i, size_t *n);
+
+/* ---- window by window ---- */
+
+/* Texts that are tokenised and packed together, and what was found about them. Its memory grows to the
+ * largest number of texts that it has held: [texts, context] ids. */
+typedef struct tdm_detect_window tdm_detect_window;
+
+tdm_status tdm_detect_window_open(const tdm_detector *d, tdm_detect_window **out, tdm_err *err);
+void tdm_detect_window_close(tdm_detect_window *w); /* NULL is fine */
+
+/* Replace what w holds by n texts: tokenise on the detector's threads, and pack.
+ *   texts  not kept
+ * Errors: TDM_EARG for 2^32 texts, TDM_ENOMEM. */
+tdm_status tdm_detector_prepare(tdm_detector *d, tdm_detect_window *w, const tdm_text *texts, size_t n,
+                                tdm_err *err);
+
+/* Where windows come from and go to; called on the thread of judge. */
+typedef struct {
+    void *ctx;
+    /* The next prepared window; NULL: none is ready, or (wait) there will be none. */
+    tdm_detect_window *(*take)(void *ctx, bool wait);
+    void (*give)(void *ctx); /* the oldest window that was taken has all its results */
+    tdm_detect_hook *hook;   /* NULL allowed */
+} tdm_detect_line;
+
+/* Judge window after window until take, waiting, has none. The next batch, of this window or the next,
+ * is on its way to the device before the results of the last are waited for.
+ * Errors: TDM_ESTOPPED by the hook; those of the backend. Windows that were not given are incomplete. */
+tdm_status tdm_detector_judge(tdm_detector *d, const tdm_detect_line *line, tdm_err *err);
+
+/* Of text i of a window that is complete. */
+const tdm_detection *tdm_detect_window_result(const tdm_detect_window *w, size_t i);
+const int32_t *tdm_detect_window_ids(const tdm_detect_window *w, size_t i, size_t *n);
 
 #endif

@@ -378,8 +378,8 @@ tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_g
         TDM_TRY(deliver_complete(&j, err)); /* bad prompts may be next in order */
         if (tdm_batch_running(j.batch) == 0 && j.dry)
             break;
-        TDM_REQUIRE(!o->stop || !*o->stop, TDM_ESTOPPED, "signal %d after %" PRIu64 " documents",
-                    (int)*o->stop, totals->documents);
+        TDM_REQUIRE(!tdm_stopped(o->stop), TDM_ESTOPPED, "signal %d after %" PRIu64 " documents",
+                    tdm_stopped(o->stop), totals->documents);
         if (tdm_batch_running(j.batch) == 0)
             continue; /* all has been delivered: wait for a prompt */
         TDM_TRY(tdm_batch_step(j.batch, err));

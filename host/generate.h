@@ -14,7 +14,6 @@
 #ifndef HOST_GENERATE_H
 #define HOST_GENERATE_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,6 +22,7 @@
 #include "host/err.h"
 #include "host/gpt2.h"
 #include "host/record.h"
+#include "host/stop.h"
 #include "tokenizer/bpe.h"
 
 typedef struct {
@@ -36,7 +36,7 @@ typedef struct {
     tdm_nucleus nucleus;
     int32_t samples_per_prompt;
     int32_t batch;      /* texts at once; changes speed and memory, not results */
-    const volatile sig_atomic_t *stop; /* not 0: stop after this step. NULL allowed */
+    const tdm_stop *stop; /* set: stop after this step. NULL allowed */
 } tdm_generate_options;
 #define TDM_GENERATE_DEFAULTS                                                                      \
     {                                                                                              \

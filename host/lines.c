@@ -15,7 +15,7 @@ enum { STOP_EVERY = 200 }; /* milliseconds between two looks at the stop flag */
 struct tdm_lines {
     const char *const *paths; /* borrowed */
     size_t n_paths, next_path;
-    const volatile sig_atomic_t *stop; /* borrowed; NULL allowed */
+    const tdm_stop *stop; /* borrowed; NULL allowed */
     const char *file;                  /* borrowed; the open file, NULL between files */
     int fd;
     bool at_eof;  /* of the open file */
@@ -62,7 +62,7 @@ done:
 }
 
 tdm_status tdm_lines_open(const char *const *paths, size_t n_paths, size_t max_line,
-                          const volatile sig_atomic_t *stop, tdm_lines **out, tdm_err *err)
+                          const tdm_stop *stop, tdm_lines **out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     bool all_known = true;
@@ -142,8 +142,8 @@ static tdm_status wait_for_input(tdm_lines *l, tdm_err *err)
             break;
         TDM_REQUIRE(ready == 0 || errno == EINTR, TDM_EIO, "%s: waiting for input: %s", l->file,
                     strerror(errno));
-        TDM_REQUIRE(!l->stop || !*l->stop, TDM_ESTOPPED, "signal %d while waiting for %s",
-                    (int)*l->stop, strcmp(l->file, "-") ? l->file : "standard input");
+        TDM_REQUIRE(!tdm_stopped(l->stop), TDM_ESTOPPED, "signal %d while waiting for %s",
+                    tdm_stopped(l->stop), strcmp(l->file, "-") ? l->file : "standard input");
     }
 done:
     return st;

@@ -14,12 +14,12 @@
 #ifndef HOST_LINES_H
 #define HOST_LINES_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "host/err.h"
+#include "host/stop.h"
 
 typedef struct tdm_lines tdm_lines;
 
@@ -36,12 +36,12 @@ typedef struct {
 /* Check that every file can be read and open the first.
  *   paths     [n_paths] must outlive the object; "-" is stdin. None at all means stdin
  *   max_line  bytes; memory stays below twice that and 1 MiB
- *   stop      not 0: no longer wait for a pipe or terminal; looked at several times a second while
+ *   stop      set: no longer wait for a pipe or terminal; looked at several times a second while
  *             waiting. NULL allowed; must outlive the object
  * Errors: TDM_ENOINPUT names a missing or unreadable file or a folder; TDM_EARG a compressed one;
  * TDM_ENOMEM. */
 tdm_status tdm_lines_open(const char *const *paths, size_t n_paths, size_t max_line,
-                          const volatile sig_atomic_t *stop, tdm_lines **out, tdm_err *err);
+                          const tdm_stop *stop, tdm_lines **out, tdm_err *err);
 void tdm_lines_close(tdm_lines *l); /* NULL is fine */
 /* Errors: TDM_EIO and TDM_ENOINPUT name the file; TDM_ESTOPPED by stop; TDM_ENOMEM. */
 tdm_status tdm_lines_next(tdm_lines *l, tdm_line *line, tdm_err *err);

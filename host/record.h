@@ -13,13 +13,13 @@
 #ifndef HOST_RECORD_H
 #define HOST_RECORD_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "host/buf.h"
 #include "host/err.h"
+#include "host/stop.h"
 
 #define TDM_FAULT_MAP(X)                                                                           \
     X(UTF8, "utf8")                                                                                \
@@ -72,7 +72,7 @@ typedef struct {
     bool want_ids;        /* read {"ids": [...]} instead of text */
     bool collide;         /* refuse records that hold one of collide_keys (--passthrough) */
     const char *const *collide_keys; /* NULL-terminated; NULL allowed */
-    const volatile sig_atomic_t *stop; /* not 0: no longer wait for input. NULL allowed */
+    const tdm_stop *stop; /* set: no longer wait for input. NULL allowed */
 } tdm_reader_options;
 #define TDM_READER_DEFAULTS                                                                        \
     {                                                                                              \

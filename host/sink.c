@@ -25,7 +25,7 @@ typedef struct {
     tdm_buf buf; /* not yet written */
     bool failed; /* a write failed: nothing more is tried */
     bool pipe_closed;
-    const volatile sig_atomic_t *stop; /* borrowed; NULL allowed */
+    const tdm_stop *stop; /* borrowed; NULL allowed */
 } stream;
 
 struct tdm_sink {
@@ -50,8 +50,8 @@ static tdm_status wait_for_room(const stream *f, tdm_err *err)
             break;
         TDM_REQUIRE(ready == 0 || errno == EINTR, TDM_EIO, "%s: waiting to write: %s", f->path,
                     strerror(errno));
-        TDM_REQUIRE(!f->stop || !*f->stop, TDM_ESTOPPED, "signal %d while %s takes no more",
-                    (int)*f->stop, f->path);
+        TDM_REQUIRE(!tdm_stopped(f->stop), TDM_ESTOPPED, "signal %d while %s takes no more",
+                    tdm_stopped(f->stop), f->path);
     }
 done:
     return st;
@@ -274,7 +274,7 @@ done:
     return st;
 }
 
-void tdm_sink_stop_by(tdm_sink *s, const volatile sig_atomic_t *stop)
+void tdm_sink_stop_by(tdm_sink *s, const tdm_stop *stop)
 {
     s->out.stop = s->errors.stop = stop;
 }

@@ -11,11 +11,11 @@
 #ifndef HOST_SINK_H
 #define HOST_SINK_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "host/record.h"
+#include "host/stop.h"
 
 /* --max-errors: a number is judged at once, a percentage at the end. */
 typedef struct {
@@ -35,9 +35,9 @@ typedef struct tdm_sink tdm_sink;
  * Errors: TDM_ECANTCREATE when path cannot be written, its folder cannot be read, or another process
  * is writing it (tried at once, before any work); TDM_EARG for a compressed name; TDM_ENOMEM. */
 tdm_status tdm_sink_open(const char *path, tdm_max_errors max_errors, tdm_sink **out, tdm_err *err);
-/* Once *stop is not 0, wait no longer for a pipe or terminal that takes nothing: TDM_ESTOPPED from
+/* Once stop is set, wait no longer for a pipe or terminal that takes nothing: TDM_ESTOPPED from
  * the calls below. stop must outlive the sink. */
-void tdm_sink_stop_by(tdm_sink *s, const volatile sig_atomic_t *stop);
+void tdm_sink_stop_by(tdm_sink *s, const tdm_stop *stop);
 /* Whether results go straight to stdout, a pipe or a device, and error records to stderr: there is no
  * file that appears at the commit, and no OUT.errors.jsonl. */
 bool tdm_sink_is_direct(const tdm_sink *s);

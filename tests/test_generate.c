@@ -40,7 +40,7 @@ typedef struct {
     uint64_t last_id;
     int n, fail_at; /* 0: never */
     int64_t ticks;
-    volatile sig_atomic_t stop;
+    tdm_stop stop;
     int stop_at;
 } output;
 
@@ -54,7 +54,7 @@ static tdm_status collect(void *ctx, const tdm_document *d, tdm_err *err)
     if (out->fail_at == out->n)
         return tdm_fail(err, TDM_EIO, "disk full");
     if (out->stop_at == out->n)
-        out->stop = 1;
+        tdm_stop_set(&out->stop, 1);
     if (d->bad)
         return tdm_buf_printf(&out->lines, err, "bad %d %s %.*s %s\n", (int)d->bad->line,
                               tdm_fault_name(d->bad->fault), (int)d->bad->id_len, d->bad->id_json,

@@ -1,5 +1,5 @@
 /* Packing: every text once, budgets kept, longest first, the same for the same lengths. */
-#include "detector/pack.h"
+#include "host/pack.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

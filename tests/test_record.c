@@ -614,7 +614,7 @@ static void test_would_block(void **state)
         {"x\ny\n\nz", false, "x"}, {"", false, "y"},     {"", true, NULL},
         {"\n", false, "z"},         {"\n\n", true, NULL},
     };
-    volatile sig_atomic_t stop = 0;
+    tdm_stop stop = {0};
     char path[64];
     int ends[2];
     tdm_err err = {0};
@@ -637,7 +637,7 @@ static void test_would_block(void **state)
         assert_memory_equal(line.text, STEPS[i].line, line.len);
     }
     assert_int_equal(tdm_lines_blank(lines), 5);
-    stop = SIGTERM;
+    tdm_stop_set(&stop, SIGTERM);
     assert_int_equal(tdm_lines_next(lines, &line, &err), TDM_ESTOPPED);
     assert_non_null(strstr(err.msg, path));
     close(ends[1]);

@@ -35,7 +35,7 @@ typedef struct {
     tdm_bpe *bpe;
     tdm_reader *reader;
     tdm_sink *sink;
-    const volatile sig_atomic_t *stop; /* not 0 after a signal */
+    const tdm_stop *stop; /* set by a signal */
     tdm_progress progress;
     run_totals totals;
     tdm_ids ids;
@@ -142,7 +142,7 @@ static tdm_status convert_all(job *j, tdm_err *err)
     tdm_record record;
     uint64_t bytes_done = 0, bytes_total = 0;
     for (;;) {
-        TDM_REQUIRE(!*j->stop, TDM_ESTOPPED, "signal %d; %s", (int)*j->stop,
+        TDM_REQUIRE(!tdm_stopped(j->stop), TDM_ESTOPPED, "signal %d; %s", tdm_stopped(j->stop),
                     tdm_sink_is_direct(j->sink) ? "the output is incomplete" : "no output was made");
         if (tdm_reader_would_block(j->reader))
             TDM_TRY(tdm_sink_flush(j->sink, err)); /* whoever sends slowly gets what there is */

@@ -1,19 +1,20 @@
 #include "tools/signals.h"
 
+#include <signal.h>
 #include <stddef.h>
 
-static volatile sig_atomic_t caught;
+static tdm_stop caught;
 
 static void remember(int number)
 {
-    if (caught) {
+    if (tdm_stopped(&caught)) {
         signal(number, SIG_DFL);
         raise(number); /* kills once this handler has returned */
     }
-    caught = number;
+    tdm_stop_set(&caught, number);
 }
 
-const volatile sig_atomic_t *signals_catch(void)
+const tdm_stop *signals_catch(void)
 {
     static const int NUMBERS[] = {SIGINT, SIGTERM, SIGHUP};
     const struct sigaction action = {.sa_handler = remember};

@@ -1,15 +1,15 @@
 /* tools/signals.h - an orderly end on SIGINT, SIGTERM and SIGHUP.
  *
- *   const volatile sig_atomic_t *stop = signals_catch();
- *   while (!*stop) ...
+ *   const tdm_stop *stop = signals_catch();
+ *   while (!tdm_stopped(stop)) ...
  *
- * The first signal sets *stop to its number; a second one, of whatever kind, kills. A signal that the
- * process inherited as ignored stays so: nohup keeps its meaning. */
+ * The first signal sets the flag to its number; a second one, of whatever kind, kills. A signal that
+ * the process inherited as ignored stays so: nohup keeps its meaning. */
 #ifndef TOOLS_SIGNALS_H
 #define TOOLS_SIGNALS_H
 
-#include <signal.h>
+#include "host/stop.h"
 
-const volatile sig_atomic_t *signals_catch(void);
+const tdm_stop *signals_catch(void);
 
 #endif

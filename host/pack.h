@@ -1,4 +1,4 @@
-/* detector/pack.h - which texts go through the network together.
+/* host/pack.h - which texts go through the network together.
  *
  *   n_batches = tdm_pack(lengths, n_texts, 2048, 0, order, ends);
  *   for (b = 0, i = 0; b < n_batches; b++)
@@ -8,8 +8,8 @@
  * The rows of a batch are the tokens of its texts, one text behind the other: there is no padding,
  * so the only cost of a batch is that it must be filled. A text is never split.
  * Thread safety: no state. */
-#ifndef DETECTOR_PACK_H
-#define DETECTOR_PACK_H
+#ifndef HOST_PACK_H
+#define HOST_PACK_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
-/* detector/pack.c - sort by length, then fill one batch after the other. */
-#include "detector/pack.h"
+/* host/pack.c - sort by length, then fill one batch after the other. */
+#include "host/pack.h"
 
 #include <stdlib.h>
 
