@@ -211,7 +211,9 @@ static void run_block(const Launch &launch, uint32_t launch_id, uint32_t id)
 {
     Block *b = own_block();
     const dim3 grid = launch.grid;
-    where = {{id % grid.x, id / grid.x % grid.y, id / (grid.x * grid.y)}, launch.block, grid};
+    where = {{id % grid.x, id / grid.x % grid.y, id / (grid.x * grid.y)},
+             {launch.block.x, launch.block.y, launch.block.z},
+             {grid.x, grid.y, grid.z}};
     b->launch = &launch;
     b->launch_id = launch_id;
     b->id = id;

@@ -60,11 +60,11 @@ TDM_EMU_UNCHECKED inline uint3 block_index()
 {
     return where.block;
 }
-TDM_EMU_UNCHECKED inline dim3 block_size()
+TDM_EMU_UNCHECKED inline uint3 block_size()
 {
     return where.block_dim;
 }
-TDM_EMU_UNCHECKED inline dim3 grid_size()
+TDM_EMU_UNCHECKED inline uint3 grid_size()
 {
     return where.grid_dim;
 }

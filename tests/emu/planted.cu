@@ -126,12 +126,12 @@ __global__ void missing_fence(float *out, const float *in, float *parts, unsigne
         out[i] = parts[i];
 }
 
-/* grid: 4, block: 32. With the bug all blocks write the first 32 values, which are equal. */
+/* grid: 4, block: 32. With the bug all blocks write the first value, the same one. */
 template <bool kBug> __global__ void race_between_blocks(float *out, const float *in)
 {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     out[i] = in[i];
-    if (kBug)
+    if (kBug && threadIdx.x == 0)
         out[0] = in[0];
 }
 

@@ -29,8 +29,7 @@ struct Self {
     unsigned lane, warp, index;
 };
 struct Where {
-    uint3 block;
-    dim3 block_dim, grid_dim;
+    uint3 block, block_dim, grid_dim;
 };
 extern thread_local Self *self __attribute__((tls_model("initial-exec")));
 extern thread_local Where where __attribute__((tls_model("initial-exec")));
