@@ -1,109 +1,26 @@
-/* kernels/attention.cu - attention of many rows of a text at once: prompts over the cache, and packed
- * batches. Rows go through tiles of 64 keys in rising order of absolute position, with one running
- * softmax (Dao et al. 2022, "FlashAttention"). A tile that a row does not see leaves the row as it is, bit
- * for bit: its weights are 0 and the scale of what was summed is exactly 1. So a row depends neither on
- * its place in a tile of rows nor on where its text was cut.
+/* kernels/attention.cu - attention of many rows of a text at once: prompts over the cache, and
+ * packed batches. Rows go through tiles of 64 keys in rising order of absolute position, with one
+ * running softmax (Dao et al. 2022, "FlashAttention"). A tile that a row does not see leaves the
+ * row as it is, bit for bit: its weights are 0 and the scale of what was summed is exactly 1. So a
+ * row depends neither on its place in a tile of rows nor on where its text was cut.
  *
- * 16 bits: tensor cores, 4 warps of 32 rows. Each fragment of keys and values that is fetched from shared
- * memory serves two groups of 16 rows; with one group the fetches would take longer than the products.
- * f32: a thread owns a row. */
-#include "kernels/attention.cuh"
+ * 16 bits: tensor cores, 4 warps of 32 rows. Each fragment of keys and values that is fetched from
+ * shared memory serves two groups of 16 rows; with one group the fetches would take longer than the
+ * products. f32: a thread owns a row. */
+#include "kernels/attention_keys.cuh"
 
-namespace {
+namespace
+{
 
 constexpr int kThreads = 128, kRows = 128; /* of a block */
-constexpr int kKeys = TDM_PAGE;            /* of a tile: a tile is a page */
 constexpr int kGroups = 2;                 /* of 16 rows, of a warp */
 constexpr int kTileSize = kKeys * TDM_HEAD;
 constexpr int kChunks = TDM_HEAD / 8; /* of 8 values (16 bytes in 16 bits), of a row */
-constexpr unsigned kAll = 0xffffffff;
-
-struct attend_args {
-    void *y;
-    const void *qkv;
-    int y_stride, qkv_stride; /* elements; 128 rows are less than 2^31 */
-    int heads;
-    tdm_cache_view cache; /* of a prefill */
-    const int32_t *starts, *slots, *positions;
-};
-
-/* ---- where keys come from ---- */
-
-template <class C> struct key_tile {
-    const C *keys, *values;
-    int stride;
-};
-
-/* The columns of qkv: tile i is rows 64 i .. 64 i + 63 of the text. */
-template <class T> struct packed_keys {
-    using element = T;
-    const T *keys;
-    int width, stride;
-    __device__ packed_keys(const attend_args &a, int text, int head)
-        : width(a.heads * TDM_HEAD), stride(a.qkv_stride)
-    {
-        keys = static_cast<const T *>(a.qkv) + (int64_t)a.starts[text] * stride + width +
-               head * TDM_HEAD;
-    }
-    static __device__ int first_position(const attend_args &, int)
-    {
-        return 0;
-    }
-    __device__ int page(int tile) const
-    {
-        return tile;
-    }
-    __device__ key_tile<T> tile(int page) const
-    {
-        const T *const first = keys + (int64_t)page * kKeys * stride;
-        return {first, first + width, stride};
-    }
-};
-
-/* The pages of a slot: tile i is page i. */
-template <class C> struct cached_keys {
-    using element = C;
-    const C *keys;
-    const int32_t *pages;
-    int64_t values, page_size;
-    __device__ cached_keys(const attend_args &a, int text, int head)
-        : keys(tdm_cache_head<C>(a.cache, head)),
-          pages(a.cache.pages + (int64_t)a.slots[text] * a.cache.text_pages),
-          values(a.cache.values), page_size(a.cache.page)
-    {
-    }
-    static __device__ int first_position(const attend_args &a, int start)
-    {
-        return a.positions[start];
-    }
-    __device__ int page(int tile) const
-    {
-        return pages[tile];
-    }
-    __device__ key_tile<C> tile(int page) const
-    {
-        return {keys + page * page_size, keys + page * page_size + values, TDM_HEAD};
-    }
-};
-
-/* The rows of a block: row0 .. of the text, whose first row is row `start` of the batch and has position
- * `first`. The last tiles of a text come first: causal, they take longest. n is 0 beyond the text. */
-struct block_rows {
-    int start, n, row0, first;
-};
-template <class Keys> __device__ __forceinline__ block_rows rows_of(const attend_args &a, int rows)
-{
-    const int start = a.starts[blockIdx.x], n = a.starts[blockIdx.x + 1] - start;
-    const int tile = (n + rows - 1) / rows - 1 - (int)blockIdx.y;
-    if (tile < 0)
-        return {};
-    return {start, n, tile * rows, Keys::first_position(a, start)};
-}
 
 /* ---- 16 bits: pieces ---- */
 
-/* Rows of 8 chunks of 8 values; chunk c of row r is put at c ^ (r % 8), so that a chunk of 8 rows, as
- * ldmatrix fetches it, comes from all 32 banks. */
+/* Rows of 8 chunks of 8 values; chunk c of row r is put at c ^ (r % 8), so that a chunk of 8 rows,
+ * as ldmatrix fetches it, comes from all 32 banks. */
 __device__ __forceinline__ int place(int row, int chunk)
 {
     return row * TDM_HEAD + (chunk ^ (row & 7)) * 8;
@@ -146,18 +63,31 @@ __device__ __forceinline__ unsigned pack(float low, float high, __nv_bfloat16)
     return *reinterpret_cast<const unsigned *>(&pair);
 }
 
-/* What a lane has of its warp's rows. With g = lane / 4 and t = lane % 4, entry [i][h] belongs to row
- * 16 i + 8 h + g, and [i][n][2 h + c] to its column (key or value) 8 n + 2 t + c. */
+/* What a lane has of its warp's rows. With g = lane / 4 and t = lane % 4, entry [i][h] belongs to
+ * row 16 i + 8 h + g, and [i][n][2 h + c] to its column (key or value) 8 n + 2 t + c. */
 struct warp_rows {
     float sum[kGroups][8][4];
     float top[kGroups][2], total[kGroups][2]; /* total: of this lane's keys */
 };
 typedef float tile_scores[kGroups][8][4];
 
+/* A warp's 32 rows of queries, as the product wants its left side. */
+typedef unsigned query_fragments[4][kGroups][4];
+template <class T>
+__device__ __forceinline__ void fetch_queries(query_fragments &q, const T *queries)
+{
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+#pragma unroll
+        for (int i = 0; i < kGroups; i++)
+            tdm_ldmatrix_x4(q[k][i], queries + place(16 * i + lane % 16, k * 2 + lane / 16));
+}
+
 /* scores = queries @ keys^T */
 template <class T>
-__device__ __forceinline__ void score_tile(tile_scores &scores,
-                                           const unsigned (&queries)[4][kGroups][4], const T *keys)
+__device__ __forceinline__ void score_tile(tile_scores &scores, const query_fragments &queries,
+                                           const T *keys)
 {
     const int lane = threadIdx.x % 32;
     for (auto &group : scores)
@@ -169,7 +99,8 @@ __device__ __forceinline__ void score_tile(tile_scores &scores,
 #pragma unroll
         for (int n = 0; n < 8; n += 2) {
             unsigned b[4];
-            tdm_ldmatrix_x4(b, keys + place(n * 8 + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2));
+            tdm_ldmatrix_x4(b,
+                            keys + place(n * 8 + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2));
             const unsigned low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
 #pragma unroll
             for (int i = 0; i < kGroups; i++) {
@@ -179,22 +110,23 @@ __device__ __forceinline__ void score_tile(tile_scores &scores,
         }
 }
 
-/* Take away the keys that a row does not see; last[i][h] is the last one that it sees, counted from the
- * tile's first. */
-__device__ __forceinline__ void mask_tile(tile_scores &scores, const int (&last)[kGroups][2])
+/* Take away the keys that a row does not see. `last`: the last key that the warp's first row sees,
+ * counted from the tile's first; causal: each further row sees one more. */
+template <bool causal> __device__ __forceinline__ void mask_tile(tile_scores &scores, int last)
 {
-    const int t = threadIdx.x % 4;
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
     for (int i = 0; i < kGroups; i++)
 #pragma unroll
         for (int n = 0; n < 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                if (n * 8 + t * 2 + e % 2 > last[i][e / 2])
+                if (n * 8 + t * 2 + e % 2 > last + (causal ? 16 * i + e / 2 * 8 + g : 0))
                     scores[i][n][e] = -INFINITY;
 }
 
-/* Scores become weights relative to the largest score so far; sums are brought to the same scale. */
+/* Scores become weights relative to the largest score so far; sums are brought to the same scale.
+ */
 __device__ __forceinline__ void weigh_tile(warp_rows &rows, tile_scores &scores)
 {
 #pragma unroll
@@ -283,17 +215,17 @@ __device__ __forceinline__ void store_rows(T *y, int stride, int n, warp_rows &r
 
 /* ---- 16 bits: the kernel ---- */
 
-/* Grid texts x tiles of 128 rows of the longest text x heads. 4 warps; a warp owns 32 rows, its queries and
- * sums in registers. Shared: 128 queries (then the result), and two tiles of keys and of values: while one is
- * used the next is on its way, so that one barrier a tile says both that it has arrived everywhere
- * and that the one before is no longer in use. */
+/* Grid texts x tiles of 128 rows of the longest text x heads. 4 warps; a warp owns 32 rows, its
+ * queries and sums in registers. Shared: 128 queries (then the result), and two tiles of keys and
+ * of values: while one is used the next is on its way, so that one barrier a tile says both that it
+ * has arrived everywhere and that the one before is no longer in use. */
 template <class T, class Keys, bool causal>
 __global__ __launch_bounds__(kThreads, 2) void attend_tiles(const attend_args a)
 {
     TDM_SHARED(T, queries, [kRows * TDM_HEAD]);
     TDM_SHARED(T, keys, [2][kTileSize]);
     TDM_SHARED(T, values, [2][kTileSize]);
-    const int head = blockIdx.z, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int head = blockIdx.z, warp = threadIdx.x / 32;
     const block_rows block = rows_of<Keys>(a, kRows);
     if (block.n == 0)
         return;
@@ -312,12 +244,12 @@ __global__ __launch_bounds__(kThreads, 2) void attend_tiles(const attend_args a)
                      a.qkv_stride, n_rows);
     copy_tile(0, source.page(0));
 
-    /* A row sees the keys up to its position, or all. `fewest` and `most`: of this warp's rows. */
+    /* Keys 0 .. `fewest` are seen by all of this warp's rows, none after `most` by any. */
     const int own = warp * 32, position = block.first + block.row0 + own;
-    const int fewest = causal ? min(position, end - 1) : end - 1;
-    const int most = own >= n_rows ? -1 : causal ? min(position + 31, end - 1) : end - 1;
+    const int fewest = causal ? position : end - 1;
+    const int most = own >= n_rows ? -1 : causal ? position + 31 : end - 1;
     int page = n_tiles > 1 ? source.page(1) : 0;
-    unsigned q[4][kGroups][4];
+    query_fragments q;
     warp_rows rows = {};
     for (auto &top : rows.top)
         top[0] = top[1] = -INFINITY;
@@ -329,24 +261,13 @@ __global__ __launch_bounds__(kThreads, 2) void attend_tiles(const attend_args a)
             page = tile + 2 < n_tiles ? source.page(tile + 2) : 0;
         }
         if (tile == 0)
-#pragma unroll
-            for (int k = 0; k < 4; k++)
-#pragma unroll
-                for (int i = 0; i < kGroups; i++)
-                    tdm_ldmatrix_x4(
-                        q[k][i], queries + place(own + 16 * i + lane % 16, k * 2 + lane / 16));
+            fetch_queries(q, queries + own * TDM_HEAD);
         if (tile * kKeys > most)
             continue;
         tile_scores scores;
         score_tile(scores, q, keys[tile % 2]);
-        if (tile * kKeys + kKeys - 1 > fewest) {
-            int last[kGroups][2];
-            for (int i = 0; i < kGroups; i++)
-                for (int h = 0; h < 2; h++)
-                    last[i][h] = (causal ? position + 16 * i + 8 * h + lane / 4 : end - 1) -
-                                 tile * kKeys;
-            mask_tile(scores, last);
-        }
+        if (tile * kKeys + kKeys - 1 > fewest)
+            mask_tile<causal>(scores, fewest - tile * kKeys);
         weigh_tile(rows, scores);
         add_values(rows, scores, values[tile % 2]);
     }
@@ -416,8 +337,8 @@ __device__ __forceinline__ void widen_tile(float *to, const C *from, int stride,
     }
 }
 
-/* Grid as attend_tiles. A thread owns a row, its query and its sum; all threads read the same key at the
- * same time, a broadcast. Shared: a tile of keys and of values. */
+/* Grid as attend_tiles. A thread owns a row, its query and its sum; all threads read the same key
+ * at the same time, a broadcast. Shared: a tile of keys and of values. */
 template <class Keys, bool causal>
 __global__ __launch_bounds__(kThreads, 2) void attend_rows(const attend_args a)
 {
@@ -460,8 +381,8 @@ __global__ __launch_bounds__(kThreads, 2) void attend_rows(const attend_args a)
 
 constexpr int kAppendRows = 4; /* of a block: one of a warp */
 
-/* Grid texts x fours of rows of the longest text. A warp copies one row: its k and v are 2 x heads slices
- * of 64, in the order of the cache. */
+/* Grid texts x fours of rows of the longest text. A warp copies one row: its k and v are 2 x heads
+ * slices of 64, in the order of the cache. */
 template <class T, class C> __global__ __launch_bounds__(kThreads) void append(const attend_args a)
 {
     const int start = a.starts[blockIdx.x];
@@ -469,15 +390,16 @@ template <class T, class C> __global__ __launch_bounds__(kThreads) void append(c
     if (row >= a.starts[blockIdx.x + 1])
         return;
     const int position = a.positions[row];
-    const int page = a.cache.pages[(int64_t)a.slots[blockIdx.x] * a.cache.text_pages +
-                                   position / TDM_PAGE];
+    const int page =
+        a.cache.pages[(int64_t)a.slots[blockIdx.x] * a.cache.text_pages + position / TDM_PAGE];
     const T *const from =
         static_cast<const T *>(a.qkv) + (int64_t)row * a.qkv_stride + a.heads * TDM_HEAD;
     for (int chunk = threadIdx.x % 32; chunk < 2 * a.heads * kChunks; chunk += 32) {
         float x[8];
         tdm_load(x, from + chunk * 8);
         tdm_store(tdm_cache_head<C>(a.cache, chunk / kChunks) + page * a.cache.page +
-                      position % TDM_PAGE * TDM_HEAD + chunk % kChunks * 8, x);
+                      position % TDM_PAGE * TDM_HEAD + chunk % kChunks * 8,
+                  x);
     }
 }
 
@@ -485,9 +407,8 @@ template <class T, class C> __global__ __launch_bounds__(kThreads) void append(c
 
 bool ragged_fits(const tdm_step *step, int32_t width)
 {
-    return step->starts && step->n_seqs > 0 && step->longest > 0 &&
-           step->longest <= step->n_rows && width / TDM_HEAD <= 65535 &&
-           (step->longest + kAppendRows - 1) / kAppendRows <= 65535;
+    return step->starts && step->n_seqs > 0 && step->longest > 0 && step->longest <= step->n_rows &&
+           width / TDM_HEAD <= 65535 && (step->longest + kAppendRows - 1) / kAppendRows <= 65535;
 }
 
 template <class T, template <class> class Keys, class C, bool causal>
@@ -510,8 +431,14 @@ extern "C" cudaError_t tdmk_attend_prefill(tdm_mat y, tdm_mat qkv, tdmk_cache ca
     if (!tdm_attention_fits(y, qkv, step) || !tdm_cache_fits(cache, layer, y, step) ||
         !ragged_fits(step, y.cols))
         return cudaErrorInvalidValue;
-    const attend_args args = {y.p, qkv.p, tdm_stride(y), tdm_stride(qkv), cache.heads,
-                              tdm_view(cache, layer, step), step->starts, step->slots,
+    const attend_args args = {y.p,
+                              qkv.p,
+                              tdm_stride(y),
+                              tdm_stride(qkv),
+                              cache.heads,
+                              tdm_view(cache, layer, step),
+                              step->starts,
+                              step->slots,
                               step->positions};
     const dim3 grid(step->n_seqs, (step->longest + kAppendRows - 1) / kAppendRows);
     TDM_DISPATCH(y.dtype, T, {
@@ -533,8 +460,8 @@ extern "C" cudaError_t tdmk_attend_packed(tdm_mat y, tdm_mat qkv, const tdm_step
         return cudaSuccess;
     if (!tdm_attention_fits(y, qkv, step) || !ragged_fits(step, y.cols))
         return cudaErrorInvalidValue;
-    const attend_args args = {y.p, qkv.p, tdm_stride(y), tdm_stride(qkv), y.cols / TDM_HEAD,
-                              {}, step->starts, nullptr, nullptr};
+    const attend_args args = {y.p, qkv.p,        tdm_stride(y), tdm_stride(qkv), y.cols / TDM_HEAD,
+                              {},  step->starts, nullptr,       nullptr};
     TDM_DISPATCH(y.dtype, T, {
         if (causal)
             launch<T, packed_keys, T, true>(args, step, stream);

@@ -1,4 +1,5 @@
-/* kernels/attention.cuh - what decode.cu and attention.cu share: the scale, vectors, and the cache. */
+/* kernels/attention.cuh - what decode.cu and attention.cu share: the scale, vectors, and the cache.
+ */
 #ifndef KERNELS_ATTENTION_CUH
 #define KERNELS_ATTENTION_CUH
 
@@ -7,6 +8,8 @@
 
 /* 1/8, and log2(e) because the softmax is taken with powers of two. */
 constexpr float kAttentionScale = 0.125f * 1.4426950408889634f;
+
+constexpr unsigned kAll = 0xffffffff; /* lanes */
 
 /* N consecutive values, moved in pieces of 8 or 16 bytes. */
 template <bool wide> struct tdm_piece {
@@ -45,8 +48,8 @@ template <int N, class T> __device__ __forceinline__ void tdm_store(T *p, const 
     }
 }
 
-/* A cache as a kernel sees it: one head of a layer in a page is TDM_PAGE keys, its values lie `values`
- * further on, and the next page `page` further on (in elements). */
+/* A cache as a kernel sees it: one head of a layer in a page is TDM_PAGE keys, its values lie
+ * `values` further on, and the next page `page` further on (in elements). */
 struct tdm_cache_view {
     void *p; /* of the layer's first head in page 0 */
     int64_t values, page;
@@ -72,10 +75,9 @@ static inline bool tdm_attention_fits(tdm_mat y, tdm_mat qkv, const tdm_step *st
     const int32_t strides = tdm_stride(y) | tdm_stride(qkv);
     const uintptr_t places = (uintptr_t)y.p | (uintptr_t)qkv.p;
     return step->n_rows >= 0 && y.p && qkv.p && places % 16 == 0 && strides % 8 == 0 &&
-           strides < 1 << 24 && y.dtype == qkv.dtype &&
-           y.cols > 0 && y.cols % TDM_HEAD == 0 && qkv.cols == (int64_t)3 * y.cols &&
-           tdm_stride(y) >= y.cols && tdm_stride(qkv) >= qkv.cols && y.rows >= step->n_rows &&
-           qkv.rows >= step->n_rows;
+           strides < 1 << 24 && y.dtype == qkv.dtype && y.cols > 0 && y.cols % TDM_HEAD == 0 &&
+           qkv.cols == (int64_t)3 * y.cols && tdm_stride(y) >= y.cols &&
+           tdm_stride(qkv) >= qkv.cols && y.rows >= step->n_rows && qkv.rows >= step->n_rows;
 }
 
 static inline bool tdm_cache_fits(tdmk_cache cache, int32_t layer, tdm_mat y, const tdm_step *step)

@@ -73,12 +73,13 @@ cudaError_t tdmk_attend_decode(tdm_mat y, tdm_mat qkv, tdmk_cache cache, int32_t
 
 /* The same for ragged rows (prompts): append all rows, then each attends positions 0 .. its own, over
  * tiles of TDM_PAGE keys in rising order, on the tensor cores (act f32: in f32). How a text was cut into
- * steps does not change a row's bits. */
+ * steps does not change a row's bits. A key or value that is not finite makes the rows after it NaN; on
+ * the tensor cores perhaps also rows of its text before it, down to the start of its page. */
 cudaError_t tdmk_attend_prefill(tdm_mat y, tdm_mat qkv, tdmk_cache cache, int32_t layer,
                                 const tdm_step *step, cudaStream_t stream);
 
 /* Attention inside each text of a packed batch (ragged, no cache): each row sees all rows of its text,
- * or those up to its own.  Tensor cores; act f32: in f32. */
+ * or those up to its own.  Tensor cores; act f32: in f32. What is not finite acts as in the prefill. */
 cudaError_t tdmk_attend_packed(tdm_mat y, tdm_mat qkv, const tdm_step *step, bool causal,
                                cudaStream_t stream);
 
