@@ -77,9 +77,11 @@ tdm_status cuda_enqueued(const cuda_backend *c, cudaError_t error, const char *w
 tdm_status cuda_memory_open(cuda_backend *c, tdm_err *err);
 void cuda_memory_close(cuda_backend *c); /* what was opened, if anything */
 
-/* Device memory. On failure the message has what is needed, what is free, and `hint`. */
-tdm_status cuda_take(cuda_backend *c, size_t bytes, const char *what, const char *hint, void **out,
-                     tdm_err *err);
+/* A hint where nothing that the user chose is large. */
+#define CUDA_OTHERS "see with nvidia-smi whether other programs use the device"
+
+/* Memory of the current device. On failure the message has what is needed, what is free, and `hint`. */
+tdm_status cuda_take(size_t bytes, const char *what, const char *hint, void **out, tdm_err *err);
 
 /* Pinned memory for at least `least` <= CUDA_SEGMENT_BYTES bytes.
  *   p, room  where it is and how much, until the next call; call cuda_ring_filled with what was used */

@@ -61,7 +61,7 @@ tdm_status cuda_weight_open(void *self, const void *src, tdm_dtype dtype, int32_
                 "a weight of %d inputs, CUDA wants a multiple of 8", in);
     TDM_REQUIRE(tdm_mul_size((size_t)tdm_padded(out), (size_t)in * item, &bytes), TDM_ENOMEM,
                 "a weight of %d x %d", in, out);
-    TDM_TRY(cuda_take(c, bytes, "a weight", weight_hint(c), &w->p, err));
+    TDM_TRY(cuda_take(bytes, "a weight", weight_hint(c), &w->p, err));
     const size_t used = (size_t)out * (size_t)in * item;
     if (used < bytes) /* the outputs that fill up the last 64 are zeros */
         TDM_TRY(cuda_check(cudaMemsetAsync((char *)w->p + used, 0, bytes - used, c->stream), "weight",
@@ -114,7 +114,7 @@ tdm_status cuda_kv_open(void *self, int32_t layers, int32_t heads, int32_t pages
                             .heads = heads,
                             .pages = pages,
                             .text_pages = text_pages};
-    TDM_TRY(cuda_take(c, bytes, "a cache of keys and values", hint, &k->cache.p, err));
+    TDM_TRY(cuda_take(bytes, "a cache of keys and values", hint, &k->cache.p, err));
     *kv = &k->shape;
     k = NULL;
 done:

@@ -22,8 +22,7 @@ tdm_status cuda_memory_open(cuda_backend *c, tdm_err *err)
         TDM_TRY(cuda_check(cudaEventCreateWithFlags(&c->lanes[i].arrived, cudaEventDisableTiming),
                            "event", err));
     }
-    TDM_TRY(cuda_take(c, CUDA_SEGMENT_BYTES, "staging", "is another program using the device?",
-                      &c->landing, err));
+    TDM_TRY(cuda_take(CUDA_SEGMENT_BYTES, "staging", CUDA_OTHERS, &c->landing, err));
 done:
     return st;
 }
@@ -56,9 +55,9 @@ size_t cuda_memory(void *self)
     return available > reserve ? available - reserve : 1;
 }
 
-tdm_status cuda_take(cuda_backend *c, size_t bytes, const char *what, const char *hint, void **out,
-                     tdm_err *err)
+tdm_status cuda_take(size_t bytes, const char *what, const char *hint, void **out, tdm_err *err)
 {
+    int device = 0;
     size_t available = 0, total = 0;
     *out = NULL;
     const cudaError_t error = cudaMalloc(out, bytes ? bytes : ALIGNMENT);
@@ -66,14 +65,16 @@ tdm_status cuda_take(cuda_backend *c, size_t bytes, const char *what, const char
         return cuda_check(error, what, err);
     *out = NULL;
     (void)cudaGetLastError();
+    (void)cudaGetDevice(&device);
     (void)cudaMemGetInfo(&available, &total);
-    return tdm_fail(err, TDM_ENOMEM, "cuda:%d: %s of %.1f MiB, %.1f MiB are free: %s", c->device, what,
+    return tdm_fail(err, TDM_ENOMEM, "cuda:%d: %s of %.1f MiB, %.1f MiB are free: %s", device, what,
                     (double)bytes / 0x1p20, (double)available / 0x1p20, hint);
 }
 
 tdm_status cuda_alloc(void *self, size_t bytes, void **out, tdm_err *err)
 {
-    return cuda_take(self, bytes, "a buffer", "--batch N with a smaller N takes less", out, err);
+    (void)self;
+    return cuda_take(bytes, "a buffer", "the model or --batch is too large for it", out, err);
 }
 
 void cuda_release(void *self, void *p)

@@ -79,7 +79,7 @@ tdm_status tdm_gemm_open(cudaStream_t stream, tdm_gemm **out, tdm_err *err)
     const cublasStatus_t status = cublasLtCreate(&g->handle);
     TDM_REQUIRE(status == CUBLAS_STATUS_SUCCESS, TDM_ENODEV, "cuBLASLt %zu does not start: status %d",
                 g->version, (int)status);
-    TDM_TRY(cuda_check(cudaMalloc(&g->workspace, WORKSPACE_BYTES), "workspace of 32 MiB", err));
+    TDM_TRY(cuda_take(WORKSPACE_BYTES, "workspace of cuBLASLt", CUDA_OTHERS, &g->workspace, err));
     *out = g;
     g = NULL;
 done:

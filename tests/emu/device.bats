@@ -66,8 +66,8 @@ refuses() {
 
 @test "too little memory: exit 71 with what is needed, what is free and what would help" {
     TDM_EMU_MEMORY=1000000 refuses 71 "1.0 MiB are free" --device cuda
-    TDM_EMU_MEMORY=38000000 refuses 71 "a weight of" --device cuda
-    TDM_EMU_MEMORY=60000000 refuses 71 "MiB" --device cuda --batch 4000 --n 4000 --length 1000
+    TDM_EMU_MEMORY=39500000 refuses 71 "a weight of" --device cuda
+    TDM_EMU_MEMORY=60000000 refuses 71 "MiB" --device cuda --batch 4000 --n 4000 --length 250
     # not the CPU in silence
     TDM_EMU_MEMORY=1000000 refuses 71 "are free"
 }

@@ -341,7 +341,7 @@ static void too_much_is_refused_with_the_numbers(void **state)
     assert_true(memory > 1 && memory < (size_t)1 << 50);
     ASSERT_FAILS(tdm_alloc(&be, (size_t)1 << 50, &p, err), TDM_ENOMEM, "cuda:0: a buffer of 1073741824.0 MiB");
     assert_null(p);
-    ASSERT_FAILS(tdm_alloc(&be, (size_t)1 << 50, &p, err), TDM_ENOMEM, "MiB are free: --batch");
+    ASSERT_FAILS(tdm_alloc(&be, (size_t)1 << 50, &p, err), TDM_ENOMEM, "MiB are free: the model or --batch");
     ASSERT_FAILS(tdm_kv_open(&be, 48, 25, 1 << 20, 16, &kv, err), TDM_ENOMEM, "a cache of keys and values");
     ASSERT_FAILS(tdm_kv_open(&wide, 48, 25, 1 << 20, 16, &kv, err), TDM_ENOMEM, "--kv-dtype f16");
     ASSERT_FAILS(tdm_kv_open(&be, INT32_MAX, INT32_MAX, INT32_MAX, 16, &kv, err), TDM_ENOMEM, "pages");
