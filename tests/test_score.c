@@ -1,0 +1,290 @@
+/* Scoring: statistics against a softmax in double over the model's own logits; the same bits for every
+ * packing and company; what is refused; the device's failures. */
+#include "host/score.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tests/lane_backend.h"
+#include "tests/tiny_gpt2.h"
+
+enum { V = TINY_GPT2_VOCAB, CONTEXT = 40, N_TEXTS = 60 };
+
+typedef struct {
+    tdm_backend be;
+    tdm_config config;
+    gpt2_model *model;
+} loaded;
+
+/* A random text for scoring, and room for what is found. */
+typedef struct {
+    int32_t ids[CONTEXT + 1];
+    tdm_stat stats[CONTEXT];
+} text;
+
+static void load(loaded *l, int threads)
+{
+    tiny_gpt2 tiny = {.layers = 2, .heads = 2, .positions = CONTEXT, .words = 0.25f};
+    tdm_checkpoint *ck = NULL;
+    char dir[TINY_PATH];
+    tdm_err err = {0};
+    *l = (loaded){0};
+    tiny_gpt2_make(&tiny, 5);
+    tiny_gpt2_write(&tiny, dir, TDM_F32);
+    assert_int_equal(tdm_open_cpu(threads, &l->be, &err), TDM_OK);
+    assert_int_equal(tdm_config_load(dir, &l->config, &err), TDM_OK);
+    assert_int_equal(tdm_checkpoint_open(dir, &ck, &err), TDM_OK);
+    if (gpt2_open(&l->be, ck, &l->config, true, &l->model, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    tdm_checkpoint_close(ck);
+    tiny_roberta_remove(dir);
+    tiny_gpt2_free(&tiny);
+}
+
+static void unload(loaded *l)
+{
+    gpt2_close(l->model);
+    tdm_backend_close(&l->be);
+}
+
+static tdm_scorer *open_scorer(const loaded *l, int32_t rows, int32_t logits)
+{
+    tdm_err err = {0};
+    tdm_scorer *scorer = NULL;
+    const tdm_score_options options = {.rows = rows, .logits = logits};
+    if (tdm_scorer_open(l->model, &options, &scorer, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    return scorer;
+}
+
+/* Texts of 1 .. CONTEXT + 1 tokens; both ends are among them. */
+static void make_texts(text *memory, tdm_score_text *texts, size_t n)
+{
+    uint64_t random = 3;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t length = i == 4 ? 1 : i == 7 ? CONTEXT + 1 : 1 + tiny_random(&random) % (CONTEXT + 1);
+        for (uint32_t k = 0; k < length; k++)
+            memory[i].ids[k] = (int32_t)(tiny_random(&random) % V);
+        memset(memory[i].stats, 0xFF, sizeof memory[i].stats);
+        texts[i] = (tdm_score_text){memory[i].ids, (int32_t)length,
+                                    length > 1 ? memory[i].stats : NULL};
+    }
+}
+
+/* ---- against double ---- */
+
+/* Logits [n, V] of the first n tokens of a text, from the forward pass with a cache. */
+static void model_logits(gpt2_run *run, const int32_t *ids, int32_t n, float *out)
+{
+    tdm_err err = {0};
+    tdm_mat logits;
+    int32_t numbers[CONTEXT];
+    for (int32_t i = 0; i < n; i++)
+        numbers[i] = i;
+    const gpt2_step step = {n, 1, n, ids, numbers, (int32_t[]){0, n}, (int32_t[]){0}, numbers};
+    if (gpt2_forward(run, &step, &logits, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    for (int32_t i = 0; i < n; i++)
+        memcpy(out + i * V, (const float *)logits.p + i * logits.stride, V * sizeof *out);
+}
+
+typedef struct {
+    double logprob, entropy, variance;
+    int least_rank, most_rank; /* with room for what rounding may do to equal logits */
+} wanted;
+
+/* Logits are of the order of 8, from some hundred roundings of 2^-24; the two forward passes may differ. */
+static const double LOGIT_TOLERANCE = 0x1p-18;
+
+static wanted in_double(const float *logits, int32_t target)
+{
+    wanted w = {.least_rank = 1, .most_rank = 1};
+    double largest = -INFINITY, sum = 0, mean = 0, square = 0;
+    for (int v = 0; v < V; v++)
+        largest = fmax(largest, (double)logits[v]);
+    for (int v = 0; v < V; v++)
+        sum += exp((double)logits[v] - largest);
+    for (int v = 0; v < V; v++) {
+        const double lp = (double)logits[v] - largest - log(sum), p = exp(lp);
+        const double above = (double)logits[v] - (double)logits[target];
+        mean += p * lp;
+        square += p * lp * lp;
+        w.least_rank += above > LOGIT_TOLERANCE;
+        w.most_rank += v != target && above > -LOGIT_TOLERANCE;
+    }
+    w.logprob = (double)logits[target] - largest - log(sum);
+    w.entropy = -mean;
+    w.variance = square - mean * mean;
+    return w;
+}
+
+static void test_against_double(void **state)
+{
+    (void)state;
+    static text memory[N_TEXTS];
+    static tdm_score_text texts[N_TEXTS];
+    static float logits[CONTEXT * V];
+    const gpt2_limits limits = {1, gpt2_text_pages(CONTEXT), CONTEXT, CONTEXT, CONTEXT};
+    loaded l;
+    tdm_err err = {0};
+    gpt2_run *run = NULL;
+    double logprob = 0, entropy = 0, variance = 0;
+    int judged = 0, other_target = 0;
+    load(&l, 2);
+    make_texts(memory, texts, N_TEXTS);
+    tdm_scorer *scorer = open_scorer(&l, 100, 7);
+    assert_int_equal(tdm_scorer_rows(scorer), 100);
+    if (tdm_scorer_run(scorer, texts, N_TEXTS, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(gpt2_run_open(l.model, &limits, &run, &err), TDM_OK);
+    for (size_t i = 0; i < N_TEXTS; i++) {
+        if (texts[i].n > 1)
+            model_logits(run, texts[i].ids, texts[i].n - 1, logits);
+        for (int32_t k = 0; k < texts[i].n - 1; k++) {
+            const wanted w = in_double(logits + k * V, texts[i].ids[k + 1]);
+            const tdm_stat *s = &texts[i].stats[k];
+            assert_true(isfinite(s->logprob) && isfinite(s->entropy) && isfinite(s->variance));
+            logprob = fmax(logprob, fabs((double)s->logprob - w.logprob));
+            entropy = fmax(entropy, fabs((double)s->entropy - w.entropy));
+            variance = fmax(variance, fabs((double)s->variance - w.variance));
+            assert_true(s->rank >= w.least_rank && s->rank <= w.most_rank);
+            other_target += fabs(in_double(logits + k * V, texts[i].ids[k]).logprob - w.logprob) > 0.01;
+            judged++;
+        }
+    }
+    print_message("%d tokens; worst: logprob %.2g, entropy %.2g, variance %.2g; allowed %.2g\n", judged,
+                  logprob, entropy, variance, 4 * LOGIT_TOLERANCE);
+    assert_true(logprob <= LOGIT_TOLERANCE && entropy <= LOGIT_TOLERANCE);
+    assert_true(variance <= 4 * LOGIT_TOLERANCE); /* of values up to the square of the logprobs */
+    assert_true(judged > 1000 && other_target > judged / 2); /* a wrong target would be seen */
+    gpt2_run_close(run);
+    tdm_scorer_close(scorer);
+    unload(&l);
+}
+
+/* ---- the same bits ---- */
+
+static void test_independence(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t rows, logits;
+        int threads;
+        size_t at_once;
+        bool backwards;
+    } CASES[] = {{100, 7, 1, N_TEXTS, false}, {0, 0, 2, N_TEXTS, false}, {CONTEXT, 1, 1, N_TEXTS, true},
+                 {CONTEXT, 40, 2, 1, false},  {1, 1000, 2, 7, true},     {500, 64, 3, 13, false}};
+    static text first[N_TEXTS], again[N_TEXTS];
+    tdm_score_text texts[N_TEXTS];
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        loaded l;
+        load(&l, CASES[c].threads);
+        tdm_scorer *scorer = open_scorer(&l, CASES[c].rows, CASES[c].logits);
+        make_texts(c ? again : first, texts, N_TEXTS);
+        for (size_t i = 0; CASES[c].backwards && i < N_TEXTS / 2; i++) {
+            const tdm_score_text t = texts[i];
+            texts[i] = texts[N_TEXTS - 1 - i];
+            texts[N_TEXTS - 1 - i] = t;
+        }
+        for (size_t i = 0; i < N_TEXTS; i += CASES[c].at_once) {
+            const size_t n = N_TEXTS - i < CASES[c].at_once ? N_TEXTS - i : CASES[c].at_once;
+            assert_int_equal(tdm_scorer_run(scorer, texts + i, n, NULL), TDM_OK);
+        }
+        for (size_t i = 0; c && i < N_TEXTS; i++) /* what is behind the last is untouched in both */
+            assert_memory_equal(first[i].stats, again[i].stats, sizeof first[i].stats);
+        tdm_scorer_close(scorer);
+        unload(&l);
+    }
+}
+
+/* ---- lanes and failures ---- */
+
+static void test_lanes(void **state)
+{
+    (void)state;
+    static text memory[N_TEXTS];
+    static tdm_score_text texts[N_TEXTS];
+    static const struct {
+        lane_watch watch;
+        bool fails;
+    } CASES[] = {
+        {{0}, false},
+        {{.fail_embed = 1}, true}, {{.fail_embed = 5}, true}, {{.fail_begin = 2}, true},
+        {{.fail_end = 1}, true},   {{.fail_end = 6}, true},
+    };
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        lane_watch watch = CASES[c].watch;
+        loaded l;
+        tdm_err err = {0};
+        load(&l, 1);
+        lane_backend_wrap(&l.be, &watch);
+        make_texts(memory, texts, N_TEXTS);
+        tdm_scorer *scorer = open_scorer(&l, CONTEXT, 8);
+        const tdm_status st = tdm_scorer_run(scorer, texts, N_TEXTS, &err);
+        assert_int_equal(st, CASES[c].fails ? TDM_ESTOPPED : TDM_OK);
+        assert_int_equal(watch.under_way, 0);
+        if (CASES[c].fails)
+            assert_non_null(strstr(err.msg, "the device was lost"));
+        else
+            assert_int_equal(watch.most, TDM_LANES);
+        watch = (lane_watch){0}; /* the scorer is as good as new */
+        assert_int_equal(tdm_scorer_run(scorer, texts, N_TEXTS, &err), TDM_OK);
+        tdm_scorer_close(scorer);
+        unload(&l);
+    }
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *why;
+        int32_t n, bad_at, bad;
+        const char *message;
+    } CASES[] = {
+        {"an empty text", 0, 0, 0, "text 1 has 0 tokens"},
+        {"a negative length", -3, 0, 0, "text 1 has -3 tokens"},
+        {"too long", CONTEXT + 2, 0, 0, "text 1 has 42 tokens, want at most 41"},
+        {"an id too large", 3, 1, V, "text 1: token 1 is id 263, want 0 to 262"},
+        {"a negative id at the end", 3, 2, -1, "text 1: token 2 is id -1"},
+    };
+    loaded l;
+    load(&l, 1);
+    tdm_scorer *scorer = open_scorer(&l, 0, 0);
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        int32_t ids[CONTEXT + 2] = {0};
+        tdm_stat stats[CONTEXT + 1], other[1] = {{.rank = 77}};
+        tdm_err err = {0};
+        ids[CASES[c].bad_at] = CASES[c].bad;
+        const tdm_score_text texts[] = {{(int32_t[]){1, 2}, 2, other}, {ids, CASES[c].n, stats}};
+        const tdm_status st = tdm_scorer_run(scorer, texts, 2, &err);
+        print_message("%s: %s\n", CASES[c].why, err.msg);
+        assert_int_equal(st, TDM_EARG);
+        assert_non_null(strstr(err.msg, CASES[c].message));
+        assert_int_equal(other[0].rank, 77); /* before any work */
+    }
+    const tdm_score_text alone = {(int32_t[]){1}, 1, NULL};
+    assert_int_equal(tdm_scorer_run(scorer, &alone, 1, NULL), TDM_OK);
+    assert_int_equal(tdm_scorer_run(scorer, NULL, 0, NULL), TDM_OK);
+    tdm_scorer_close(scorer);
+    tdm_scorer_close(NULL);
+    static const tdm_score_options OPTIONS[] = {{-1, 0}, {0, -1}, {TDM_LANE_BYTES, 0}};
+    for (size_t c = 0; c < sizeof OPTIONS / sizeof *OPTIONS; c++) {
+        tdm_err err = {0};
+        assert_int_equal(tdm_scorer_open(l.model, &OPTIONS[c], &scorer, &err), TDM_EARG);
+        assert_non_null(strstr(err.msg, "want at most 65536"));
+        assert_null(scorer);
+    }
+    unload(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_double),
+        cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_lanes),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
