@@ -7,6 +7,7 @@
 #include "tests/emu/control.h"
 #include "tests/emu/emu.h"
 
+#include <atomic>
 #include <cuda_runtime_api.h>
 #include <deque>
 #include <map>
@@ -20,7 +21,9 @@
 namespace tdm_emu
 {
 
-constexpr size_t RESERVED = size_t{1} << 38, PAGE = 4096, REDZONE = 256;
+/* Before and after an allocation, which so is aligned to 256 bytes and not more. */
+constexpr size_t REDZONE = 256;
+constexpr size_t RESERVED = size_t{1} << 38, PAGE = 4096;
 constexpr size_t LARGE = size_t{1} << 20, PATTERN = size_t{4} << 20;
 constexpr size_t KEPT_BACK = size_t{64}
                              << 20; /* bytes of freed memory that are not used again yet */
@@ -41,6 +44,7 @@ static size_t kept_back_bytes;
 static std::multimap<size_t, char *> reusable; /* by room */
 static std::unordered_map<void *, size_t> pinned;
 static long n_allocations;
+static std::atomic<uint64_t> generation{1}; /* of `allocations` */
 
 static int pattern_file()
 {
@@ -109,10 +113,18 @@ static Allocation *find(const void *p)
     return q < a->p + a->bytes ? a : nullptr;
 }
 
+/* Kernels ask for every access, and mostly for what they asked for last. */
 Allocation *find_allocation(const void *p)
 {
+    thread_local Allocation *last = nullptr;
+    thread_local uint64_t last_generation = 0;
+    const char *q = static_cast<const char *>(p);
+    if (last && last_generation == generation && q >= last->p && q < last->p + last->bytes)
+        return last;
     std::lock_guard<std::mutex> l(lock);
-    return find(p);
+    last_generation = generation;
+    last = find(p);
+    return last;
 }
 
 void require_device(const void *p, size_t bytes, const char *what)
@@ -124,7 +136,7 @@ void require_device(const void *p, size_t bytes, const char *what)
 
 static size_t room_for(size_t bytes)
 {
-    return (bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
+    return (REDZONE + bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
 }
 
 static void make_ff(char *p, size_t room)
@@ -159,10 +171,12 @@ static Allocation *allocate(size_t bytes, int device)
     if (bytes > config().memory - device_used[device])
         return nullptr;
     const size_t room = room_for(bytes);
-    char *p = find_room(room);
-    make_ff(p, room);
-    poison(p + bytes, room - bytes);
+    char *start = find_room(room), *p = start + REDZONE;
+    make_ff(start, room);
+    poison(start, REDZONE);
+    poison(p + bytes, room - REDZONE - bytes);
     device_used[device] += bytes;
+    generation++;
     Allocation *a = &allocations[p];
     *a = {p, bytes, device, nullptr, 0};
     return a;
@@ -170,14 +184,15 @@ static Allocation *allocate(size_t bytes, int device)
 
 static void forget(Allocation *a)
 {
-    char *const p = a->p;
+    char *const start = a->p - REDZONE;
     const size_t room = room_for(a->bytes);
-    make_ff(p, room);
-    poison(p, room);
+    make_ff(start, room);
+    poison(start, room);
     race_forget(a);
     device_used[a->device] -= a->bytes;
-    allocations.erase(p);
-    kept_back.push_back({p, room});
+    allocations.erase(a->p);
+    generation++;
+    kept_back.push_back({start, room});
     for (kept_back_bytes += room; kept_back_bytes > KEPT_BACK; kept_back.pop_front()) {
         kept_back_bytes -= kept_back.front().room;
         reusable.insert({kept_back.front().room, kept_back.front().p});

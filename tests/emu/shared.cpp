@@ -33,9 +33,12 @@ void shared_finish(Block *b)
     }
 }
 
+/* A static array is aligned to 16 bytes and not more, a piece of dynamic memory as its offset is.
+ */
 static void *add_array(Block *b, const void *key, size_t offset, size_t bytes, const char *name)
 {
-    const size_t at = (SHARED_WINDOW + b->arena_used + 127) & ~size_t{127};
+    const size_t at =
+        ((SHARED_WINDOW + b->arena_used + 127) & ~size_t{127}) + (key ? 16 : offset % 128);
     if (at + bytes + REDZONE > SHARED_ARENA)
         fail("shared memory: too many arrays in kernel %s", b->launch->name);
     unsigned char *p = b->arena + at;
