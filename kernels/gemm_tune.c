@@ -62,24 +62,22 @@ static double seconds_now(void)
 
 /* ---- operands ---- */
 
-/* A small value as 16 or 32 bits of the dtype: a sign, an exponent of 2^-4 .. 2^-1, a random mantissa. */
-static void random_values(void *dst, tdm_dtype dtype, size_t n)
+static tdm_status random_values(void *dst, tdm_dtype dtype, size_t n, tdm_err *err)
 {
+    tdm_status st = TDM_OK;
     uint64_t state = 0x2545F4914F6CDD1Du;
+    float *values = malloc(n * sizeof *values);
+    TDM_REQUIRE(values, TDM_ENOMEM, "%zu values", n);
     for (size_t i = 0; i < n; i++) {
         state ^= state << 13; /* xorshift64 (Marsaglia, 2003) */
         state ^= state >> 7;
         state ^= state << 17;
-        const uint32_t word = (uint32_t)(state >> 32), exponent = word >> 8 & 3;
-        const uint32_t f32 = (word & 0x80000000) | (123 + exponent) << 23 | (word << 15 >> 9);
-        if (dtype == TDM_F32)
-            ((uint32_t *)dst)[i] = f32;
-        else if (dtype == TDM_BF16)
-            ((uint16_t *)dst)[i] = (uint16_t)(f32 >> 16);
-        else
-            ((uint16_t *)dst)[i] =
-                (uint16_t)((word >> 16 & 0x8000) | (11 + exponent) << 10 | (f32 >> 13 & 0x3ff));
+        values[i] = 0.25f * ((float)(state >> 40) * 0x1p-23f - 1);
     }
+    tdm_from_f32(dst, dtype, values, n);
+done:
+    free(values);
+    return st;
 }
 
 /* n values, again and again up to `copies` times. */
@@ -90,7 +88,7 @@ static tdm_status random_device(tuner *t, size_t n, size_t copies, char **out, t
     const size_t bytes = n * tdm_dtype_size(dtype);
     void *values = malloc(bytes);
     TDM_REQUIRE(values, TDM_ENOMEM, "%zu values", n);
-    random_values(values, dtype, n);
+    TDM_TRY(random_values(values, dtype, n, err));
     TRY_CUDA(cudaMalloc((void **)out, bytes * copies));
     TRY_CUDA(cudaMemcpyAsync(*out, values, bytes, cudaMemcpyHostToDevice, t->stream));
     for (size_t i = 1; i < copies; i++)

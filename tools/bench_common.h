@@ -105,8 +105,6 @@ tdm_status bench_copy(const bench *b, bench_pool *pool, const void *src, size_t 
                       tdm_err *err);
 /* n values of `dtype` that look random, uniform in (-scale, scale), in host memory. */
 void bench_random(void *dst, tdm_dtype dtype, size_t n, float scale, uint64_t seed);
-/* n values as dtype, rounded to nearest; in f16 those below 2^-14 become 0. |value| < 2. */
-void bench_narrow(void *dst, tdm_dtype dtype, const float *values, size_t n);
 
 /* ---- output ---- */
 

@@ -150,7 +150,7 @@ tdm_status job_run(const job *j, const char *const *args, size_t n, job_result *
     const char *argv[MOST_ARGS + 16] = {NO_ARGS[0]};
     char threads[24];
     tdm_buf text = {0};
-    struct rusage usage;
+    struct rusage usage, own;
     int fd = -1, status = 0;
     pid_t pid = 0;
     TDM_REQUIRE(n <= MOST_ARGS, TDM_EARG, "%zu arguments for %s", n, args[0]);
@@ -173,7 +173,8 @@ tdm_status job_run(const job *j, const char *const *args, size_t n, job_result *
                 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
     TDM_TRY(parse_summary(&text, out, err));
     out->start = wall - out->seconds;
-    out->peak = 1024.0 * (double)usage.ru_maxrss;
+    getrusage(RUSAGE_SELF, &own); /* a new process counts what it was before it became this one */
+    out->peak = usage.ru_maxrss > own.ru_maxrss ? 1024.0 * (double)usage.ru_maxrss : NAN;
 done:
     tdm_buf_free(&text);
     return st;

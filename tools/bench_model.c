@@ -211,7 +211,7 @@ static void normal_table(void *table, tdm_dtype dtype, float mean, float spread)
             values[i + k + 1] = mean + spread * (float)(r * sin(turn));
         }
     }
-    bench_narrow(table, dtype, values, TABLE);
+    tdm_from_f32(table, dtype, values, TABLE);
 }
 
 /* The spread that training starts with: 0.02, less where residuals add up or positions are looked up. */

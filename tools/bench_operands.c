@@ -1,49 +1,25 @@
 /* tools/bench_operands.c - memory of the backend with values that look random: on zeros a machine is faster
  * than on data. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "tools/bench_common.h"
 
 enum { PIECE = 4 << 20 }; /* values that are made at once; their pattern repeats */
 
-/* The two 16-bit types, for values whose exponent they hold: |x| is 0 or from 2^-14 to 2. */
-static uint16_t to_half(float x, tdm_dtype dtype)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    const int drop = dtype == TDM_F16 ? 13 : 16;
-    const uint32_t sign = bits >> 16 & 0x8000;
-    uint32_t rest = bits & 0x7fffffff;
-    if (dtype == TDM_F16) {
-        if (rest < 0x38800000) /* 2^-14 */
-            return (uint16_t)sign;
-        rest -= 112u << 23; /* the two biases differ */
-    }
-    return (uint16_t)(sign | (rest + (1u << (drop - 1)) - 1 + (rest >> drop & 1)) >> drop);
-}
-
-void bench_narrow(void *dst, tdm_dtype dtype, const float *values, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (dtype == TDM_F32)
-            ((float *)dst)[i] = values[i];
-        else
-            ((uint16_t *)dst)[i] = to_half(values[i], dtype);
-}
-
 void bench_random(void *dst, tdm_dtype dtype, size_t n, float scale, uint64_t seed)
 {
+    enum { AT_ONCE = 1024 };
+    float values[AT_ONCE];
     uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
-    for (size_t i = 0; i < n; i++) {
-        state ^= state << 13; /* xorshift64 (Marsaglia, 2003) */
-        state ^= state >> 7;
-        state ^= state << 17;
-        const float x = scale * ((float)(state >> 40) * 0x1p-23f - 1);
-        if (dtype == TDM_F32)
-            ((float *)dst)[i] = x;
-        else
-            ((uint16_t *)dst)[i] = to_half(x, dtype);
+    for (size_t at = 0; at < n; at += AT_ONCE) {
+        const size_t now = n - at < AT_ONCE ? n - at : AT_ONCE;
+        for (size_t i = 0; i < now; i++) {
+            state ^= state << 13; /* xorshift64 (Marsaglia, 2003) */
+            state ^= state >> 7;
+            state ^= state << 17;
+            values[i] = scale * ((float)(state >> 40) * 0x1p-23f - 1);
+        }
+        tdm_from_f32((char *)dst + at * tdm_dtype_size(dtype), dtype, values, now);
     }
 }
 
