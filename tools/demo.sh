@@ -1,16 +1,22 @@
 #!/bin/sh
 # sh tools/demo.sh [--no-install]: tandem from a bare Debian 12 machine to a judged corpus.
 #
-# Builds tandem in build/, lets the small writer of tools/demo/ write a corpus with three sampling
-# methods, lets the small reader judge it beside human text that neither has seen, and prints how
-# often the reader was right. Missing Debian packages are installed first (root or sudo) unless
-# --no-install is given. Results stay in build/demo/.
+# Builds tandem in build/ (with CUDA where there is a GPU), lets the small writer of tools/demo/ write
+# a corpus with three sampling methods, lets the small reader judge it beside human text that neither
+# has seen, and prints how often the reader was right. Missing Debian packages are installed first
+# (root or sudo) unless --no-install is given. Results stay in build/demo/.
 
 . "$(dirname "$0")/setup.sh"
 
+cuda=OFF
+compiler=
+if [ -e /dev/nvidia0 ] || command -v nvidia-smi >/dev/null; then
+    cuda=AUTO
+    compiler=g++
+fi
 # shellcheck disable=SC2086 # a list of words
-tdm_install $BUILD_PACKAGES
-[ -f build/build.ninja ] || cmake --preset release -DBUILD_TESTING=OFF
+tdm_install $BUILD_PACKAGES $compiler
+[ -f build/build.ninja ] || cmake --preset release -DBUILD_TESTING=OFF -DTDM_CUDA=$cuda
 cmake --build build --target tandem
 
 tandem=build/tandem

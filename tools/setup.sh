@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 export LC_ALL=C.UTF-8
 
 BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config libcjson-dev libutf8proc-dev"
-TEST_PACKAGES="libcmocka-dev bats"
+TEST_PACKAGES="libcmocka-dev bats g++" # g++ for CUDA kernels, real and emulated
 
 tdm_install=yes
 for argument in "$@"; do

@@ -29,6 +29,7 @@ check release build
 check asan build-asan
 
 if [ "${CI:-}" = true ]; then
-    cmake -S . -B build-clang -G Ninja -DCMAKE_C_COMPILER=clang -DTDM_WERROR=ON -DBUILD_TESTING=ON
+    cmake -S . -B build-clang -G Ninja -DCMAKE_C_COMPILER=clang -DTDM_WERROR=ON -DBUILD_TESTING=ON \
+        -DTDM_CUDA=OFF
     cmake --build build-clang
 fi
