@@ -168,6 +168,38 @@ static void a_nan_stays_in_its_text(void **state)
             check_nan((kernel)k, DTYPES[a]);
 }
 
+/* A NaN in one element of a query, key or value: the rows that see it are NaN, no softmax hides it;
+ * rows before its page, and of a query all others, are not. */
+static void check_hidden(kernel k, tdm_dtype act, int part, int place)
+{
+    enum { N = 70, E = TDM_HEAD, AT = 5 };
+    static const int LENGTH = N;
+    texts t = make_texts(&LENGTH, 1, 1, act, act);
+    t.qkv[place * 3 * E + part * E + AT] = NAN;
+    float *y = run(k, &t);
+    for (int r = k == DECODE ? N - 1 : 0; r < N; r++) {
+        const bool seen = part == 0 ? r == place : k == PACKED || r >= place;
+        const bool clean = part == 0 ? r != place : k != PACKED && r < place / TDM_PAGE * TDM_PAGE;
+        const float value = y[(k == DECODE ? 0 : r) * E + AT];
+        if ((seen && !isnan(value)) || (clean && isnan(value)))
+            fail_msg("%s %s: NaN in part %d of row %d: row %d is %g", NAMES[k], tdm_dtype_name(act),
+                     part, place, r, (double)value);
+    }
+    free(y);
+    free(t.qkv);
+}
+
+static void nans_are_not_hidden(void **state)
+{
+    static const int PLACES[] = {0, 40, 66, 69};
+    (void)state;
+    for (int k = PREFILL; k <= CAUSAL; k++)
+        for (size_t a = 0; a < COUNT(DTYPES); a++)
+            for (int part = 0; part < 3; part++)
+                for (size_t i = 0; i < COUNT(PLACES); i++)
+                    check_hidden((kernel)k, DTYPES[a], part, PLACES[i]);
+}
+
 /* Two texts in steps: the first of cuts[0] rows, then cuts[1], the last repeats. The second text is
  * one step behind, so that steps hold texts of different places, and one of no rows. */
 static void check_cut(const texts *t, const float *whole, const int *cuts)
@@ -259,6 +291,7 @@ int main(void)
         cmocka_unit_test(neighbours_do_not_matter),
         cmocka_unit_test(a_nan_stays_in_its_text),
         cmocka_unit_test(cuts_do_not_matter),
+        cmocka_unit_test(nans_are_not_hidden),
         cmocka_unit_test(what_cannot_be_done_is_refused),
     };
     if (!has_device())
