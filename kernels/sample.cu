@@ -58,16 +58,19 @@ __device__ __forceinline__ int best_of_block(entry e, workspace &s)
 
 __device__ __forceinline__ int greedy(const tdm_logit_row &row, workspace &s)
 {
-    entry best = {-INFINITY, INT_MAX};
+    float top = -INFINITY;
+    int top_id = INT_MAX;
     bool bad = false;
     tdm_each_scaled(row, [&](const tdm_four &v, int first) {
         for (int i = 0; i < 4; i++) {
             bad |= tdm_is_bad(v.v[i], first + i, row);
-            if ((double)v.v[i] > best.value)
-                best = {(double)v.v[i], first + i};
+            if (v.v[i] > top) {
+                top = v.v[i];
+                top_id = first + i;
+            }
         }
     });
-    return __syncthreads_or(bad) ? TDM_NOT_FINITE : best_of_block(best, s);
+    return __syncthreads_or(bad) ? TDM_NOT_FINITE : best_of_block({(double)top, top_id}, s);
 }
 
 /* f(id, x, word) for each of this thread's entries that survive. */

@@ -211,7 +211,7 @@ static void draws_are_those_of_the_cpu(void **state)
     static const struct {
         int32_t n, rounds, rows;
     } SIZES[] = {{1, 1, 36},    {2, 20, 36},   {3, 20, 36},   {31, 30, 36}, {257, 20, 36},
-                 {1000, 6, 36}, {2000, 4, 36}, {5003, 1, 24}, {50257, 1, 4}};
+                 {1000, 6, 36}, {2000, 2, 36}, {5003, 1, 12}, {50257, 1, 3}};
     int cases = 0;
     for (size_t i = 0; i < COUNT(SIZES); i++) {
         const int32_t n = SIZES[i].n;
@@ -454,13 +454,14 @@ static void check_stats(int32_t n, row_kind kind, record *records)
 static void stats_match(void **state)
 {
     (void)state;
-    static const int32_t SIZES[] = {1, 2, 31, 257, 1000, 5003};
+    static const int32_t SIZES[] = {1, 2, 31, 257, 1000};
     record records[3] = {{"logprob", TDM_F32, 0x1p-21, 0, 0},
                          {"entropy", TDM_F32, 0x1p-21, 0, 0},
                          {"variance", TDM_F32, 0x1p-21, 0, 0}};
     for (size_t i = 0; i < COUNT(SIZES); i++)
         for (int kind = 0; kind < N_KINDS; kind++)
             check_stats(SIZES[i], (row_kind)kind, records);
+    check_stats(5003, NORMAL, records);
     check_stats(50257, FAR, records);
     for (int f = 0; f < 3; f++)
         print_record(&records[f]);
