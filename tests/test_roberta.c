@@ -348,6 +348,80 @@ static void test_refused_arguments(void **state)
     subject_close(&s);
 }
 
+/* Two batches under way at once: each lane keeps its own logits, in whatever order they are collected. */
+static void test_lanes(void **state)
+{
+    (void)state;
+    enum { N = 17 };
+    int32_t ids[2][N];
+    const int32_t starts[2][3] = {{0, 5, N}, {0, N}};
+    const int32_t n_texts[2] = {2, 1};
+    float want[2][4];
+    subject s;
+    subject_open(&s, 2, 2, "roberta.", TDM_F32, 1);
+    for (int b = 0; b < 2; b++) {
+        make_text((uint64_t)b + 20, ids[b], N);
+        assert_int_equal(roberta_classify(s.model, ids[b], starts[b], n_texts[b], want[b], NULL), TDM_OK);
+    }
+    for (int first = 0; first < 2; first++) {
+        for (int b = 0; b < 2; b++) {
+            int32_t given[N]; /* is not kept */
+            memcpy(given, ids[b], sizeof given);
+            assert_int_equal(roberta_submit(s.model, b, given, starts[b], n_texts[b], NULL), TDM_OK);
+            memset(given, 0, sizeof given);
+        }
+        for (int i = 0; i < 2; i++) {
+            const int b = first ? 1 - i : i;
+            const float *logits = NULL;
+            assert_int_equal(roberta_collect(s.model, b, &logits, NULL), TDM_OK);
+            assert_memory_equal(logits, want[b], (size_t)n_texts[b] * 2 * sizeof *logits);
+        }
+    }
+    subject_close(&s);
+}
+
+static void test_misuse_of_lanes(void **state)
+{
+    (void)state;
+    static const int32_t IDS[] = {0, 7, 2}, STARTS[] = {0, 3}, BAD[] = {0, 4000, 2};
+    const float *logits = NULL;
+    float both[2];
+    tdm_err err = {0};
+    subject s;
+    subject_open(&s, 1, 1, "roberta.", TDM_F32, 1);
+    for (int lane = -1; lane <= TDM_LANES; lane += TDM_LANES + 1) {
+        assert_int_equal(roberta_submit(s.model, lane, IDS, STARTS, 1, &err), TDM_EARG);
+        assert_non_null(strstr(err.msg, "want 0 to 1"));
+        assert_int_equal(roberta_collect(s.model, lane, &logits, &err), TDM_EARG);
+    }
+    assert_int_equal(roberta_collect(s.model, 0, &logits, &err), TDM_EARG);
+    assert_non_null(strstr(err.msg, "nothing was submitted"));
+    assert_int_equal(roberta_submit(s.model, 0, BAD, STARTS, 1, &err), TDM_EARG); /* leaves it free */
+    assert_int_equal(roberta_submit(s.model, 0, IDS, STARTS, 1, &err), TDM_OK);
+    assert_int_equal(roberta_submit(s.model, 0, IDS, STARTS, 1, &err), TDM_EARG);
+    assert_non_null(strstr(err.msg, "lane 0: its texts have not been collected"));
+    assert_int_equal(roberta_classify(s.model, IDS, STARTS, 1, both, &err), TDM_EARG);
+    assert_int_equal(roberta_collect(s.model, 0, &logits, &err), TDM_OK);
+    assert_int_equal(roberta_collect(s.model, 0, &logits, &err), TDM_EARG);
+    assert_null(logits);
+    assert_int_equal(roberta_submit(s.model, 1, IDS, STARTS, 1, &err), TDM_OK);
+    subject_close(&s); /* with a lane in use */
+}
+
+/* What a token costs is what the scratch grows by (and the one number that starts has more than texts). */
+static void test_row_bytes(void **state)
+{
+    (void)state;
+    subject s;
+    subject_open(&s, 1, 2, "roberta.", TDM_F32, 1);
+    const size_t fixed = roberta_scratch_bytes(s.model) - MAX_ROWS * roberta_row_bytes(&s.config, TDM_F32);
+    assert_true(fixed < MAX_TEXTS * (3 * 128 + 3) * sizeof(float) + 12 * 256 + 256);
+    const size_t E = 128, W = s.config.n_inner > 384 ? (size_t)s.config.n_inner : 384;
+    assert_int_equal(roberta_row_bytes(&s.config, TDM_F32), 4 * (3 * E + W) + 3 * 4);
+    assert_int_equal(roberta_row_bytes(&s.config, TDM_F16), 4 * E + 2 * (3 * E + W) + 3 * 4);
+    subject_close(&s);
+}
+
 static void test_softmax(void **state)
 {
     (void)state;
@@ -482,6 +556,8 @@ int main(void)
         cmocka_unit_test(test_refused_files), cmocka_unit_test(test_refused_arguments),
         cmocka_unit_test(test_softmax),       cmocka_unit_test(test_classifying_allocates_nothing),
         cmocka_unit_test(test_list),          cmocka_unit_test(test_ignored_names),
+        cmocka_unit_test(test_lanes),         cmocka_unit_test(test_misuse_of_lanes),
+        cmocka_unit_test(test_row_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
