@@ -75,7 +75,7 @@ race-between-blocks             missed  missed  line
 global-out-of-bounds            missed  line    line
 misaligned-load                 missed  line    missed
 host-pointer                    missed  missed  line
-use-after-free                  wrong   line    line
+use-after-free                  found   line    line
 not-freed                       missed  found   missed
 device-pointer-on-host          found   found   found
 missing-sync                    wrong   wrong   wrong

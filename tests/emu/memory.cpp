@@ -1,9 +1,9 @@
 /* tests/emu/memory.cpp - device and pinned memory.
  *
- * Device memory is one reservation of addresses, readable only while the emulated GPU runs, so that
- * a host that follows a device pointer faults. Addresses are never used again. New memory is 0xff,
- * NaN in every float type; a large allocation (the pages of a KV cache) is a private view of a file
- * of 0xff, so that what is never touched costs nothing. */
+ * Device memory is one reservation of addresses, accessible only while the emulated GPU runs, so that a
+ * host that follows a device pointer faults; what was freed stays closed and is not used again for a
+ * while. New memory is 0xff, NaN in every float type; a large allocation (the pages of a KV cache) is a
+ * private view of a file of 0xff, so that what is never touched costs nothing. */
 #include "tests/emu/control.h"
 #include "tests/emu/emu.h"
 
@@ -62,25 +62,33 @@ static int pattern_file()
     return file;
 }
 
-/* Make [p, p + bytes) read as 0xff; both are whole pages. */
-static void fill(char *p, size_t bytes)
+static size_t room_for(size_t bytes)
 {
-    if (bytes <= LARGE) {
-        memset(p, 0xff, bytes);
+    return (REDZONE + bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
+}
+
+/* Make fresh or used room, whole pages, writable and 0xff. */
+static void make_ff(char *p, size_t room)
+{
+    unpoison(p, room);
+    mprotect(p, room, PROT_READ | PROT_WRITE);
+    if (room <= LARGE) {
+        memset(p, 0xff, room);
         return;
     }
-    for (size_t at = 0; at < bytes; at += PATTERN) {
-        const size_t n = bytes - at < PATTERN ? bytes - at : PATTERN;
+    for (size_t at = 0; at < room; at += PATTERN) {
+        const size_t n = room - at < PATTERN ? room - at : PATTERN;
         if (mmap(p + at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
                  pattern_file(), 0) == MAP_FAILED)
             fail("no memory for device memory");
     }
 }
 
+/* Of live allocations; what was freed stays closed. */
 static void protect(int protection)
 {
-    if (arena_used)
-        mprotect(arena, arena_used, protection);
+    for (const auto &a : allocations)
+        mprotect(a.second.p - REDZONE, room_for(a.second.bytes), protection);
 }
 
 void device_memory_open()
@@ -134,20 +142,6 @@ void require_device(const void *p, size_t bytes, const char *what)
         fail("%s: %zu bytes at %p are not within one allocation of device memory", what, bytes, p);
 }
 
-static size_t room_for(size_t bytes)
-{
-    return (REDZONE + bytes + REDZONE + PAGE - 1) / PAGE * PAGE;
-}
-
-static void make_ff(char *p, size_t room)
-{
-    unpoison(p, room);
-    mprotect(p, room, PROT_READ | PROT_WRITE);
-    fill(p, room);
-    if (!times_open)
-        mprotect(p, room, PROT_NONE);
-}
-
 static char *find_room(size_t room)
 {
     const auto found = reusable.find(room);
@@ -173,6 +167,8 @@ static Allocation *allocate(size_t bytes, int device)
     const size_t room = room_for(bytes);
     char *start = find_room(room), *p = start + REDZONE;
     make_ff(start, room);
+    if (!times_open)
+        mprotect(start, room, PROT_NONE);
     poison(start, REDZONE);
     poison(p + bytes, room - REDZONE - bytes);
     device_used[device] += bytes;
@@ -186,7 +182,9 @@ static void forget(Allocation *a)
 {
     char *const start = a->p - REDZONE;
     const size_t room = room_for(a->bytes);
-    make_ff(start, room);
+    mprotect(start, room, PROT_NONE);
+    if (room > LARGE)
+        madvise(start, room, MADV_DONTNEED);
     poison(start, room);
     race_forget(a);
     device_used[a->device] -= a->bytes;

@@ -56,7 +56,9 @@ static void on_fault(int signal, siginfo_t *info, void *)
         const bool in_stacks = p >= b->stacks && p < b->stacks + BLOCK_STACKS_BYTES;
         if (in_stacks)
             fail("a thread's stack of %zu bytes is full", STACK_BYTES);
-        fail("fault at %p", info->si_addr);
+        fail(in_device_arena(p) ? "%p is freed device memory, or was never allocated"
+                                : "fault at %p",
+             info->si_addr);
     }
     if (in_device_arena(p))
         fail("the host touches device memory at %p", info->si_addr);
