@@ -1,7 +1,7 @@
 /* kernels/attention_keys.cuh - what a block of attention.cu works on: its rows, and where its keys
- * come from. A source of keys has element                    their type page(tile), tile(page) the
- * place of 64 keys, in two steps, so that the first can be taken early first_position(args, row)
- * the position of a text's first row of this step */
+ * come from. A source of keys has their type, `element`; first_position(args, row), the position of
+ * a text's first row of this step; and page(tile), then tile(page), the place of 64 keys, in two
+ * calls so that the first can be made early. */
 #ifndef KERNELS_ATTENTION_KEYS_CUH
 #define KERNELS_ATTENTION_KEYS_CUH
 
