@@ -1,78 +1,11 @@
 /* tests/emu/test_sample_kernels.c - kernels/sample.cu, token by token, against the sampler of the
- * CPU, which tests/test_sample.c holds against a plain one; and kernels/stats.cu against float64.
+ * CPU, which tests/test_sample.c holds against a plain one.
  *
- * Both samplers take equal masses from equal f32 quotients, sum them in different ways to within
- * 1e-9, and take noise from logarithms that agree to the last bit or two of 53. So no draw of these
- * tests may differ. */
-#include <float.h>
-
-#include "host/rng.h"
+ * Both take equal masses from equal f32 quotients, sum them in different ways to within 1e-9, and
+ * take noise from logarithms that agree to the last bit or two of 53. So no draw of these tests may
+ * differ. */
 #include "host/sample.h"
-#include "tests/emu/kernel_test.h"
-
-/* ---- rows and draws of every kind ---- */
-
-typedef struct {
-    uint64_t key;
-    uint32_t i;
-} stream;
-
-static uint32_t next_word(stream *s)
-{
-    uint32_t words[4];
-    tdm_philox((uint32_t[4]){s->i++, 0, 0, 0x7e57}, s->key, words);
-    return words[0];
-}
-
-static double next_normal(stream *s)
-{
-    const double r = sqrt(-2 * log(tdm_word_uniform(next_word(s))));
-    return r * cos(6.283185307179586 * tdm_word_uniform(next_word(s)));
-}
-
-typedef enum {
-    NORMAL,
-    FAR,   /* all of one sign and size, as GPT-2's are */
-    FLAT,  /* all equal */
-    TIES,  /* a dozen values */
-    ZEROS, /* 0 and -0, which are equal, and a few others */
-    PEAKED,
-    ONE_HOT,
-    STEEP,
-    OUTLIER, /* one entry is -1e10, which sample.py puts in place of a masked logit */
-    N_KINDS
-} row_kind;
-
-static float entry_of(row_kind kind, double x, double scale, int32_t i, int32_t n)
-{
-    switch (kind) {
-    case FAR:
-        return (float)(x * 3 - 90);
-    case FLAT:
-        return 1.5f;
-    case TIES:
-        return (float)(floor(x * 2) / 2);
-    case ZEROS:
-        return x > 1 ? (float)floor(x) : i % 3 ? -0.0f : 0.0f;
-    case PEAKED:
-        return (float)(x * scale * 0.1 + (i == n / 3) * 12.0);
-    case ONE_HOT:
-        return i == n / 2 ? 30.f : 0.f;
-    case STEEP:
-        return (float)(x * 100);
-    case OUTLIER:
-        return i == n - 1 ? -1e10f : (float)(x * scale);
-    default:
-        return (float)(x * scale);
-    }
-}
-
-static void make_row(float *row, int32_t n, row_kind kind, stream *s)
-{
-    const double scale = exp(next_normal(s));
-    for (int32_t i = 0; i < n; i++)
-        row[i] = entry_of(kind, next_normal(s), scale, i, n);
-}
+#include "tests/emu/logit_rows.h"
 
 static tdm_draw make_draw(int32_t n, stream *s)
 {
@@ -88,20 +21,7 @@ static tdm_draw make_draw(int32_t n, stream *s)
                       .nucleus = next_word(s) % 2 ? TDM_NUCLEUS_HF : TDM_NUCLEUS_OPENAI};
 }
 
-/* ---- logits and slots on the device ---- */
-
-/* rows [rows, n] with gaps of NaN up to the stride */
-static tdm_mat upload_logits(const float *rows, int64_t n_rows, int32_t n, int32_t stride)
-{
-    float *padded = checked(malloc((size_t)n_rows * (size_t)stride * sizeof *padded + 1));
-    for (int64_t r = 0; r < n_rows; r++)
-        for (int32_t i = 0; i < stride; i++)
-            padded[r * stride + i] = i < n ? rows[r * n + i] : NAN;
-    const tdm_mat m = {on_device(padded, (size_t)n_rows * (size_t)stride * sizeof *padded), n_rows,
-                       n, TDM_F32, stride};
-    free(padded);
-    return m;
-}
+/* ---- slots on the device ---- */
 
 enum { MOST_SLOTS = 40 };
 
@@ -384,136 +304,101 @@ static void draws_do_not_depend_on_neighbours(void **state)
     }
 }
 
-/* ---- token statistics ---- */
+/* ---- close calls ---- */
 
-/* The statistics of one row in float64; fields 0 .. 2 are logprob, entropy, variance. */
-static int32_t plain_stats(double want[3], const float *row, int32_t n, int32_t target)
+/* One row of n entries for each slot draws what the CPU draws. */
+static void assert_as_on_cpu(const slots *before, const float *rows, int32_t n, const char *what)
 {
-    double largest = -INFINITY, sum = 0, entropy = 0, variance = 0;
-    int32_t rank = 1;
-    for (int32_t i = 0; i < n; i++) {
-        largest = fmax(largest, (double)row[i]);
-        rank += row[i] > row[target];
+    tdm_sampler *sampler = NULL;
+    assert_int_equal(tdm_sampler_open(n, &sampler, NULL), TDM_OK);
+    const slots after = step_of(before, rows, n, -1);
+    for (int32_t i = 0; i < before->n; i++) {
+        const int32_t want = tdm_sample_row(sampler, rows + i * n, &before->draws[i]);
+        if (after.drawn[i] != want)
+            fail_msg("%s, row %d: %d, the CPU draws %d", what, (int)i, (int)after.drawn[i],
+                     (int)want);
     }
-    for (int32_t i = 0; i < n; i++)
-        sum += exp((double)row[i] - largest);
-    for (int32_t i = 0; i < n; i++) {
-        const double ln_p = (double)row[i] - largest - log(sum);
-        entropy -= exp(ln_p) * ln_p;
-    }
-    for (int32_t i = 0; i < n; i++) {
-        const double ln_p = (double)row[i] - largest - log(sum);
-        variance += exp(ln_p) * (ln_p + entropy) * (ln_p + entropy);
-    }
-    want[0] = (double)row[target] - largest - log(sum);
-    want[1] = entropy;
-    want[2] = variance;
-    return rank;
+    tdm_sampler_close(sampler);
 }
 
-static void check_stats(int32_t n, row_kind kind, record *records)
+/* Neighbouring logits that may become one quotient: a tie, of which top-k keeps both. A product
+ * with the reciprocal is another number. */
+static void quotients_are_rounded_once(void **state)
 {
-    enum { R = 5 };
-    static const char *NAMES[] = {"logprob", "entropy", "variance"};
-    float *rows = checked(malloc(R * (size_t)n * sizeof *rows)), got[3][R];
-    const int32_t targets[R] = {0, n - 1, n / 2, n / 3, -1};
-    double want[3][R] = {{0}};
-    stream rng = {.key = (uint64_t)kind};
-    tdm_stat stats[R], alone;
-    for (int r = 0; r < R; r++)
-        make_row(rows + r * n, n, kind, &rng);
-    memset(stats, 0xff, sizeof stats);
-    tdm_stat *out = on_device(stats, sizeof stats);
-    const tdm_mat logits = upload_logits(rows, R, n, (n + 7) / 4 * 4);
-    const int32_t *ids = on_device(targets, sizeof targets);
-    ASSERT_CUDA(tdmk_token_stats(out, logits, ids, NULL));
-    fetch(stats, out, sizeof stats);
-    for (int r = 0; r < R; r++) {
-        double row_want[3] = {0};
-        const int32_t rank =
-            targets[r] < 0 ? 0 : plain_stats(row_want, rows + r * n, n, targets[r]);
-        assert_int_equal(stats[r].rank, rank);
-        for (int f = 0; f < 3; f++)
-            want[f][r] = row_want[f];
-        got[0][r] = stats[r].logprob;
-        got[1][r] = stats[r].entropy;
-        got[2][r] = stats[r].variance;
+    (void)state;
+    static const float TEMPERATURES[] = {1.3f, 1.9f, 3.f, 0.7f};
+    uint64_t rng = 1;
+    for (uint64_t round = 0; round < 8; round++) {
+        float rows[ROWS * 2];
+        slots before = running_slots(ROWS);
+        for (uint64_t i = 0; i < ROWS; i++) {
+            rows[2 * i] = 50 * uniform(&rng);
+            rows[2 * i + 1] = nextafterf(rows[2 * i], 100);
+            before.draws[i] = (tdm_draw){.document = round * ROWS + i,
+                                         .temperature = TEMPERATURES[i % COUNT(TEMPERATURES)],
+                                         .top_k = 1,
+                                         .top_p = 1};
+        }
+        assert_as_on_cpu(&before, rows, 2, "neighbours");
     }
-    for (int f = 0; f < 3; f++)
-        note(&records[f], NAMES[f], got[f], want[f], R);
-    tdm_mat last = logits; /* a row alone has the same bits */
-    last.p = (float *)logits.p + 3 * logits.stride;
-    last.rows = 1;
-    ASSERT_CUDA(tdmk_token_stats(out, last, ids + 3, NULL));
-    fetch(&alone, out, sizeof alone);
-    assert_memory_equal(&alone, &stats[3], sizeof alone);
-    free_device();
+}
+
+/* Two entries whose larger one has a share of p, but for less than 2e-9 and more than 2e-10: f32
+ * masses cannot tell on which side it is. */
+static void masses_decide_close_calls(void **state)
+{
+    (void)state;
+    float rows[ROWS * 2];
+    uint64_t rng = 2;
+    for (int nucleus = 0; nucleus < 2; nucleus++) {
+        slots before = running_slots(ROWS);
+        for (uint64_t i = 0; i < ROWS;) {
+            const float below = 0.5f + 0.4f * uniform(&rng);
+            const double share = 1 / (1 + exp(-(double)below));
+            const double distance = fabs((double)(float)share - share) / share;
+            if (distance > 2e-9 || distance < 2e-10)
+                continue;
+            rows[2 * i] = -below;
+            rows[2 * i + 1] = 0;
+            before.draws[i] = (tdm_draw){.document = i,
+                                         .temperature = 1,
+                                         .top_p = (float)share,
+                                         .nucleus = (tdm_nucleus)nucleus};
+            i++;
+        }
+        assert_as_on_cpu(&before, rows, 2, "close calls");
+    }
+}
+
+/* Half of 5000 equal entries: the last survivor, 2499, is the last of its bin in the first pass
+ * over the ids. */
+static void ties_end_with_a_bin(void **state)
+{
+    (void)state;
+    enum { N = 5000, R = 8 };
+    float *rows = checked(calloc(R * N, sizeof *rows));
+    slots before = running_slots(R);
+    for (uint64_t i = 0; i < R; i++)
+        before.draws[i] =
+            (tdm_draw){.document = i, .temperature = 1, .top_p = 0.5f, .nucleus = TDM_NUCLEUS_HF};
+    assert_as_on_cpu(&before, rows, N, "half of the ties");
     free(rows);
 }
 
-static void stats_match(void **state)
+/* ---- what the launcher refuses ---- */
+
+static void launcher_checks(void **state)
 {
     (void)state;
-    static const int32_t SIZES[] = {1, 2, 31, 257, 1000};
-    record records[3] = {{"logprob", TDM_F32, 0x1p-21, 0, 0},
-                         {"entropy", TDM_F32, 0x1p-21, 0, 0},
-                         {"variance", TDM_F32, 0x1p-21, 0, 0}};
-    for (size_t i = 0; i < COUNT(SIZES); i++)
-        for (int kind = 0; kind < N_KINDS; kind++)
-            check_stats(SIZES[i], (row_kind)kind, records);
-    check_stats(5003, NORMAL, records);
-    check_stats(50257, FAR, records);
-    for (int f = 0; f < 3; f++)
-        print_record(&records[f]);
-}
-
-static void stats_of_what_is_not_finite(void **state)
-{
-    (void)state;
-    enum { N = 33, R = 5 };
-    float rows[R * N] = {0};
-    const int32_t targets[R] = {0, 1, 2, N, -3};
-    rows[5] = NAN;
-    rows[N + 32] = INFINITY;
-    rows[2 * N + 2] = -INFINITY;
-    rows[4 * N] = NAN;
-    tdm_stat stats[R] = {{0}};
-    tdm_stat *out = on_device(stats, sizeof stats);
-    ASSERT_CUDA(tdmk_token_stats(out, upload_logits(rows, R, N, 36),
-                                 on_device(targets, sizeof targets), NULL));
-    fetch(stats, out, sizeof stats);
-    for (int r = 0; r < R; r++) {
-        assert_int_equal(stats[r].rank, r == 4 ? 0 : TDM_NOT_FINITE);
-        assert_true(r == 4
-                        ? stats[r].logprob == 0 && stats[r].entropy == 0 && stats[r].variance == 0
-                        : isnan(stats[r].logprob) && isnan(stats[r].entropy) &&
-                              isnan(stats[r].variance));
-    }
-    free_device();
-}
-
-/* ---- what launchers refuse ---- */
-
-static void launchers_check(void **state)
-{
-    (void)state;
-    const float rows[64] = {0};
+    const float rows[12] = {0};
     const tdm_mat m = upload_logits(rows, 2, 6, 8);
-    tdm_mat none = m, half = m, gap = m, thin = m, shifted = m, empty = m;
-    const tdm_slots state_of = {0};
+    const tdm_slots slots_of = {0};
+    tdm_mat none = m, refused[N_REFUSED];
     none.rows = 0;
-    half.dtype = TDM_F16;
-    gap.stride = 6;
-    thin.stride = 4;
-    shifted.p = (float *)m.p + 1;
-    empty.cols = 0;
-    ASSERT_CUDA(tdmk_sample(&state_of, NULL, none, -1, NULL));
-    ASSERT_CUDA(tdmk_token_stats(NULL, none, NULL, NULL));
-    const tdm_mat refused[] = {half, gap, thin, shifted, empty};
-    for (size_t i = 0; i < COUNT(refused); i++) {
-        ASSERT_REFUSED(tdmk_sample(&state_of, NULL, refused[i], -1, NULL));
-        ASSERT_REFUSED(tdmk_token_stats(NULL, refused[i], NULL, NULL));
-    }
+    refused_logits(m, refused);
+    ASSERT_CUDA(tdmk_sample(&slots_of, NULL, none, -1, NULL));
+    for (int i = 0; i < N_REFUSED; i++)
+        ASSERT_REFUSED(tdmk_sample(&slots_of, NULL, refused[i], -1, NULL));
     free_device();
 }
 
@@ -525,9 +410,10 @@ int main(void)
         cmocka_unit_test(not_finite_is_reported),
         cmocka_unit_test(nuclei_keep_what_they_should),
         cmocka_unit_test(draws_do_not_depend_on_neighbours),
-        cmocka_unit_test(stats_match),
-        cmocka_unit_test(stats_of_what_is_not_finite),
-        cmocka_unit_test(launchers_check),
+        cmocka_unit_test(quotients_are_rounded_once),
+        cmocka_unit_test(masses_decide_close_calls),
+        cmocka_unit_test(ties_end_with_a_bin),
+        cmocka_unit_test(launcher_checks),
     };
     if (!has_device())
         return status_without_device();
