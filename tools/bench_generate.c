@@ -23,14 +23,15 @@ typedef struct {
 static tdm_status read_batches(const char *text, batch *batches, size_t *n, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    for (*n = 0;; text++) {
-        const size_t len = strcspn(text, ",");
+    const char *at = text;
+    for (*n = 0;; at++) {
+        const size_t len = strcspn(at, ",");
         TDM_REQUIRE(len > 0 && len < sizeof batches->name && *n < MOST_BATCHES, TDM_EARG,
                     "--batch %s: want up to %d of N and auto with commas between", text, MOST_BATCHES);
         batches[*n] = (batch){.best.seconds = INFINITY};
-        memcpy(batches[(*n)++].name, text, len);
-        text += len;
-        if (!*text)
+        memcpy(batches[(*n)++].name, at, len);
+        at += len;
+        if (!*at)
             break;
     }
 done:

@@ -14,6 +14,7 @@ static const menu_entry PARTS[] = {
     {"load", "weights from a file to the device, GB/s", bench_load},
     {"generate", "whole runs of generate, tokens/s and share of the floor", bench_generate},
     {"detect", "whole runs of detect, texts/s and share of the floor", bench_detect},
+    {"score", "GPT-2 judges given texts, tokens/s and share of the floor", bench_score},
 };
 
 static const menu MENU = {

@@ -1,0 +1,93 @@
+#!/usr/bin/env bats
+# tandem bench, from outside: every part runs at a tiny size and in all three forms. No speed is tested.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    mkdir "$BATS_TEST_TMPDIR/work"
+    cd "$BATS_TEST_TMPDIR/work" || exit 1
+    export TMPDIR=$PWD
+}
+
+# Every line of $output is a JSON object, the first one the machine.
+is_json_lines() {
+    head -n 1 <<< "$output" | grep -q '^{"bench": "machine", "part": "'"$1"'", '
+    ! grep -v '^{.*}$' <<< "$output"
+}
+
+@test "parts without a model: table, CSV and JSON" {
+    for part in device gemm kernels; do
+        run --separate-stderr "$TANDEM" bench $part --device cpu --small
+        [ "$status" -eq 0 ]
+        [[ $output == "cpu "*"; ceilings: "* ]]
+        run --separate-stderr "$TANDEM" bench $part --device cpu --small --csv
+        [ "$status" -eq 0 ]
+        [[ $output == "# cpu "* ]]
+        [ "$(tail -n +2 <<< "$output" | tr -cd ',\n' | sort -u | wc -l)" -eq 1 ] # as many commas in every row
+        run --separate-stderr "$TANDEM" bench $part --device cpu --small --json
+        [ "$status" -eq 0 ]
+        is_json_lines $part
+    done
+}
+
+@test "a made-up model is written, inspected, and the same again" {
+    for size in tiny tiny-detector; do
+        "$TANDEM" bench model --size $size --out $size
+        "$TANDEM" bench model --size $size --out again
+        cmp $size/model.safetensors again/model.safetensors
+        run "$TANDEM" inspect $size
+        [ "$status" -eq 0 ]
+    done
+    # a word of the vocabulary is one token: " a" .. " z" are its first merges
+    run --separate-stderr "$TANDEM" tokenize --quiet --model tiny <<< '{"id": 1, "text": " a b z"}'
+    [ "$output" = '{"id": 1, "ids": [256, 257, 281]}' ]
+    run --separate-stderr "$TANDEM" bench model --size 99M --out x
+    [ "$status" -eq 2 ]
+    [[ $stderr == *"--size 99M: want tiny|124M|"* ]]
+}
+
+@test "whole jobs: equal tokens at every batch, floors, nothing left behind" {
+    run --separate-stderr "$TANDEM" bench generate --size tiny --device cpu --n 5 --length 9 --batch 1,3,auto --small --json
+    [ "$status" -eq 0 ]
+    is_json_lines generate
+    [ "$(grep -o '"hash": "[0-9a-f]*"' <<< "$output" | sort -u | wc -l)" -eq 1 ]
+    [ "$(grep -c '"bench": "generate"' <<< "$output")" -eq 3 ]
+    run --separate-stderr "$TANDEM" bench detect --size tiny-detector --device cpu --n 3 --small --json
+    [ "$status" -eq 0 ]
+    is_json_lines detect
+    [[ $output == *'"n": 3, "length": 128, "tokens": 384,'* ]]
+    run --separate-stderr "$TANDEM" bench score --size tiny --device cpu --n 2 --length 20 --small --json
+    [ "$status" -eq 0 ]
+    is_json_lines score
+    run --separate-stderr "$TANDEM" bench load --size tiny --device cpu --small --json
+    [ "$status" -eq 0 ]
+    is_json_lines load
+    [ -z "$(ls)" ]
+}
+
+@test "options of generate go behind --, and a job that fails is an error" {
+    run --separate-stderr "$TANDEM" bench generate --size tiny --device cpu --n 2 --length 5 --small -- --top-k 3
+    [ "$status" -eq 0 ]
+    run --separate-stderr "$TANDEM" bench generate --size tiny --device cpu --n 2 --small -- --top-k x
+    [ "$status" -eq 70 ]
+    [[ $stderr == *"generate ended with exit code 2"* ]]
+    [ -z "$(ls)" ]
+}
+
+@test "options that cannot work" {
+    refuses() {
+        run --separate-stderr "$TANDEM" bench "${@:2}"
+        [ "$status" -eq 2 ]
+        [[ $stderr == *"$1"* ]] || { echo "$stderr"; false; }
+    }
+    refuses "want one of --model and --size" generate
+    refuses "want one of --model and --size" detect --model x --size base
+    refuses "not a detector" detect --size tiny
+    refuses "not a GPT-2" generate --size tiny-detector
+    refuses "--rows 1,,2" gemm --device cpu --small --rows 1,,2
+    refuses "--only frob: no shape begins like this" gemm --device cpu --small --only frob
+    refuses "--only frob: no operation begins like this" kernels --device cpu --small --only frob
+    refuses "--tune: the product of the CPU has nothing to choose" gemm --device cpu --small --tune
+    refuses "--csv and --json: want one of them" device --csv --json
+    refuses "--batch 1,: want up to" generate --size tiny --batch 1,
+}

@@ -1,0 +1,150 @@
+#!/bin/sh
+# sh tests/gpu/run.sh OUT [first|second|all]: everything that is to be shown on a GPU, in steps of which each has
+# its own time limit and its own log; see README.md.
+#
+# Environment: TDM_GPU_BIN folder with the programs (bin/ beside this script, as prepare.sh packs it; else
+# build-gpu/, which is built if need be); TDM_GPU_SECONDS for the whole run (570); TDM_GPU_SMALL=1 tiny
+# models and shapes, which the emulated device can do; TDM_GPU_PYTHON (python3).
+# Exit code: 0; 1 when a step that is about correctness failed, ran out of time or was left out.
+# shellcheck disable=SC2034,SC2154 # variables of work.sh and steps.sh
+set -u
+set -a # work.sh, which is a process of its own, sees all of it
+
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:?usage: run.sh OUT [first|second|all]}
+part=${2:-all}
+seconds=${TDM_GPU_SECONDS:-570}
+python=${TDM_GPU_PYTHON:-python3}
+small=${TDM_GPU_SMALL:+yes}
+began=$(date +%s)
+mkdir -p "$out"
+work=$(mktemp -d "${TMPDIR:-/tmp}/tandem-gpu-XXXXXX") || exit 1
+logs=$work/logs
+mkdir "$logs"
+export TMPDIR="$work" TDM_REQUIRE_CUDA=1 PYTHONUNBUFFERED=1
+watcher=
+trap '[ -z "$watcher" ] || kill "$watcher" 2>/dev/null; rm -rf "$work"' EXIT
+# shellcheck source=tests/gpu/steps.sh
+. "$here/steps.sh"
+
+# ---- the programs ----
+
+tools=$here/tools
+if [ -n "${TDM_GPU_BIN:-}" ]; then
+    bin=$TDM_GPU_BIN
+elif [ -x "$here/bin/tandem" ]; then
+    bin=$here/bin
+else
+    root=$(cd "$here/../.." && pwd)
+    bin=$work/bin
+    mkdir "$bin"
+    build() {
+        cmake -S "$root" -B "$root/build-gpu" -G Ninja -DTDM_CUDA=ON \
+            -DCMAKE_CUDA_ARCHITECTURES="${TDM_GPU_ARCH:-native}" &&
+            cmake --build "$root/build-gpu" --target tandem logprobs gpu_tests &&
+            cp "$root/build-gpu/tandem" "$bin" &&
+            find "$root/build-gpu/tests/gpu" -maxdepth 1 -type f -perm -u+x -exec cp {} "$bin" \;
+    }
+    build >"$logs/build.log" 2>&1 || { tail -n 20 "$logs/build.log"; exit 1; }
+fi
+[ -d "$tools" ] || tools=$here/../../tools
+tandem=$bin/tandem
+
+# cuBLASLt: the toolkit's, or that of a Python package.
+libraries=$here/lib
+for place in /usr/local/cuda/lib64 \
+    $($python -c 'import nvidia, os; print(*(os.path.join(p, d, "lib") for p in nvidia.__path__ for d in ("cu13", "cublas")))' 2>/dev/null); do
+    [ ! -e "$place/libcublasLt.so.13" ] || libraries=$libraries:$place
+done
+export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+
+# ---- sizes ----
+
+if [ -n "$small" ]; then
+    writer=tiny writer2=tiny reader=tiny-detector reader2=tiny-detector
+    bulk_n=6 bulk_length=12 one_n=2 one_length=12 texts=8 score_n=3 short=12 many=12
+    bench_small=--small tune_seconds=0.05 peers='--n 4 --length 12 --texts 6 --words 40 --batches 2'
+    rows=1,17
+else
+    writer=1558M writer2=124M reader=large reader2=base
+    bulk_n=908 bulk_length=1024 one_n=2 one_length=1024 texts=6000 score_n=256 short=64 many=512
+    bench_small='' tune_seconds=2 peers='--n 256 --length 1024 --texts 4096 --batches 64,256'
+    rows=1,2,4,8,16,32,64,96,128,256,512,768,1024,1536,2048
+fi
+
+# ---- the two halves: what matters most comes first ----
+
+first() {
+    step tests_kernels 60 must "$bin/gpu_test_row_kernels"
+    step tests_attention 90 must "$bin/gpu_test_attention_kernels"
+    step tests_sample 60 must "$bin/gpu_test_sample_kernels"
+    step tests_backend 60 must "$bin/gpu_test_backend_cuda"
+    step tests_memory 60 must "$bin/gpu_test_backend_memory"
+    step tests_gemm_rows 60 must "$bin/gpu_test_gemm_rows"
+    step vectors 20 may call vectors
+    step ceilings 30 must call bench ceilings device
+    step models 90 must call models
+    step generate_bulk 150 may call bench generate_bulk generate --model "$work/$writer" --n $bulk_n \
+        --length $bulk_length --batch auto
+    step generate_one 60 may call bench generate_one generate --model "$work/$writer" --n $one_n \
+        --length $one_length --batch 1
+    step detect_large 60 may call bench detect_large detect --model "$work/$reader" --n $texts
+    step detect_base 60 may call bench detect_base detect --model "$work/$reader2" --n $texts
+    step score 60 may call bench score score --model "$work/$writer" --n $score_n
+    step load 40 may call bench load load --model "$work/$writer"
+    step invariance 90 must call invariance "$writer"
+    step invariance_detector 40 must call detector_invariance "$reader2"
+    step kernels 90 may call bench kernels kernels
+    step tests_gemm_shapes 120 must "$bin/gpu_test_gemm_shapes"
+    step tune 120 may call tune
+    step tests_emulator 30 must "$bin/gpu_test_emulator"
+}
+
+second() {
+    [ "$part" = all ] || step models 90 must call models
+    step compare_detect 90 may call compare 60 detect "$writer2" "$reader"
+    step compare_logprobs 90 must call compare 80 logprobs "$writer" "$reader2"
+    step compare_score 60 may call compare 45 score "$writer" "$reader2"
+    step compare_generate 200 may call compare 150 generate "$writer" "$reader2"
+    [ "$part" = all ] || step ceilings 30 may call bench ceilings device
+    step generate_tuned 150 may call bench generate_tuned generate --model "$work/$writer" --n $bulk_n \
+        --length $bulk_length --batch auto
+    step detect_tuned 60 may call bench detect_tuned detect --model "$work/$reader" --n $texts
+    step generate_124M 60 may call bench generate_124M generate --model "$work/$writer2" --n $bulk_n \
+        --length $bulk_length --batch auto
+    step gemm 90 may call bench gemm gemm --rows $rows
+    step tiny_model 5 may call tiny_model
+    step memcheck 60 must call sanitize memcheck
+    step racecheck 60 must call sanitize racecheck
+    step synccheck 60 must call sanitize synccheck
+    step initcheck 60 must call sanitize initcheck
+    step profile_generate 60 may call profile profile_generate "$tandem" generate --model "$work/$writer" \
+        --device cuda --n 454 --length 64 --batch 454 --quiet --out "$work/profiled.jsonl"
+    step profile_detect 40 may call profile profile_detect "$tandem" bench detect --model "$work/$reader" \
+        --n 600 --device cuda
+}
+
+# ---- all of it ----
+
+echo "tests/gpu/run.sh, $part; $tandem" | tee "$logs/steps.txt"
+step environment 30 may call environment
+if command -v nvidia-smi >/dev/null; then
+    nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,utilization.gpu,memory.used \
+        --format=csv -l 2 >"$logs/clocks.csv" 2>&1 &
+    watcher=$!
+fi
+case $part in
+first) first ;;
+second) second ;;
+all) first && second ;;
+*) echo "run.sh: $part: want first, second or all" >&2; exit 2 ;;
+esac
+
+collect
+$python "$here/summary.py" "$logs" >"$logs/summary.txt" 2>&1 || tail -n 3 "$logs/summary.txt"
+cp "$logs/summary.txt" "$logs/steps.txt" "$out"
+collect
+echo
+cat "$logs/summary.txt"
+echo "$(elapsed) s in all; $([ "$failed" = 0 ] && echo correct || echo NOT CORRECT, see the steps above)"
+exit "$failed"

@@ -1,0 +1,131 @@
+#!/bin/sh
+# tests/gpu/work.sh FUNCTION ARGUMENTS...: a step of run.sh that takes more than one command. Its variables
+# come from run.sh's environment. Status 77: what it needs is not there.
+# shellcheck disable=SC2154
+set -u
+
+environment() {
+    nvidia-smi || true
+    nvidia-smi -q -d CLOCK,POWER,PERFORMANCE,ECC 2>/dev/null || true
+    nvcc --version 2>/dev/null || true
+    cat "$here/commit" 2>/dev/null || git -C "$here" log -1 --format='%H %cI' || true
+    uname -a
+    nproc
+    free -m
+    $python -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)' || true
+    ldd "$tandem"
+    "$tandem" --version
+}
+
+models() {
+    for size in $writer $writer2 $reader $reader2; do
+        [ -d "$work/$size" ] || "$tandem" bench model --size "$size" --out "$work/$size" || return 1
+    done
+    du -sm "$work"/*
+}
+
+# bench NAME PART OPTIONS...: the rows go to NAME.jsonl too
+bench() {
+    file=$logs/$1.jsonl
+    shift
+    # shellcheck disable=SC2086 # none or one word
+    "$tandem" bench "$@" --device cuda $bench_small --json >"$file" || { code=$?; cat "$file"; return "$code"; }
+    cat "$file"
+}
+
+# The first documents of any run are those of every other: batch 1, 7, 64 and $many.
+invariance() { # model
+    n=$((short / 4))
+    for batch in 1 7 64 "$many"; do
+        # the more at once, the more documents: at batch 1 only a few can be waited for
+        case $batch in 1) count=$n ;; 7) count=$short ;; *) count=$many ;; esac
+        "$tandem" generate --model "$work/$1" --device cuda --seed 3 --n "$count" --length "$short" \
+            --top-k 40 --batch "$batch" --quiet --out "$work/batch-$batch.jsonl" || return 1
+        head -n "$n" "$work/batch-$batch.jsonl" >"$work/head-$batch"
+        head -n "$short" "$work/batch-$batch.jsonl" >"$work/short-$batch"
+        cmp "$work/head-1" "$work/head-$batch" || return 1
+        [ "$batch" = 1 ] || cmp "$work/short-7" "$work/short-$batch" || return 1
+    done
+    cmp "$work/batch-64.jsonl" "$work/batch-$many.jsonl" || return 1
+    echo "$1: batch 1, 7, 64, $many: equal bytes"
+}
+
+# 48 texts of 1 to 200 made-up words.
+some_texts() {
+    awk 'BEGIN {
+        for (i = 0; i < 48; i++) {
+            text = ""
+            for (k = 0; k <= i * 37 % 200; k++)
+                text = text sprintf(" %c%c%c", 97 + (i + k) % 26, 97 + i * k % 26, 97 + k * k % 26)
+            printf "{\"id\": %d, \"text\": \"%s\"}\n", i, text
+        }
+    }'
+}
+
+# The same texts alone and among others.
+detector_invariance() { # model
+    some_texts >"$work/some.jsonl"
+    "$tandem" detect --model "$work/$1" --device cuda --quiet "$work/some.jsonl" --out "$work/all.judged" ||
+        return 1
+    for at in 1 17 48; do
+        sed -n "${at}p" "$work/some.jsonl" >"$work/one.jsonl"
+        "$tandem" detect --model "$work/$1" --device cuda --quiet "$work/one.jsonl" --out "$work/one.judged" ||
+            return 1
+        sed -n "${at}p" "$work/all.judged" | cmp - "$work/one.judged" || return 1
+    done
+    echo "$1: three texts alone and among 48: equal bytes"
+}
+
+vectors() {
+    [ -x "$bin/ptx_vectors" ] || { echo "no ptx_vectors among the programs"; return 77; }
+    [ -z "$small" ] || { echo "an emulator records nothing: only hardware is golden"; return 77; }
+    "$bin/ptx_vectors" --record "$logs/ptx_golden.txt" && "$bin/ptx_vectors" --check "$logs/ptx_golden.txt"
+}
+
+tune() {
+    # shellcheck disable=SC2086
+    "$tandem" bench gemm --device cuda --tune --tune-seconds $tune_seconds --rows $rows $bench_small \
+        >"$logs/gemm_table.inc"
+}
+
+sanitize() { # tool
+    command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not there"; return 77; }
+    for program in "$bin"/gpu_test_row_kernels "$bin"/gpu_test_attention_kernels \
+        "$bin"/gpu_test_sample_kernels "$bin"/gpu_test_backend_cuda; do
+        compute-sanitizer --tool "$1" --error-exitcode 9 "$program" || return 1
+    done
+    compute-sanitizer --tool "$1" --error-exitcode 9 "$tandem" generate --model "$work/tiny" \
+        --device cuda --n 3 --length 9 --quiet --out "$work/sanitized.jsonl"
+}
+
+tiny_model() {
+    [ -d "$work/tiny" ] || "$tandem" bench model --size tiny --out "$work/tiny"
+}
+
+# Where the time of a job goes, kernel by kernel, and what the kernels reach.
+profile() { # name command...
+    command -v ncu >/dev/null || { echo "ncu is not there"; return 77; }
+    name=$1
+    shift
+    ncu --clock-control none --csv --launch-skip 2000 --launch-count 600 \
+        --metrics gpu__time_duration.sum,dram__bytes.sum.per_second,sm__throughput.avg.pct_of_peak_sustained_elapsed \
+        --log-file "$logs/$name.csv" "$@" || return 1
+    $python "$here/summary.py" --profile "$logs/$name.csv"
+}
+
+# One job of compare_hf.py; its figures are one object for the summary.
+compare() { # seconds job gpt2 detector
+    budget=$1
+    shift
+    $python -c 'import torch, transformers' || { echo "torch and transformers are not there"; return 77; }
+    peer_device=
+    [ -z "$small" ] || peer_device='--peer-device cpu --small'
+    # shellcheck disable=SC2086
+    $python "$tools/compare_hf.py" --tandem "$tandem" --logprobs "$bin/logprobs" --device cuda $peer_device \
+        --budget "$budget" --json "$logs/compare-$1.json" --jobs "$1" --gpt2 "$work/$2" \
+        --detector "$work/$3" $peers || return 1
+    $python -c 'import json, sys; print(json.dumps({"bench": "compare", **json.load(open(sys.argv[1]))}))' \
+        "$logs/compare-$1.json" >"$logs/compare-$1.jsonl"
+}
+
+"$@"

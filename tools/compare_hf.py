@@ -1,0 +1,386 @@
+"""tandem beside transformers and PyTorch: the same weights and work, on the same device, in turn.
+
+    python3 tools/compare_hf.py --tandem build/tandem --device cpu --gpt2 124M --detector base
+    python3 tools/compare_hf.py --tandem build/tandem --device cuda --gpt2 1558M --detector large \\
+        --n 512 --length 1024 --batches 64,256 --json compare.json
+
+--gpt2 and --detector are model folders, or sizes that `tandem bench model` writes with random weights.
+Jobs (--jobs):
+  generate  documents of --length tokens from <|endoftext|>, sampled at temperature 1 and greedy
+  detect    texts of words of the vocabulary, from text to probability; and how far those differ
+  logprobs  teacher-forced log-probabilities in each dtype (needs --logprobs, a build of
+            tests/gpu/logprobs.c): how far f16 is from f32, and both from transformers in f32
+  score     teacher-forced scoring of texts of --length tokens
+transformers gets scaled-dot-product attention, the dtype of tandem, every batch size in --batches, on
+a GPU also a static cache with compilation at the largest of them, and its best figure counts. Times are without loading. Each
+peer has its turn between two of tandem, so that what else runs on the machine hits both. A peer that
+fails or has no time left (--budget) is listed as such. Needs torch and transformers.
+"""
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import torch
+import transformers
+
+START = time.monotonic()
+JOBS = ("generate", "detect", "logprobs", "score")
+
+
+def options():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("--tandem", default="build/tandem")
+    p.add_argument("--logprobs", help="the program of tests/gpu/logprobs.c")
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    p.add_argument("--gpt2", default="124M", help="folder or size")
+    p.add_argument("--detector", default="base", help="folder or size")
+    p.add_argument("--jobs", default=",".join(JOBS), help=f"of {','.join(JOBS)}")
+    p.add_argument("--n", type=int, default=32, help="documents that tandem writes")
+    p.add_argument("--length", type=int, default=128, help="tokens of a document, or of a text to score")
+    p.add_argument("--texts", type=int, default=128, help="texts to detect")
+    p.add_argument("--words", default="510", help="words of each; 1-510 draws every length alike")
+    p.add_argument("--batches", default="8,32", help="batch sizes that the peers get")
+    p.add_argument("--rounds", type=int, default=1)
+    p.add_argument("--budget", type=float, default=1e9, help="seconds; peers are skipped after that")
+    p.add_argument("--small", action="store_true", help="tiny ceilings in tandem bench, for an emulated device")
+    p.add_argument("--peer-device", choices=("cpu", "cuda"), help="another device for the peers")
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--json", metavar="FILE", help="all figures, as JSON")
+    o = p.parse_args()
+    unknown = set(o.jobs.split(",")) - set(JOBS)
+    if unknown:
+        p.error(f"--jobs {','.join(sorted(unknown))}: want some of {','.join(JOBS)}")
+    o.jobs = o.jobs.split(",")
+    o.batches = [int(b) for b in o.batches.split(",")]
+    o.peer_device = o.peer_device or o.device
+    o.dtype = "f16" if o.device == "cuda" else "f32"
+    return o
+
+
+# ---- results ----
+
+class Report:
+    def __init__(self, o):
+        self.o, self.rows, self.agreement = o, [], []
+
+    def speed(self, job, who, setting, rate, unit, **more):
+        self.rows.append({"job": job, "who": who, "setting": setting, "rate": rate, "unit": unit, **more})
+        print(f"{job:16s} {who:13s} {setting:24s} {rate:12.1f} {unit}", flush=True)
+
+    def failed(self, job, setting, why):
+        self.rows.append({"job": job, "who": "transformers", "setting": setting, "failed": why})
+        print(f"{job:16s} {'transformers':13s} {setting:24s} {why}", flush=True)
+
+    def agree(self, what, mean, largest, **more):
+        self.agreement.append({"what": what, "mean": mean, "max": largest, **more})
+        extra = "".join(f", {k} {v}" for k, v in more.items())
+        print(f"{what}: mean {mean:.2e}, max {largest:.2e}{extra}", flush=True)
+
+    def finish(self):
+        print()
+        for job in dict.fromkeys(r["job"] for r in self.rows):
+            rates = {who: [r for r in self.rows if r["job"] == job and r["who"] == who and "rate" in r]
+                     for who in ("tandem", "transformers")}
+            if not rates["tandem"]:
+                continue
+            ours = statistics.median(r["rate"] for r in rates["tandem"])
+            best = max(rates["transformers"], key=lambda r: r["rate"], default=None)
+            line = f"{job:16s} tandem {ours:.1f} {rates['tandem'][0]['unit']}"
+            if best:
+                line += f", transformers {best['rate']:.1f} ({best['setting']}): {ours / best['rate']:.2f} times"
+            print(line)
+        if self.o.json:
+            with open(self.o.json, "w", encoding="utf-8") as f:
+                json.dump({"options": vars(self.o), "torch": torch.__version__,
+                           "transformers": transformers.__version__, "peer": device_name(self.o),
+                           "rows": self.rows, "agreement": self.agreement}, f, indent=1)
+                f.write("\n")
+
+
+def device_name(o):
+    return torch.cuda.get_device_name() if o.peer_device == "cuda" else f"cpu, {o.threads} threads"
+
+
+class OutOfTime(RuntimeError):
+    pass
+
+
+def out_of_time(*_):
+    raise OutOfTime("no time left")
+
+
+def peer(report, job, setting, work):
+    """Run a peer's turn; one that fails or takes too long does not end the comparison."""
+    left = report.o.budget - (time.monotonic() - START)
+    if left <= 0:
+        report.failed(job, setting, "no time left")
+        return None
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, min(left, 1e6))
+    try:
+        return work()
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as e:  # out of memory is a RuntimeError
+        lines = str(e).strip().splitlines() or [""]
+        report.failed(job, setting, f"{type(e).__name__}: {lines[0]}"[:160])
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if report.o.peer_device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def timed(o, work):
+    if o.peer_device == "cuda":
+        torch.cuda.synchronize()
+    start = time.monotonic()
+    result = work()
+    if o.peer_device == "cuda":
+        torch.cuda.synchronize()
+    return time.monotonic() - start, result
+
+
+# ---- tandem ----
+
+def tandem(o, command, *args):
+    """The summary object of one run, with the CPU seconds of its process, loading included."""
+    out = subprocess.Popen([o.tandem, command, "--device", o.device, "--threads", str(o.threads),
+                            "--json", "--quiet", *args], stdout=subprocess.PIPE)
+    text = out.stdout.read()
+    _, status, usage = os.wait4(out.pid, 0)
+    out.returncode = os.waitstatus_to_exitcode(status)
+    if out.returncode:
+        sys.exit(f"tandem {command} ended with {out.returncode}")
+    return {**json.loads(text), "cpu": usage.ru_utime + usage.ru_stime}
+
+
+def folder(o, name, scratch):
+    """The model folder of an option: it is one, or it is a size."""
+    if os.path.isdir(name):
+        return name
+    path = os.path.join(scratch, name)
+    if not os.path.isdir(path):
+        subprocess.run([o.tandem, "bench", "model", "--size", name, "--out", path], check=True)
+    return path
+
+
+def torch_dtype(o):
+    return torch.float16 if o.peer_device == "cuda" else torch.float32
+
+
+def load(o, kind, path, dtype):
+    return kind.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").to(o.peer_device).eval()
+
+
+# ---- jobs ----
+
+def generate(o, report, scratch):
+    path = folder(o, o.gpt2, scratch)
+    model = load(o, transformers.GPT2LMHeadModel, path, torch_dtype(o))
+    settings = [(batch, "dynamic") for batch in o.batches]
+    if o.peer_device == "cuda":
+        settings.append((max(o.batches), "static"))  # last: it compiles first
+    out = os.path.join(scratch, "documents.jsonl")
+
+    def ours(mode, temperature):
+        s = tandem(o, "generate", "--model", path, "--n", str(o.n), "--length", str(o.length),
+                   "--temperature", temperature, "--out", out)
+        report.speed(f"generate {mode}", "tandem", f"n {o.n}", s["tokens"] / s["seconds"], "tokens/s",
+                     cpu=s["cpu"], hash=s["token_hash"])
+
+    def theirs(mode, batch, cache):
+        begin = torch.full((batch, 1), model.config.eos_token_id, device=o.peer_device)
+        more = {"cache_implementation": "static"} if cache == "static" else {}
+        more.update({"do_sample": True, "top_k": 0} if mode == "sampled" else {"do_sample": False})
+
+        def run(n):
+            return model.generate(begin, attention_mask=torch.ones_like(begin), min_new_tokens=n,
+                                  max_new_tokens=n, pad_token_id=model.config.eos_token_id, **more)
+        run(o.length if cache == "static" else 2)  # compiles for the size of the cache
+        seconds, ids = timed(o, lambda: run(o.length))
+        tokens = ids.shape[0] * (ids.shape[1] - 1)
+        report.speed(f"generate {mode}", "transformers", f"batch {batch} {cache}", tokens / seconds,
+                     "tokens/s")
+
+    limit = model.config.n_positions
+    o.length = min(o.length, limit - 1)
+    for mode, temperature in (("sampled", "1"), ("greedy", "0")):
+        for _ in range(o.rounds):
+            ours(mode, temperature)
+            for batch, cache in settings:
+                peer(report, f"generate {mode}", f"batch {batch} {cache}",
+                     lambda m=mode, b=batch, c=cache: theirs(m, b, c))
+            ours(mode, temperature)
+
+
+def make_texts(o, path, file):
+    """Words of the vocabulary that stay one token when they are joined by spaces."""
+    with open(os.path.join(path, "vocab.json"), encoding="utf-8") as f:
+        words = sorted(t[1:] for t in json.load(f) if t[0] == "\u0120" and t[1:].isascii()
+                       and t[1:].isalpha() and t[1:].islower())
+    low, _, high = o.words.partition("-")
+    rng = random.Random(1)
+    with open(file, "w", encoding="utf-8") as f:
+        for i in range(o.texts):
+            text = " ".join(rng.choice(words) for _ in range(rng.randint(int(low), int(high or low))))
+            f.write(json.dumps({"id": i, "text": text}) + "\n")
+
+
+def detect(o, report, scratch):
+    path = folder(o, o.detector, scratch)
+    tokenizer = transformers.RobertaTokenizer.from_pretrained(path)
+    model = load(o, transformers.RobertaForSequenceClassification, path, torch_dtype(o))
+    file, out = os.path.join(scratch, "texts.jsonl"), os.path.join(scratch, "judged.jsonl")
+    make_texts(o, path, file)
+    with open(file, encoding="utf-8") as f:
+        texts = [json.loads(line)["text"] for line in f]
+    longest = model.config.max_position_embeddings - 2
+
+    def ours():
+        s = tandem(o, "detect", "--model", path, "--preprocess", "hf", "--out", out, file)
+        report.speed("detect", "tandem", f"{len(texts)} texts", len(texts) / s["seconds"], "texts/s",
+                     tokens=s["tokens"], cpu=s["cpu"])
+        with open(out, encoding="utf-8") as f:
+            return [json.loads(line)["fake"] for line in f]
+
+    def judge(a_model, batch):
+        """From texts to probabilities: batches of texts sorted by length and padded."""
+        fake = [0.0] * len(texts)
+        encoded = tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
+        order = sorted(range(len(texts)), key=lambda i: -len(encoded[i]))
+        for at in range(0, len(order), batch):
+            some = order[at:at + batch]
+            padded = tokenizer.pad({"input_ids": [encoded[i] for i in some]}, return_tensors="pt")
+            logits = a_model(**padded.to(o.peer_device)).logits.double()
+            for i, p in zip(some, torch.softmax(logits, -1)[:, 0].tolist()):
+                fake[i] = p
+        return fake
+
+    def theirs(batch):
+        model(**tokenizer(["warm up"] * batch, return_tensors="pt").to(o.peer_device))
+        seconds, fake = timed(o, lambda: judge(model, batch))
+        report.speed("detect", "transformers", f"batch {batch}", len(texts) / seconds, "texts/s")
+        return fake
+
+    fake = ours()
+    for _ in range(o.rounds):
+        for batch in o.batches:
+            peer(report, "detect", f"batch {batch}", lambda b=batch: theirs(b))
+        ours()
+    model.float()
+    differ("detect", report, f"probability, tandem {o.dtype} against transformers f32", fake,
+           peer(report, "detect", "f32", lambda: judge(model, min(o.batches))))
+
+
+def differ(job, report, what, ours, theirs):
+    if theirs is None:
+        return
+    d = [abs(a - b) for a, b in zip(ours, theirs)]
+    more = {}
+    if job == "detect":
+        more["flips"] = sum((a > 0.5) != (b > 0.5) for a, b in zip(ours, theirs))
+    report.agree(what, statistics.fmean(d), max(d), values=len(d), **more)
+
+
+def random_texts(o, model, scratch):
+    n, length = 8, min(o.length, model.config.n_positions)
+    ids = torch.randint(0, model.config.vocab_size, (n, length), generator=torch.Generator().manual_seed(1))
+    file = os.path.join(scratch, "ids.jsonl")
+    with open(file, "w", encoding="utf-8") as f:
+        for row in ids.tolist():
+            f.write(json.dumps({"ids": row}) + "\n")
+    return ids, file
+
+
+def logprobs(o, report, scratch):
+    """Agreement of the log-probabilities that a text's own tokens get."""
+    if not o.logprobs:
+        report.failed("logprobs", "", "--logprobs is not given")
+        return
+    path = folder(o, o.gpt2, scratch)
+    model = load(o, transformers.GPT2LMHeadModel, path, torch.float32)
+    ids, file = random_texts(o, model, scratch)
+
+    def ours(dtype):
+        done = subprocess.run([o.logprobs, o.device, dtype, path, file], stdout=subprocess.PIPE, check=True)
+        return np.frombuffer(done.stdout, dtype=np.float32).astype(float)
+
+    def theirs():
+        rows = [torch.log_softmax(model(row[None].to(o.peer_device)).logits[0, :-1].double(), -1)
+                .gather(1, row[1:, None].to(o.peer_device)).flatten().cpu() for row in ids]
+        return torch.cat(rows).numpy()
+
+    dtypes = ("f32", "f16", "bf16") if o.device == "cuda" else ("f32",)
+    of_tandem = {d: ours(d) for d in dtypes}
+    torch.backends.cuda.matmul.allow_tf32 = False
+    exact = peer(report, "logprobs", "f32", theirs)
+    for d in dtypes:
+        differ("logprobs", report, f"logprob, tandem {d} against transformers f32", of_tandem[d], exact)
+        if d != "f32":
+            differ("logprobs", report, f"logprob, tandem {d} against tandem f32", of_tandem[d],
+                   of_tandem["f32"])
+    if o.peer_device == "cuda":
+        model.half()
+        differ("logprobs", report, "logprob, transformers f16 against transformers f32",
+               peer(report, "logprobs", "f16", theirs) if exact is not None else [], exact)
+
+
+def score(o, report, scratch):
+    path = folder(o, o.gpt2, scratch)
+    model = load(o, transformers.GPT2LMHeadModel, path, torch_dtype(o))
+    length = min(o.length, model.config.n_positions)
+
+    def ours():
+        done = subprocess.run([o.tandem, "bench", "score", "--device", o.device, "--model", path, "--n",
+                               str(o.n), "--length", str(length), "--json",
+                               *(["--small"] if o.small else [])], stdout=subprocess.PIPE,
+                              check=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        report.speed("score", "tandem", f"{o.n} texts", row["tokens_s"], "tokens/s")
+
+    def theirs(batch):
+        ids = torch.randint(0, model.config.vocab_size, (batch, length)).to(o.peer_device)
+
+        def run():
+            logits = model(ids).logits
+            return torch.log_softmax(logits[:, :-1].float(), -1).gather(2, ids[:, 1:, None]).sum()
+        run()
+        seconds = statistics.median(timed(o, run)[0] for _ in range(3))
+        report.speed("score", "transformers", f"batch {batch}", batch * length / seconds, "tokens/s")
+
+    ours()
+    for _ in range(o.rounds):
+        for batch in o.batches:
+            peer(report, "score", f"batch {batch}", lambda b=batch: theirs(b))
+        ours()
+
+
+def main():
+    o = options()
+    transformers.logging.set_verbosity_error()
+    with contextlib.suppress(AttributeError):
+        transformers.logging.disable_progress_bar()
+    torch.set_num_threads(o.threads)
+    torch.manual_seed(0)
+    report = Report(o)
+    print(f"tandem on {o.device} in {o.dtype}; torch {torch.__version__}, transformers "
+          f"{transformers.__version__} on {device_name(o)}\n")
+    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+        for job in JOBS:
+            if job in o.jobs:
+                globals()[job](o, report, scratch)
+                if o.peer_device == "cuda":
+                    torch.cuda.empty_cache()
+    report.finish()
+
+
+if __name__ == "__main__":
+    main()
