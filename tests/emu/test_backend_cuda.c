@@ -126,6 +126,41 @@ static void gelu_forms_differ(void **state)
     free(x);
 }
 
+/* Two weights of one shape: the second use of a plan has its own weight and bias. */
+static void a_plan_keeps_no_operands(void **state)
+{
+    (void)state;
+    enum { IN = 64, OUT = 64, USES = 2 };
+    tdm_backend be = open_cuda(TDM_F16, TDM_F16, false);
+    tdm_weight *weights[USES];
+    tdm_mat y[USES];
+    float *x = values_of(IN, 1, 1, 0, TDM_F16);
+    double want[OUT];
+    const tdm_mat xm = put(&be, x, 1, IN, TDM_F16);
+    for (uint64_t i = 0; i < USES; i++) {
+        float *w = values_of(IN * OUT, 10 + i, 1, 0, TDM_F16), *bias = values_of(OUT, 20 + i, 1, 0, TDM_F16);
+        const tdm_mat b = put(&be, bias, 1, OUT, TDM_F16);
+        y[i] = room(&be, 1, OUT, 0, TDM_F16);
+        ASSERT_OK(tdm_weight_open(&be, w, TDM_F32, IN, OUT, TDM_IN_OUT, &weights[i], err));
+        ASSERT_OK(tdm_linear(&be, y[i], xm, weights[i], &b, TDM_LINEAR, err));
+        free(bias);
+        free(w);
+    }
+    for (uint64_t i = 0; i < USES; i++) {
+        float *w = values_of(IN * OUT, 10 + i, 1, 0, TDM_F16), *bias = values_of(OUT, 20 + i, 1, 0, TDM_F16);
+        float *got = get(&be, y[i]);
+        ref_linear(want, x, w, bias, 1, IN, OUT, TDM_LINEAR);
+        ASSERT_CLOSE(got, want, OUT, OUT, SUMS + unit_of(TDM_F16), "use %d", (int)i);
+        tdm_weight_close(&be, weights[i]);
+        free(got);
+        free(bias);
+        free(w);
+    }
+    release_all(&be);
+    tdm_backend_close(&be);
+    free(x);
+}
+
 /* ---- rows ---- */
 
 static void norm_on(const tdm_backend *be)
@@ -442,6 +477,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(on_every_dtype),
         cmocka_unit_test(gelu_forms_differ),
+        cmocka_unit_test(a_plan_keeps_no_operands),
         cmocka_unit_test(attention_of_every_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

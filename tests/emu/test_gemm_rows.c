@@ -1,5 +1,6 @@
 /* tests/emu/test_gemm_rows.c - a row of a matrix product has the same bits whatever the number of rows,
  * through the backend and for the algorithms that tuning would try. */
+#include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
 #include "kernels/gemm.h"
@@ -120,7 +121,19 @@ static void run_plan(void *ctx, int rows, char *y)
     ASSERT_CUDA(cudaStreamSynchronize(p->stream));
 }
 
-/* Of what cuBLASLt offers some may not keep the bits: tuning leaves them out. */
+static int32_t splits_of(const tdm_gemm_algo *words)
+{
+    cublasLtMatmulAlgo_t algo;
+    int32_t splits = -1;
+    size_t written = 0;
+    memcpy(algo.data, words->words, sizeof algo.data);
+    assert_int_equal(cublasLtMatmulAlgoConfigGetAttribute(&algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits,
+                                                          sizeof splits, &written),
+                     CUBLAS_STATUS_SUCCESS);
+    return splits;
+}
+
+/* Of what cuBLASLt offers some may not keep the bits: tuning leaves them out. None splits the sum. */
 static void candidates_can_be_tried(void **state)
 {
     (void)state;
@@ -144,6 +157,7 @@ static void candidates_can_be_tried(void **state)
         ASSERT_OK(tdm_gemm_candidates(p.g, &p.shape, rows, algos, CAP, &n, err));
         assert_true(n > 0 && n <= CAP);
         for (int i = 0; i < n; i++) {
+            assert_true(splits_of(&algos[i]) <= 1);
             ASSERT_OK(tdm_gemm_plan_with(p.g, &p.shape, &algos[i], &p.plan, err));
             steady += differs_at(run_plan, &p, OUT * 2) == 0;
         }
