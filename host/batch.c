@@ -2,85 +2,77 @@
 
 #include <stdlib.h>
 
-/* Rows of a step beyond one per text. More would make the matrix products of a prompt no faster. */
-enum { PROMPT_ROWS = 256 };
+#include "host/batch_state.h"
 
-typedef struct {
-    tdm_batch_text *text; /* borrowed; NULL: free */
-    int32_t n_fed;  /* tokens whose keys and values are in the cache */
-    int32_t n_rows; /* of this step */
-} slot;
+/* ---- open and close ---- */
 
-struct tdm_batch {
-    const tdm_backend *be; /* borrowed */
-    gpt2_run *run;
-    int32_t n_slots, n_running, n_drawn, context, max_rows, eos;
-    slot *slots; /* [n_slots] */
-    tdm_slots state;     /* [n_slots] in the backend's memory */
-    int32_t *rows_device;
-    void *state_memory;
-    /* one step; host memory, one allocation behind `memory` */
-    int32_t *memory;
-    int32_t *tokens, *positions;                     /* [max_rows] */
-    int32_t *starts, *seq_slots, *logit_rows, *ids;  /* [n_slots] (starts: + 1) */
-    int32_t *logit_slots;                            /* [n_slots] whose logits these are */
-    tdm_draw *draws;                                 /* [n_slots] */
-};
-
-int32_t tdm_batch_rows(int32_t slots)
+static gpt2_limits run_limits(const tdm_batch_limits *l)
 {
-    return slots + PROMPT_ROWS;
+    return (gpt2_limits){.slots = l->slots,
+                         .pages = l->pages,
+                         .context = l->context,
+                         .rows = l->rows > l->slots ? l->rows : l->slots,
+                         .logits = 1}; /* of the rows of prompts none are wanted */
 }
 
-/* Host memory of one step. */
+bool tdm_batch_bytes(const tdm_backend *be, const tdm_config *config, const tdm_batch_limits *limits,
+                     size_t *cache, size_t *scratch)
+{
+    const gpt2_limits run = run_limits(limits);
+    return gpt2_run_bytes(be, config, &run, cache, scratch);
+}
+
+/* Host memory. */
 static tdm_status carve(tdm_batch *b, tdm_err *err)
 {
-    const size_t rows = (size_t)b->max_rows, slots = (size_t)b->n_slots;
-    b->memory = malloc((2 * rows + 5 * slots + 1) * sizeof *b->memory);
+    const size_t rows = (size_t)b->limits.rows, slots = (size_t)b->limits.slots;
+    const size_t pages = (size_t)b->text_pages;
+    b->memory = malloc((slots * pages + pages + 6 * slots + 1 + 2 * rows) * sizeof *b->memory);
     b->slots = calloc(slots, sizeof *b->slots);
-    b->draws = calloc(slots, sizeof *b->draws);
-    if (!b->memory || !b->slots || !b->draws)
-        return tdm_fail(err, TDM_ENOMEM, "batch of %d texts", (int)b->n_slots);
-    b->tokens = b->memory;
+    if (!b->memory || !b->slots)
+        return tdm_fail(err, TDM_ENOMEM, "batch of %d texts", (int)b->limits.slots);
+    b->table = b->memory;
+    b->prefix.pages = b->table + slots * pages;
+    b->free_slots = b->prefix.pages + pages;
+    b->queue = b->free_slots + slots;
+    b->flights[0].slots = b->queue + slots;
+    b->flights[1].slots = b->flights[0].slots + slots;
+    b->seq_slots = b->flights[1].slots + slots;
+    b->starts = b->seq_slots + slots;
+    b->tokens = b->starts + slots + 1;
     b->positions = b->tokens + rows;
-    b->starts = b->positions + rows;
-    b->seq_slots = b->starts + slots + 1;
-    b->logit_rows = b->seq_slots + slots;
-    b->logit_slots = b->logit_rows + slots;
-    b->ids = b->logit_slots + slots;
+    for (size_t i = 0; i < slots * pages; i++)
+        b->table[i] = -1;
+    for (size_t i = 0; i < slots; i++)
+        b->free_slots[i] = (int32_t)(slots - 1 - i);
     return TDM_OK;
 }
 
-tdm_status tdm_batch_open(const gpt2_model *model, int32_t slots, int32_t context, tdm_batch **out,
+tdm_status tdm_batch_open(const gpt2_model *model, const tdm_batch_limits *limits, tdm_batch **out,
                           tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    const int32_t most = gpt2_config(model)->n_context;
     *out = NULL;
     tdm_batch *b = calloc(1, sizeof *b);
     TDM_REQUIRE(b, TDM_ENOMEM, "batch");
-    TDM_REQUIRE(slots > 0 && slots <= TDM_MAX_BATCH, TDM_EARG, "batch of %d texts, want 1 to %d",
-                (int)slots, TDM_MAX_BATCH);
-    b->be = gpt2_backend(model);
-    b->n_slots = slots;
-    b->context = context;
-    b->max_rows = tdm_batch_rows(slots);
+    TDM_REQUIRE(limits->slots > 0 && limits->slots <= TDM_MAX_BATCH && limits->rows > 0, TDM_EARG,
+                "batch of %d texts and %d rows of prompts, want 1 to %d texts", (int)limits->slots,
+                (int)limits->rows, TDM_MAX_BATCH);
+    TDM_REQUIRE(limits->context > 0 && limits->context <= most, TDM_EARG,
+                "texts of %d tokens, the context of this model is %d", (int)limits->context, (int)most);
+    b->limits = *limits;
+    b->text_pages = gpt2_text_pages(limits->context);
+    TDM_REQUIRE(limits->pages >= b->text_pages, TDM_EARG, "%d pages, one text can need %d",
+                (int)limits->pages, (int)b->text_pages);
     b->eos = gpt2_config(model)->eos;
+    b->prefix.prompt = b->prefix.feeder = -1;
+    b->credit_is_old = true;
     TDM_TRY(carve(b, err));
-    const size_t n = (size_t)slots;
-    TDM_TRY(tdm_alloc(b->be, n * (sizeof(tdm_draw) + 5 * sizeof(int32_t)), &b->state_memory, err));
-    b->state.draws = b->state_memory;
-    b->state.tokens = (int32_t *)(b->state.draws + n);
-    b->state.positions = b->state.tokens + n;
-    b->state.left = b->state.positions + n;
-    b->state.drawn = b->state.left + n;
-    b->rows_device = b->state.drawn + n;
-    TDM_TRY(gpt2_run_open(model,
-                          &(gpt2_limits){.slots = slots,
-                                         .pages = slots * gpt2_text_pages(context),
-                                         .context = context,
-                                         .rows = b->max_rows,
-                                         .logits = slots},
-                          &b->run, err));
+    /* Texts live for up to `context` steps; waiting prompts can make that more. */
+    TDM_TRY(tdm_pages_open(limits->pages, 4 * limits->context + TDM_PAGE, &b->pages, err));
+    const gpt2_limits run = run_limits(limits);
+    TDM_TRY(gpt2_run_open(model, &run, &b->run, err));
     *out = b;
     b = NULL;
 done:
@@ -90,20 +82,16 @@ done:
 
 void tdm_batch_close(tdm_batch *b)
 {
+    const int32_t *drawn = NULL;
     if (!b)
         return;
+    for (; b->n_flights > 0; b->n_flights--) /* others will want the lanes */
+        (void)gpt2_drawn(b->run, (int)((b->step - b->n_flights) % TDM_LANES), &drawn, NULL);
     gpt2_run_close(b->run);
-    if (b->be)
-        tdm_release(b->be, b->state_memory);
-    free(b->draws);
+    tdm_pages_close(b->pages);
     free(b->slots);
     free(b->memory);
     free(b);
-}
-
-bool tdm_batch_has_room(const tdm_batch *b)
-{
-    return b->n_running < b->n_slots;
 }
 
 int32_t tdm_batch_running(const tdm_batch *b)
@@ -116,109 +104,213 @@ int32_t tdm_batch_drawn(const tdm_batch *b)
     return b->n_drawn;
 }
 
-tdm_status tdm_batch_admit(tdm_batch *b, tdm_batch_text *text, tdm_err *err)
+/* ---- pages ---- */
+
+tdm_status batch_forget_prefix(tdm_batch *b, tdm_err *err)
 {
-    if (text->n_prompt < 1 || text->n_prompt >= text->max_tokens ||
-        text->max_tokens > b->context + 1 || text->n_tokens != text->n_prompt)
-        return tdm_fail(err, TDM_EARG, "a text of %d tokens, %d at most, does not fit a context of %d",
-                        (int)text->n_prompt, (int)text->max_tokens, (int)b->context);
-    for (int32_t i = 0; i < b->n_slots; i++) {
-        if (b->slots[i].text)
-            continue;
-        b->slots[i] = (slot){.text = text};
-        b->n_running++;
-        text->state = TDM_TEXT_RUNNING;
+    tdm_status st = TDM_OK;
+    for (int32_t i = 0; i < b->prefix.n_pages; i++)
+        TDM_TRY(tdm_pages_drop(b->pages, b->prefix.pages[i], err));
+    b->prefix.prompt = b->prefix.feeder = -1;
+    b->prefix.n_pages = 0;
+done:
+    return st;
+}
+
+tdm_status batch_take_page(tdm_batch *b, int32_t i, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    int32_t page = tdm_pages_take(b->pages);
+    if (page < 0) {
+        TDM_TRY(batch_forget_prefix(b, err));
+        page = tdm_pages_take(b->pages);
+    }
+    TDM_REQUIRE(page >= 0, TDM_EINTERNAL, "no page left for slot %d", (int)i);
+    batch_row(b, i)[b->slots[i].n_pages++] = page;
+    b->table_changed = true;
+done:
+    return st;
+}
+
+tdm_status batch_fill_page(tdm_batch *b, int32_t i, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    batch_slot *s = &b->slots[i];
+    if (s->copy_from < 0)
         return TDM_OK;
-    }
-    return tdm_fail(err, TDM_EARG, "all %d slots of the batch are taken", (int)b->n_slots);
+    TDM_TRY(gpt2_copy_page(b->run, batch_row(b, i)[s->n_pages - 1], s->copy_from, err));
+    TDM_TRY(tdm_pages_drop(b->pages, s->copy_from, err));
+    s->copy_from = -1;
+done:
+    return st;
 }
 
-/* How many rows each text gets: one where one is missing, so that no running text waits; what is
- * left of the step goes to prompts, in the order of their slots. */
-static void share_rows(tdm_batch *b)
+/* ---- prompts ---- */
+
+/* The prompt of the oldest in the queue has been fed, or those before it that it shares. */
+static tdm_status leave_queue(tdm_batch *b, tdm_err *err)
 {
-    int32_t left = b->max_rows - b->n_running;
-    for (int32_t i = 0; i < b->n_slots; i++) {
-        slot *s = &b->slots[i];
-        if (!s->text)
-            continue;
-        const int32_t more = s->text->n_tokens - s->n_fed - 1; /* beyond the first */
-        const int32_t granted = more < left ? more : left;
-        s->n_rows = 1 + granted;
-        left -= granted;
-    }
+    tdm_status st = TDM_OK;
+    const int32_t i = b->queue[b->queue_first];
+    batch_slot *s = &b->slots[i];
+    b->queue_first = (b->queue_first + 1) % b->limits.slots;
+    b->n_queued--;
+    s->queued = false;
+    if (b->prefix.feeder == i)
+        b->prefix.feeder = -1;
+    TDM_TRY(batch_fill_page(b, i, err));
+done:
+    return st;
 }
 
-static gpt2_step build_step(tdm_batch *b)
+/* As many tokens of prompts as a step has rows, oldest text first. */
+static tdm_status feed_prompts(tdm_batch *b, tdm_err *err)
 {
+    tdm_status st = TDM_OK;
+    tdm_mat logits;
+    int32_t n_fed = 0; /* texts at the head of the queue */
     gpt2_step step = {.tokens = b->tokens,
                       .positions = b->positions,
                       .starts = b->starts,
-                      .slots = b->seq_slots,
-                      .logit_rows = b->logit_rows};
-    share_rows(b);
-    for (int32_t i = 0; i < b->n_slots; i++) {
-        slot *s = &b->slots[i];
-        if (!s->text)
-            continue;
-        b->starts[step.n_seqs] = step.n_rows;
-        b->seq_slots[step.n_seqs++] = i;
-        for (int32_t j = 0; j < s->n_rows; j++, step.n_rows++) {
-            b->tokens[step.n_rows] = s->text->tokens[s->n_fed + j];
-            b->positions[step.n_rows] = s->n_fed + j;
+                      .slots = b->seq_slots};
+    for (; n_fed < b->n_queued; n_fed++) {
+        const int32_t i = b->queue[(b->queue_first + n_fed) % b->limits.slots];
+        batch_slot *s = &b->slots[i];
+        const int32_t wanted = batch_prompt_left(s), left = b->limits.rows - step.n_rows;
+        const int32_t n = wanted < left ? wanted : left;
+        if (n > 0) {
+            b->starts[step.n_seqs] = step.n_rows;
+            b->seq_slots[step.n_seqs++] = i;
         }
-        s->n_fed += s->n_rows;
-        if (s->n_fed < s->text->n_tokens)
-            continue; /* more of the prompt to come */
-        b->logit_rows[step.n_logits] = step.n_rows - 1;
-        b->logit_slots[step.n_logits] = i;
-        b->draws[step.n_logits] = s->text->draw;
-        b->draws[step.n_logits++].position = (uint32_t)(s->text->n_tokens - s->text->n_prompt);
+        for (int32_t k = 0; k < n; k++, s->position++) {
+            b->tokens[step.n_rows] = s->text->tokens[s->position];
+            b->positions[step.n_rows++] = s->position;
+        }
+        if (n < wanted)
+            break;
     }
     b->starts[step.n_seqs] = step.n_rows;
-    return step;
+    if (step.n_rows > 0)
+        TDM_TRY(gpt2_forward(b->run, &step, &logits, err));
+    for (; n_fed > 0; n_fed--)
+        TDM_TRY(leave_queue(b, err));
+done:
+    return st;
 }
 
-/* Append a drawn token, and free the slot if the text is complete. */
-static void append(tdm_batch *b, slot *s, int32_t id)
+/* ---- decoding ---- */
+
+static bool feeds(const batch_slot *s)
 {
-    tdm_batch_text *t = s->text;
-    if (id < 0)
+    return s->text && !s->queued && s->position < s->text->max_tokens - 1;
+}
+
+/* Every text has the page that its next token goes to. */
+static tdm_status grow(tdm_batch *b, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    for (int32_t i = 0; i < b->limits.slots; i++)
+        if (feeds(&b->slots[i]) && b->slots[i].position / TDM_PAGE == b->slots[i].n_pages)
+            TDM_TRY(batch_take_page(b, i, err));
+    if (b->table_changed)
+        TDM_TRY(gpt2_set_pages(b->run, b->table, err));
+    b->table_changed = false;
+done:
+    return st;
+}
+
+static tdm_status decode(tdm_batch *b, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const int lane = (int)(b->step % TDM_LANES);
+    batch_flight *f = &b->flights[lane];
+    f->n = 0;
+    f->step = b->step;
+    for (int32_t i = 0; i < b->limits.slots; i++) {
+        if (!feeds(&b->slots[i]))
+            continue;
+        b->slots[i].position++;
+        f->slots[f->n++] = i;
+    }
+    if (f->n == 0)
+        goto done;
+    TDM_TRY(gpt2_decode(b->run, f->slots, f->n, lane, err));
+    b->n_flights++;
+    b->step++;
+done:
+    return st;
+}
+
+/* Append a drawn token. */
+static void append(const tdm_batch *b, tdm_batch_text *t, int32_t id)
+{
+    if (id < 0) {
         t->state = TDM_TEXT_NON_FINITE;
-    else if (id == b->eos)
+    } else if (id == b->eos) {
         t->state = TDM_TEXT_ENDED;
-    else {
+    } else {
         t->tokens[t->n_tokens++] = id;
         t->state = t->n_tokens == t->max_tokens ? TDM_TEXT_FULL : TDM_TEXT_RUNNING;
     }
-    if (t->state == TDM_TEXT_RUNNING)
-        return;
+}
+
+static tdm_status leave_slot(tdm_batch *b, int32_t i, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    batch_slot *s = &b->slots[i];
+    int32_t *row = batch_row(b, i);
     s->text = NULL;
+    for (; s->n_pages > 0; s->n_pages--) {
+        TDM_TRY(tdm_pages_drop(b->pages, row[s->n_pages - 1], err));
+        row[s->n_pages - 1] = -1;
+    }
     b->n_running--;
+    b->n_ended++;
+    b->free_slots[b->limits.slots - 1 - b->n_running] = i;
+done:
+    return st;
+}
+
+/* Look at what the oldest flight drew. A text that ended in the step before it was idle in it. */
+static tdm_status land(tdm_batch *b, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const int lane = (int)((b->step - b->n_flights) % TDM_LANES);
+    const batch_flight *f = &b->flights[lane];
+    const int32_t *drawn = NULL;
+    TDM_TRY(gpt2_drawn(b->run, lane, &drawn, err));
+    b->n_flights--;
+    for (int32_t k = 0; k < f->n; k++) {
+        const int32_t i = f->slots[k], id = drawn[i];
+        const batch_slot *s = &b->slots[i];
+        if (!s->text || s->since > f->step)
+            continue;
+        TDM_REQUIRE(id == TDM_NOT_FINITE || id >= 0, TDM_EINTERNAL, "slot %d drew %d in step %lld",
+                    (int)i, (int)id, (long long)f->step);
+        b->n_drawn++;
+        append(b, s->text, id);
+        if (s->text->state != TDM_TEXT_RUNNING)
+            TDM_TRY(leave_slot(b, i, err));
+    }
+done:
+    return st;
 }
 
 tdm_status tdm_batch_step(tdm_batch *b, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_mat logits;
+    b->n_drawn = b->n_ended = 0;
+    b->credit_is_old = true;
     if (b->n_running == 0)
-        return TDM_OK;
-    const gpt2_step step = build_step(b);
-    b->n_drawn = step.n_logits;
-    TDM_TRY(gpt2_forward(b->run, &step, &logits, err));
-    if (step.n_logits == 0)
         goto done;
-    const size_t bytes = (size_t)step.n_logits * sizeof *b->ids;
-    for (int32_t i = 0; i < step.n_logits; i++)
-        b->ids[i] = i;
-    TDM_TRY(tdm_upload(b->be, b->rows_device, b->ids, bytes, err));
-    TDM_TRY(tdm_upload(b->be, b->state.positions, b->ids, bytes, err));
-    TDM_TRY(tdm_upload(b->be, b->state.draws, b->draws, (size_t)step.n_logits * sizeof *b->draws, err));
-    TDM_TRY(tdm_sample(b->be, &b->state, b->rows_device, logits, b->eos, err));
-    TDM_TRY(tdm_download(b->be, b->ids, b->state.drawn, bytes, err));
-    TDM_TRY(tdm_sync(b->be, err));
-    for (int32_t i = 0; i < step.n_logits; i++)
-        append(b, &b->slots[b->logit_slots[i]], b->ids[i]);
+    const int32_t before = b->n_flights;
+    TDM_TRY(grow(b, err));
+    TDM_TRY(feed_prompts(b, err));
+    TDM_TRY(decode(b, err));
+    if (before > 0)
+        TDM_TRY(land(b, err));
+    while (b->n_running == 0 && b->n_flights > 0)
+        TDM_TRY(land(b, err));
 done:
     return st;
 }

@@ -10,12 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/batch.h"
+#include "host/generate_plan.h"
 #include "host/hash.h"
 #include "host/json.h"
 #include "host/sample.h"
-
-enum { AUTO_BATCH = 64 };
 
 static const float LEAST_TEMPERATURE = 1e-6f; /* so that no finite logit becomes infinite */
 
@@ -23,7 +21,6 @@ static const float LEAST_TEMPERATURE = 1e-6f; /* so that no finite logit becomes
 typedef struct {
     uint64_t id;
     tdm_batch_text text;
-    float p;
     bool is_bad;
     tdm_record bad;    /* its pointers lead into the buffers below */
     tdm_buf prompt_id; /* JSON source */
@@ -73,7 +70,7 @@ tdm_status tdm_generate_check(const tdm_generate_options *o, const tdm_config *c
                 "top-p %g:%g, want 0 < A <= B <= 1", (double)o->top_p[0], (double)o->top_p[1]);
     TDM_REQUIRE(o->samples_per_prompt >= 1, TDM_EARG, "samples-per-prompt %d, want at least 1",
                 (int)o->samples_per_prompt);
-    TDM_REQUIRE(o->batch >= 1 && o->batch <= TDM_MAX_BATCH, TDM_EARG, "batch %d, want 1 to %d",
+    TDM_REQUIRE(o->batch >= 0 && o->batch <= TDM_MAX_BATCH, TDM_EARG, "batch %d, want 1 to %d",
                 (int)o->batch, TDM_MAX_BATCH);
 done:
     return st;
@@ -83,35 +80,6 @@ int32_t tdm_generate_context(const tdm_generate_options *o, const tdm_config *co
                              bool has_prompts)
 {
     return has_prompts || o->length == 0 ? config->n_context : o->length;
-}
-
-bool tdm_generate_bytes(const tdm_backend *be, const tdm_generate_options *o,
-                        const tdm_config *config, bool has_prompts, size_t *bytes)
-{
-    /* Slots that no document will ever be in are not touched. */
-    const bool few = !has_prompts && o->n < (uint64_t)o->batch;
-    const int32_t slots = few ? (int32_t)o->n : o->batch;
-    const int32_t context = tdm_generate_context(o, config, has_prompts);
-    const gpt2_limits limits = {.slots = slots,
-                                .pages = slots * gpt2_text_pages(context),
-                                .context = context,
-                                .rows = tdm_batch_rows(slots),
-                                .logits = slots};
-    size_t cache = 0, scratch = 0;
-    return gpt2_run_bytes(be, config, &limits, &cache, &scratch) && tdm_add_size(cache, scratch, bytes);
-}
-
-int32_t tdm_generate_auto_batch(const tdm_backend *be, const tdm_generate_options *o,
-                                const tdm_config *config, bool has_prompts, size_t memory)
-{
-    tdm_generate_options tried = *o;
-    tried.batch = AUTO_BATCH;
-    if (!has_prompts && o->n < (uint64_t)tried.batch)
-        tried.batch = (int32_t)o->n;
-    for (size_t bytes = 0; tried.batch > 1; tried.batch--)
-        if (tdm_generate_bytes(be, &tried, config, has_prompts, &bytes) && bytes <= memory / 2)
-            break;
-    return tried.batch;
 }
 
 size_t tdm_generate_window(int32_t batch)
@@ -145,26 +113,33 @@ done:
     return st;
 }
 
-static tdm_status admit_text(job *j, const int32_t *prompt, size_t n_prompt, tdm_err *err)
+/* The document that is next, with this prompt, if there is room for it. */
+static tdm_status admit_text(job *j, const int32_t *prompt, size_t n_prompt, bool *admitted,
+                             tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const tdm_generate_options *o = j->o;
     entry *e = NULL;
+    const bool draws_p = o->top_p[0] < o->top_p[1], shared = o->samples_per_prompt > 1 && j->prompts;
+    const uint64_t id = o->first_id + j->number;
+    tdm_batch_text text = {
+        .n_prompt = (int32_t)n_prompt,
+        .n_tokens = (int32_t)n_prompt,
+        .max_tokens = (int32_t)(n_prompt + new_tokens(j, n_prompt)),
+        .prompt = shared ? (int64_t)(j->number / (uint64_t)o->samples_per_prompt) : -1,
+        .draw = {.seed = o->seed,
+                 .document = id,
+                 .temperature = o->temperature,
+                 .top_k = o->top_k,
+                 .top_p = draws_p ? tdm_draw_top_p(o->seed, id, o->top_p[0], o->top_p[1]) : o->top_p[0],
+                 .nucleus = o->nucleus}};
+    *admitted = tdm_batch_has_room(j->batch, &text);
+    if (!*admitted)
+        goto done;
     TDM_TRY(take_entry(j, &e, err));
-    const size_t place = (size_t)(e - j->ring);
-    const bool draws_p = o->top_p[0] < o->top_p[1];
-    e->p = draws_p ? tdm_draw_top_p(o->seed, e->id, o->top_p[0], o->top_p[1]) : o->top_p[0];
-    e->text = (tdm_batch_text){.tokens = j->tokens + place * ((size_t)j->context + 1),
-                         .n_prompt = (int32_t)n_prompt,
-                         .n_tokens = (int32_t)n_prompt,
-                         .max_tokens = (int32_t)(n_prompt + new_tokens(j, n_prompt)),
-                         .draw = {.seed = o->seed,
-                                  .document = e->id,
-                                  .temperature = o->temperature,
-                                  .top_k = o->top_k,
-                                  .top_p = e->p,
-                                  .nucleus = o->nucleus}};
-    memcpy(e->text.tokens, prompt, n_prompt * sizeof *prompt);
+    text.tokens = j->tokens + (size_t)(e - j->ring) * ((size_t)j->context + 1);
+    memcpy(text.tokens, prompt, n_prompt * sizeof *prompt);
+    e->text = text;
     e->bad = j->source; /* where it came from, should its logits turn out not to be finite */
     TDM_TRY(tdm_buf_put(&e->prompt_id, j->source_id.p, j->source_id.len, err));
     TDM_TRY(tdm_batch_admit(j->batch, &e->text, err));
@@ -221,18 +196,20 @@ done:
     return st;
 }
 
-static tdm_status admit_next(job *j, tdm_err *err)
+/* *goes_on: more may be admitted now. */
+static tdm_status admit_next(job *j, bool *goes_on, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    *goes_on = true;
     if (!j->prompts) {
         j->dry = j->number == j->o->n;
         if (!j->dry)
-            TDM_TRY(admit_text(j, &(int32_t){j->config->eos}, 1, err));
+            TDM_TRY(admit_text(j, &(int32_t){j->config->eos}, 1, goes_on, err));
     } else if (j->sample == 0) {
         TDM_TRY(read_prompt(j, err));
     } else {
-        TDM_TRY(admit_text(j, j->prompt.p, j->prompt.len, err));
-        j->sample--;
+        TDM_TRY(admit_text(j, j->prompt.p, j->prompt.len, goes_on, err));
+        j->sample -= *goes_on;
     }
 done:
     return st;
@@ -247,9 +224,9 @@ static bool prompt_is_late(job *j)
 static tdm_status admit(job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    while (!j->dry && tdm_batch_has_room(j->batch) && j->next - j->oldest < j->n_ring &&
-           !prompt_is_late(j))
-        TDM_TRY(admit_next(j, err));
+    bool goes_on = true;
+    while (goes_on && !j->dry && j->next - j->oldest < j->n_ring && !prompt_is_late(j))
+        TDM_TRY(admit_next(j, &goes_on, err));
 done:
     return st;
 }
@@ -293,7 +270,7 @@ static tdm_status deliver(job *j, entry *e, tdm_err *err)
     d.ids = e->text.tokens + e->text.n_prompt;
     d.length = e->text.n_tokens - e->text.n_prompt;
     d.has_p = j->o->top_p[0] < j->o->top_p[1];
-    d.p = e->p;
+    d.p = e->text.draw.top_p;
     d.prompt_id = j->prompts ? e->prompt_id.p : NULL;
     d.prompt_id_len = e->prompt_id.len;
     j->bytes.len = j->text.len = 0;
@@ -340,7 +317,8 @@ static tdm_status open_job(job *j, const gpt2_model *model, tdm_err *err)
                 TDM_ENOMEM, "window of %zu documents", j->n_ring);
     j->tokens = malloc(n_tokens);
     TDM_REQUIRE(j->ring && j->tokens, TDM_ENOMEM, "window of %zu documents", j->n_ring);
-    TDM_TRY(tdm_batch_open(model, j->o->batch, j->context, &j->batch, err));
+    const tdm_batch_limits limits = tdm_generate_limits(gpt2_backend(model), j->o, j->context);
+    TDM_TRY(tdm_batch_open(model, &limits, &j->batch, err));
 done:
     return st;
 }

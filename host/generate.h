@@ -35,7 +35,9 @@ typedef struct {
     float top_p[2];     /* p, or the range that each document draws its p from; 1, 1: off */
     tdm_nucleus nucleus;
     int32_t samples_per_prompt;
-    int32_t batch;      /* texts at once; changes speed and memory, not results */
+    int32_t batch;      /* texts at once; changes speed and memory, not results. For tdm_generate_plan: 0 is
+                           what is useful */
+    int32_t pages;      /* of the cache, as tdm_generate_plan says; 0: enough for every text */
     const tdm_stop *stop; /* set: stop after this step. NULL allowed */
 } tdm_generate_options;
 #define TDM_GENERATE_DEFAULTS                                                                      \
@@ -80,14 +82,22 @@ tdm_status tdm_generate_check(const tdm_generate_options *o, const tdm_config *c
 int32_t tdm_generate_context(const tdm_generate_options *o, const tdm_config *config,
                              bool has_prompts);
 
-/* Bytes of the cache and the scratch that a run with o->batch texts at once takes, beside the
- * weights. Returns false when the sum does not fit size_t. */
-bool tdm_generate_bytes(const tdm_backend *be, const tdm_generate_options *o,
-                        const tdm_config *config, bool has_prompts, size_t *bytes);
+/* The memory of a run, beside the weights. */
+typedef struct {
+    int32_t batch, pages;       /* for the options of the same names */
+    size_t page_bytes;          /* of one page */
+    size_t cache_bytes, scratch_bytes;
+} tdm_generate_memory;
 
-/* How many texts at once: 64, or what half of `memory` bytes and the number of documents allow. */
-int32_t tdm_generate_auto_batch(const tdm_backend *be, const tdm_generate_options *o,
-                                const tdm_config *config, bool has_prompts, size_t memory);
+/* Plan a run in `memory` bytes (0: unknown).
+ * On the CPU a run has pages for all of its texts; o->batch 0 is 64 texts, or what half of the memory
+ * allows. On a device the cache takes what is left beside the scratch and a reserve, and may have
+ * fewer pages than its texts could fill; o->batch 0 is 1024 texts, or at most twice what the cache holds at
+ * full length. Never more texts than there are documents.
+ * Errors: TDM_ENOMEM with the numbers and the largest batch that would do. */
+tdm_status tdm_generate_plan(const tdm_backend *be, const tdm_config *config,
+                             const tdm_generate_options *o, bool has_prompts, size_t memory,
+                             tdm_generate_memory *plan, tdm_err *err);
 
 /* Documents that are in work or wait for one before them. */
 size_t tdm_generate_window(int32_t batch);

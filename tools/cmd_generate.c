@@ -58,7 +58,7 @@ static tdm_status set_options(generate_job *job, tdm_err *err)
         .top_p = {(float)a->top_p[0], (float)a->top_p[1]},
         .nucleus = (tdm_nucleus)a->nucleus,
         .samples_per_prompt = (int32_t)a->samples_per_prompt,
-        .batch = a->common.batch ? (int32_t)a->common.batch : 1,
+        .batch = (int32_t)a->common.batch,
         .stop = signals_catch(),
     };
     return tdm_generate_check(&job->options, &job->config, err);
@@ -106,25 +106,23 @@ static void close_job(generate_job *job)
     free(job);
 }
 
-/* Texts at once: what was asked for if there is memory for it, or what there is memory for. The
- * weights are loaded already. */
-static tdm_status choose_batch(generate_job *job, tdm_err *err)
+/* Texts at once and pages of the cache: what was asked for if there is memory for it, or what there is
+ * memory for. The weights are loaded already. */
+static tdm_status plan_memory(generate_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const common_args *c = &job->args.common;
+    tdm_generate_memory plan;
     tdm_generate_options *o = &job->options;
-    const bool has_prompts = job->reader != NULL;
-    const size_t memory = tdm_backend_memory(&job->backend);
-    size_t bytes = SIZE_MAX;
-    if (c->batch == 0)
-        o->batch = tdm_generate_auto_batch(&job->backend, o, &job->config, has_prompts, memory);
-    const bool countable = tdm_generate_bytes(&job->backend, o, &job->config, has_prompts, &bytes);
-    TDM_REQUIRE(memory == 0 || (countable && bytes <= memory), TDM_ENOMEM,
-                "batch %d takes %zu MiB beside the weights, %zu MiB are available; --batch auto takes "
-                "what fits",
-                (int)o->batch, bytes >> 20, memory >> 20);
-    if (!c->quiet)
-        fprintf(stderr, "batch: %d%s\n", (int)o->batch, c->batch == 0 ? " (auto)" : "");
+    const bool automatic = o->batch == 0;
+    TDM_TRY(tdm_generate_plan(&job->backend, &job->config, o, job->reader != NULL,
+                              tdm_backend_memory(&job->backend), &plan, err));
+    o->batch = plan.batch;
+    o->pages = plan.pages;
+    const bool large = plan.cache_bytes >= (size_t)1 << 30;
+    if (!job->args.common.quiet)
+        fprintf(stderr, "batch: %d%s, %d pages of %d tokens (%.1f %s)\n", (int)plan.batch,
+                automatic ? " (auto)" : "", (int)plan.pages, TDM_PAGE,
+                (double)plan.cache_bytes / (large ? 0x1p30 : 0x1p20), large ? "GiB" : "MiB");
 done:
     return st;
 }
@@ -167,7 +165,7 @@ static tdm_status run(generate_job *job, tdm_err *err)
     const common_args *c = &job->args.common;
     const tdm_generate_to to = {.deliver = deliver, .tick = tick, .ctx = job};
     TDM_TRY(open_job(job, err));
-    TDM_TRY(choose_batch(job, err));
+    TDM_TRY(plan_memory(job, err));
     tdm_progress_start(&job->progress, (tdm_progress_mode)c->progress, c->quiet, stderr, "generate",
                        "documents", job->reader ? 0 : job->options.n);
     st = tdm_generate(job->model, job->bpe, &job->options, job->reader, &to, &job->totals, err);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "detector/roberta.h"
-#include "host/batch.h"
 #include "host/generate.h"
 #include "host/gpt2.h"
 
@@ -69,17 +68,14 @@ static tdm_status plan_run(model_needs *out, const tdm_config *config, tdm_err *
     tdm_status st = TDM_OK;
     tdm_backend be = {0};
     tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_generate_memory plan;
     o.n = UINT64_MAX;
+    o.batch = 0;
     TDM_TRY(tdm_open_cpu(1, &be, err));
-    out->run_texts = tdm_generate_auto_batch(&be, &o, config, false, SIZE_MAX);
-    const int32_t context = tdm_generate_context(&o, config, false);
-    const gpt2_limits limits = {.slots = out->run_texts,
-                                .pages = out->run_texts * gpt2_text_pages(context),
-                                .context = context,
-                                .rows = tdm_batch_rows(out->run_texts),
-                                .logits = out->run_texts};
-    if (!gpt2_run_bytes(&be, config, &limits, &out->run_cache_bytes, &out->run_scratch_bytes))
-        out->run_texts = 0; /* no machine has that much */
+    if (tdm_generate_plan(&be, config, &o, false, SIZE_MAX, &plan, NULL) == TDM_OK)
+        out->run_texts = plan.batch; /* else 0: no machine has that much */
+    out->run_cache_bytes = plan.cache_bytes;
+    out->run_scratch_bytes = plan.scratch_bytes;
     out->token_bytes = tdm_kv_page_bytes(&be, config->n_layer, config->n_head) / TDM_PAGE;
 done:
     tdm_backend_close(&be);
