@@ -68,7 +68,7 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
     const tdm_detect_line line = {job, take_window, give_window, batch_done};
     TDM_TRY(tdm_pipeline_open(&steps, &job->line, err));
     st = tdm_detector_judge(job->detector, &line, err);
-    if (st == TDM_ESTOPPED)
+    if (st == TDM_ESTOPPED && tdm_stopped(&job->reading)) /* a lost device says so itself */
         st = detect_check_stop(job, err);
     TDM_TRY(tdm_pipeline_close(job->line, st, err));
     tdm_sink_counts(job->sink)->skipped = tdm_reader_blank_lines(job->reader);
