@@ -1,18 +1,22 @@
 #!/bin/sh
-# sh tests/gpu/run.sh OUT [first|second|all]: everything that is to be shown on a GPU, in steps of which each has
+# sh tests/gpu/run.sh OUT [first|second|third|all]: everything that is to be shown on a GPU, in steps of which each has
 # its own time limit and its own log; see README.md.
 #
 # Environment: TDM_GPU_BIN folder with the programs (bin/ beside this script, as prepare.sh packs it; else
-# build-gpu/, which is built if need be); TDM_GPU_SECONDS for the whole run (570); TDM_GPU_SMALL=1 tiny
+# build-gpu/, which is built if need be); TDM_GPU_SECONDS for each call (570); TDM_GPU_SMALL=1 tiny
 # models and shapes, which the emulated device can do; TDM_GPU_PYTHON (python3).
 # Exit code: 0; 1 when a step that is about correctness failed, ran out of time or was left out.
-# shellcheck disable=SC2034,SC2154 # variables of work.sh and steps.sh
+# shellcheck disable=SC2034,SC2154,SC2086,SC2317 # variables of work.sh and steps.sh; numbers; called by name
 set -u
 set -a # work.sh, which is a process of its own, sees all of it
 
 here=$(cd "$(dirname "$0")" && pwd)
-out=${1:?usage: run.sh OUT [first|second|all]}
-part=${2:-all}
+out=${1:?usage: run.sh OUT [first|second|third|all]}
+case ${2:-all} in
+first | second | third) parts=$2 ;;
+all) parts='first second third' ;;
+*) echo "run.sh: $2: want first, second, third or all" >&2; exit 2 ;;
+esac
 seconds=${TDM_GPU_SECONDS:-570}
 python=${TDM_GPU_PYTHON:-python3}
 small=${TDM_GPU_SMALL:+yes}
@@ -62,18 +66,21 @@ export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 if [ -n "$small" ]; then
     writer=tiny writer2=tiny reader=tiny-detector reader2=tiny-detector
-    bulk_n=6 bulk_length=12 one_n=2 one_length=12 texts=8 score_n=3 short=12 many=12
-    bench_small=--small tune_seconds=0.05 peers='--n 4 --length 12 --texts 6 --words 40 --batches 2'
+    bulk_n=6 bulk_length=12 one_n=2 one_length=12 texts=8 texts2=8 score_n=3 short=12 many=12
+    bench_small=--small tune_seconds=0.05 peers='--n 4 --length 12 --texts 6 --words 40'
+    few=2 some=2 lots=2
     rows=1,17
 else
     writer=1558M writer2=124M reader=large reader2=base
-    bulk_n=908 bulk_length=1024 one_n=2 one_length=1024 texts=6000 score_n=256 short=64 many=512
-    bench_small='' tune_seconds=2 peers='--n 256 --length 1024 --texts 4096 --batches 64,256'
+    bulk_n=908 bulk_length=1024 one_n=2 one_length=1024 texts=8000 texts2=20000 score_n=512 short=64 many=512
+    bench_small='' tune_seconds=2 peers='--n 256 --length 1024 --texts 4096'
+    few=8,16,32 some=64,256 lots=32,128,512
     rows=1,2,4,8,16,32,64,96,128,256,512,768,1024,1536,2048
 fi
 
-# ---- the two halves: what matters most comes first ----
+# ---- three parts: what matters most comes first ----
 
+# Correct, and how fast.
 first() {
     step tests_kernels 60 must "$bin/gpu_test_row_kernels"
     step tests_attention 90 must "$bin/gpu_test_attention_kernels"
@@ -83,13 +90,13 @@ first() {
     step tests_gemm_rows 60 must "$bin/gpu_test_gemm_rows"
     step vectors 20 may call vectors
     step ceilings 30 must call bench ceilings device
-    step models 90 must call models
+    step models 90 must call models "$writer" "$reader" "$reader2"
     step generate_bulk 150 may call bench generate_bulk generate --model "$work/$writer" --n $bulk_n \
         --length $bulk_length --batch auto
     step generate_one 60 may call bench generate_one generate --model "$work/$writer" --n $one_n \
         --length $one_length --batch 1
     step detect_large 60 may call bench detect_large detect --model "$work/$reader" --n $texts
-    step detect_base 60 may call bench detect_base detect --model "$work/$reader2" --n $texts
+    step detect_base 60 may call bench detect_base detect --model "$work/$reader2" --n $texts2
     step score 60 may call bench score score --model "$work/$writer" --n $score_n
     step load 40 may call bench load load --model "$work/$writer"
     step invariance 90 must call invariance "$writer"
@@ -100,45 +107,53 @@ first() {
     step tests_emulator 30 must "$bin/gpu_test_emulator"
 }
 
+# transformers beside it.
 second() {
-    [ "$part" = all ] || step models 90 must call models
-    step compare_detect 90 may call compare 60 detect "$writer2" "$reader"
-    step compare_logprobs 90 must call compare 80 logprobs "$writer" "$reader2"
-    step compare_score 60 may call compare 45 score "$writer" "$reader2"
-    step compare_generate 200 may call compare 150 generate "$writer" "$reader2"
-    [ "$part" = all ] || step ceilings 30 may call bench ceilings device
-    step generate_tuned 150 may call bench generate_tuned generate --model "$work/$writer" --n $bulk_n \
-        --length $bulk_length --batch auto
-    step detect_tuned 60 may call bench detect_tuned detect --model "$work/$reader" --n $texts
-    step generate_124M 60 may call bench generate_124M generate --model "$work/$writer2" --n $bulk_n \
-        --length $bulk_length --batch auto
-    step gemm 90 may call bench gemm gemm --rows $rows
-    step tiny_model 5 may call tiny_model
-    step memcheck 60 must call sanitize memcheck
-    step racecheck 60 must call sanitize racecheck
+    step models_to_compare 90 must call models "$writer" "$writer2" "$reader" "$reader2"
+    step compare_logprobs 90 must call compare 80 logprobs "$writer" "$reader2" $few
+    step compare_detect_large 90 may call compare 60 detect "$writer2" "$reader" $lots
+    step compare_score 60 may call compare 45 score "$writer" "$reader2" $few
+    step compare_generate 220 may call compare 170 generate "$writer" "$reader2" $some
+    step compare_detect_base 60 may call compare 40 detect "$writer2" "$reader2" $lots
+    step compare_logprobs_124M 60 must call compare 50 logprobs "$writer2" "$reader2" $few
+}
+
+# After tuning; the sanitizers; where the time goes.
+third() {
+    step tiny_model 5 must call models tiny
+    step memcheck 90 must call sanitize memcheck
+    step racecheck 90 must call sanitize racecheck
     step synccheck 60 must call sanitize synccheck
     step initcheck 60 must call sanitize initcheck
+    step models_tuned 90 must call models "$writer" "$writer2" "$reader"
+    step generate_tuned 150 may call bench generate_tuned generate --model "$work/$writer" --n $bulk_n \
+        --length $bulk_length --batch auto
+    step generate_one_tuned 60 may call bench generate_one_tuned generate --model "$work/$writer" \
+        --n $one_n --length $one_length --batch 1
+    step detect_tuned 60 may call bench detect_tuned detect --model "$work/$reader" --n $texts
+    step score_tuned 60 may call bench score_tuned score --model "$work/$writer" --n $score_n
     step profile_generate 60 may call profile profile_generate "$tandem" generate --model "$work/$writer" \
         --device cuda --n 454 --length 64 --batch 454 --quiet --out "$work/profiled.jsonl"
-    step profile_detect 40 may call profile profile_detect "$tandem" bench detect --model "$work/$reader" \
-        --n 600 --device cuda
+    step profile_texts 5 may call some_texts_file 600 510
+    step profile_detect 40 may call profile profile_detect "$tandem" detect --model "$work/$reader" \
+        --device cuda --quiet "$work/some.jsonl" --out "$work/profiled.judged"
+    step gemm 90 may call bench gemm gemm --rows $rows
+    step generate_124M 60 may call bench generate_124M generate --model "$work/$writer2" --n $bulk_n \
+        --length $bulk_length --batch auto
 }
 
 # ---- all of it ----
 
-echo "tests/gpu/run.sh, $part; $tandem" | tee "$logs/steps.txt"
+echo "tests/gpu/run.sh, $parts; $tandem" | tee "$logs/steps.txt"
 step environment 30 may call environment
 if command -v nvidia-smi >/dev/null; then
     nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,utilization.gpu,memory.used \
         --format=csv -l 2 >"$logs/clocks.csv" 2>&1 &
     watcher=$!
 fi
-case $part in
-first) first ;;
-second) second ;;
-all) first && second ;;
-*) echo "run.sh: $part: want first, second or all" >&2; exit 2 ;;
-esac
+for one in $parts; do
+    $one
+done
 
 collect
 $python "$here/summary.py" "$logs" >"$logs/summary.txt" 2>&1 || tail -n 3 "$logs/summary.txt"

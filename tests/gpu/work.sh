@@ -17,8 +17,8 @@ environment() {
     "$tandem" --version
 }
 
-models() {
-    for size in $writer $writer2 $reader $reader2; do
+models() { # sizes
+    for size in "$@"; do
         [ -d "$work/$size" ] || "$tandem" bench model --size "$size" --out "$work/$size" || return 1
     done
     du -sm "$work"/*
@@ -50,21 +50,21 @@ invariance() { # model
     echo "$1: batch 1, 7, 64, $many: equal bytes"
 }
 
-# 48 texts of 1 to 200 made-up words.
-some_texts() {
-    awk 'BEGIN {
-        for (i = 0; i < 48; i++) {
+# Texts of made-up words: as many each, or (0) 1 to 200.
+some_texts_file() { # texts words
+    awk -v texts="$1" -v words="$2" 'BEGIN {
+        for (i = 0; i < texts; i++) {
             text = ""
-            for (k = 0; k <= i * 37 % 200; k++)
+            for (k = 0; k <= (words ? words - 1 : i * 37 % 200); k++)
                 text = text sprintf(" %c%c%c", 97 + (i + k) % 26, 97 + i * k % 26, 97 + k * k % 26)
             printf "{\"id\": %d, \"text\": \"%s\"}\n", i, text
         }
-    }'
+    }' >"$work/some.jsonl"
 }
 
 # The same texts alone and among others.
 detector_invariance() { # model
-    some_texts >"$work/some.jsonl"
+    some_texts_file 48 0
     "$tandem" detect --model "$work/$1" --device cuda --quiet "$work/some.jsonl" --out "$work/all.judged" ||
         return 1
     for at in 1 17 48; do
@@ -88,18 +88,17 @@ tune() {
         >"$logs/gemm_table.inc"
 }
 
+# Our kernels under every tool; under memcheck cuBLASLt, graphs and a whole job too.
 sanitize() { # tool
     command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not there"; return 77; }
-    for program in "$bin"/gpu_test_row_kernels "$bin"/gpu_test_attention_kernels \
-        "$bin"/gpu_test_sample_kernels "$bin"/gpu_test_backend_cuda; do
-        compute-sanitizer --tool "$1" --error-exitcode 9 "$program" || return 1
+    tests='gpu_test_row_kernels gpu_test_sample_kernels gpu_test_attention_kernels'
+    [ "$1" != memcheck ] || tests="$tests gpu_test_backend_cuda"
+    for test in $tests; do
+        compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/$test" || return 1
     done
-    compute-sanitizer --tool "$1" --error-exitcode 9 "$tandem" generate --model "$work/tiny" \
-        --device cuda --n 3 --length 9 --quiet --out "$work/sanitized.jsonl"
-}
-
-tiny_model() {
-    [ -d "$work/tiny" ] || "$tandem" bench model --size tiny --out "$work/tiny"
+    [ "$1" = memcheck ] || return 0
+    compute-sanitizer --tool memcheck --error-exitcode 9 "$tandem" generate --model "$work/tiny" \
+        --device cuda --n 3 --length 9 --batch 2 --quiet --out "$work/sanitized.jsonl"
 }
 
 # Where the time of a job goes, kernel by kernel, and what the kernels reach.
@@ -114,7 +113,7 @@ profile() { # name command...
 }
 
 # One job of compare_hf.py; its figures are one object for the summary.
-compare() { # seconds job gpt2 detector
+compare() { # seconds job gpt2 detector batches
     budget=$1
     shift
     $python -c 'import torch, transformers' || { echo "torch and transformers are not there"; return 77; }
@@ -122,10 +121,10 @@ compare() { # seconds job gpt2 detector
     [ -z "$small" ] || peer_device='--peer-device cpu --small'
     # shellcheck disable=SC2086
     $python "$tools/compare_hf.py" --tandem "$tandem" --logprobs "$bin/logprobs" --device cuda $peer_device \
-        --budget "$budget" --json "$logs/compare-$1.json" --jobs "$1" --gpt2 "$work/$2" \
-        --detector "$work/$3" $peers || return 1
+        --budget "$budget" --json "$logs/compare-$1-$2-$3.json" --jobs "$1" --gpt2 "$work/$2" \
+        --detector "$work/$3" --batches "$4" $peers || return 1
     $python -c 'import json, sys; print(json.dumps({"bench": "compare", **json.load(open(sys.argv[1]))}))' \
-        "$logs/compare-$1.json" >"$logs/compare-$1.jsonl"
+        "$logs/compare-$1-$2-$3.json" >"$logs/compare-$1-$2-$3.jsonl"
 }
 
 "$@"
