@@ -74,29 +74,31 @@ static const tdm_step *text_step(one_text *t, int first, int n, int slot)
 
 /* ---- against float64 ---- */
 
-static void check_case(tdm_backend *be, const attention_case *c, bool cached)
+typedef enum { CACHED, CAUSAL, WHOLE_TEXT } attention_form;
+
+static void check_case(tdm_backend *be, const attention_case *c, attention_form form)
 {
     const size_t n = (size_t)c->length, heads = (size_t)c->heads, width = heads * TDM_HEAD;
-    const size_t extra = cached ? 0 : n; /* bidirectional: every row sees all */
+    const size_t extra = form == WHOLE_TEXT ? n : 0; /* every row sees all */
     float *qkv = make_qkv(n, heads, c->spread, 1), *y = random_floats(n * width, 2);
     double *want = doubles(n * width);
     one_text text;
     const tdm_step *step = text_step(&text, 0, c->length, 1);
     const tdm_mat out = mat(y, c->length, (int)width), in = mat(qkv, c->length, (int)width * 3);
     poison_scratch(be);
-    if (cached) {
+    if (form == CACHED) {
         tdm_kv *kv = open_cache(be, 2, c->heads);
         ASSERT_OK(tdm_attend_cached(be, out, in, kv, 1, step, err));
         tdm_kv_close(be, kv);
     } else {
-        ASSERT_OK(tdm_attend_packed(be, out, in, step, false, err));
+        ASSERT_OK(tdm_attend_packed(be, out, in, step, form == CAUSAL, err));
     }
     ref_attend(want, qkv, n, heads, extra, 0.125);
     ASSERT_CLOSE(y, want, n * width, width, c->tolerance, "%s", c->name);
     if (n > 1) {
         ref_attend(want, qkv, n, heads, extra, 0.1251);
         ASSERT_FAR(y, want, n * width, c->tolerance, "%s, scale", c->name);
-        ref_attend(want, qkv, n, heads, cached ? 1 : 0, 0.125);
+        ref_attend(want, qkv, n, heads, form == WHOLE_TEXT ? 0 : 1, 0.125);
         ASSERT_FAR(y, want, n * width, c->tolerance, "%s, mask", c->name);
     }
     free(want);
@@ -107,8 +109,9 @@ static void check_case(tdm_backend *be, const attention_case *c, bool cached)
 static void cases_on(tdm_backend *be)
 {
     for (size_t i = 0; i < COUNT(CASES); i++) {
-        check_case(be, &CASES[i], true);
-        check_case(be, &CASES[i], false);
+        check_case(be, &CASES[i], CACHED);
+        check_case(be, &CASES[i], CAUSAL);
+        check_case(be, &CASES[i], WHOLE_TEXT);
     }
 }
 
@@ -169,6 +172,106 @@ static void cuts_do_not_matter(void **state)
 {
     (void)state;
     on_all_backends(cuts_on);
+}
+
+/* ---- decoding steps, copies of pages, idle rows ---- */
+
+/* Rows of a decoding step have the bits of ragged ones; idle rows are zeros and leave the cache alone. */
+static void decoding_on(tdm_backend *be)
+{
+    enum { N = 130, TEXTS = 3, ROWS = 5 };
+    static const int32_t ROW_SLOTS[ROWS] = {2, -1, 0, 3, 1}; /* slot 3 is idle */
+    static const int WHOLE[] = {0, 0};
+    float *qkv = make_qkv(N, HEADS, 2, 1), *whole = random_floats(N * WIDTH, 2);
+    float *in = random_floats(ROWS * 3 * WIDTH, 3), *y = random_floats(ROWS * WIDTH, 4);
+    tdm_kv *kv = open_cache(be, 1, HEADS);
+    run_cut(be, kv, 7, qkv, N, WHOLE, whole);
+    /* All texts are the same one; text t is at position first - t. */
+    for (int first = TEXTS - 1; first < N; first++) {
+        int32_t positions[MOST_SLOTS] = {0};
+        for (int t = 0; t < TEXTS; t++)
+            positions[t] = first - t;
+        positions[3] = -1;
+        for (int t = 0; t < TEXTS && first == TEXTS - 1; t++) /* what lies before */
+            run_cut(be, kv, t, qkv, first - t, WHOLE, y);
+        for (int r = 0; r < ROWS; r++) {
+            const bool idle = ROW_SLOTS[r] < 0 || positions[ROW_SLOTS[r]] < 0;
+            const int from = idle ? 5 : positions[ROW_SLOTS[r]];
+            memcpy(in + r * 3 * WIDTH, qkv + from * 3 * WIDTH, 3 * WIDTH * sizeof *in);
+        }
+        const tdm_step step = {.n_rows = ROWS, .n_seqs = ROWS, .longest = 1, .positions = positions,
+                               .slots = ROW_SLOTS, .pages = scattered_pages()};
+        ASSERT_OK(tdm_attend_cached(be, mat(y, ROWS, WIDTH), mat(in, ROWS, 3 * WIDTH), kv, 0, &step,
+                                    err));
+        for (int r = 0; r < ROWS; r++) {
+            const int32_t s = ROW_SLOTS[r];
+            const bool idle = s < 0 || positions[s] < 0;
+            if (!idle)
+                assert_memory_equal(y + r * WIDTH, whole + positions[s] * WIDTH, WIDTH * sizeof *y);
+            for (int j = 0; idle && j < WIDTH; j++)
+                assert_true(y[r * WIDTH + j] == 0);
+        }
+    }
+    tdm_kv_close(be, kv);
+    free(y);
+    free(in);
+    free(whole);
+    free(qkv);
+}
+
+static void decoding_gives_the_same_bits(void **state)
+{
+    (void)state;
+    on_all_backends(decoding_on);
+}
+
+/* Two texts with a common beginning: the second has the first one's full page and a copy of the next. */
+static void copies_on(tdm_backend *be)
+{
+    enum { COMMON = 100, N = 150, LAYERS = 2, PAGES = 6, OF_TEXT = 3 };
+    static const int32_t TABLE[] = {4, 1, 0, /* second */ 4, 3, 5};
+    float *qkv = make_qkv(N, HEADS, 2, 1), *other = make_qkv(N, HEADS, 2, 9);
+    float *want = random_floats(N * WIDTH, 2), *y = random_floats(N * WIDTH, 3);
+    one_text t;
+    tdm_kv *kv = NULL;
+    memcpy(other, qkv, COMMON * 3 * WIDTH * sizeof *qkv);
+    ASSERT_OK(tdm_kv_open(be, LAYERS, HEADS, PAGES, OF_TEXT, &kv, err));
+    for (int layer = 0; layer < LAYERS; layer++) {
+        text_step(&t, 0, COMMON, 0);
+        t.step.pages = TABLE;
+        ASSERT_OK(tdm_attend_cached(be, mat(y, COMMON, WIDTH), mat(qkv, COMMON, 3 * WIDTH), kv, layer,
+                                    &t.step, err));
+    }
+    ASSERT_OK(tdm_kv_copy(be, kv, 3, 1, err));
+    for (int layer = 0; layer < LAYERS; layer++)
+        for (int text = 0; text < 2; text++) { /* both go on, each in pages of its own */
+            const float *all = text ? other : qkv;
+            const int rest = N - COMMON;
+            ASSERT_OK(tdm_attend_packed(be, mat(want, N, WIDTH), mat(all, N, 3 * WIDTH),
+                                        text_step(&t, 0, N, 0), true, err));
+            text_step(&t, COMMON, rest, text);
+            t.step.pages = TABLE;
+            ASSERT_OK(tdm_attend_cached(be, mat(y, rest, WIDTH),
+                                        mat(all + COMMON * 3 * WIDTH, rest, 3 * WIDTH), kv, layer,
+                                        &t.step, err));
+            assert_memory_equal(y, want + COMMON * WIDTH, (size_t)(rest * WIDTH) * sizeof *y);
+        }
+    ASSERT_FAILS(tdm_kv_copy(be, kv, 3, 3, err), TDM_EARG, "page 3 to page 3 of 6");
+    ASSERT_FAILS(tdm_kv_copy(be, kv, PAGES, 0, err), TDM_EARG, "page 0 to page 6 of 6");
+    ASSERT_FAILS(tdm_kv_copy(be, kv, 0, -1, err), TDM_EARG, "page -1");
+    ASSERT_FAILS(tdm_kv_copy(be, NULL, 0, 1, err), TDM_EARG, "no cache");
+    assert_int_equal(tdm_kv_page_bytes(be, LAYERS, HEADS), LAYERS * HEADS * 2 * TDM_PAGE * TDM_HEAD * 4);
+    tdm_kv_close(be, kv);
+    free(y);
+    free(want);
+    free(other);
+    free(qkv);
+}
+
+static void copies_of_pages_are_equal(void **state)
+{
+    (void)state;
+    on_all_backends(copies_on);
 }
 
 /* ---- neighbours ---- */
@@ -375,7 +478,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_matches_float64),   cmocka_unit_test(cuts_do_not_matter),
         cmocka_unit_test(neighbours_do_not_matter),    cmocka_unit_test(stale_memory_does_not_matter),
-        cmocka_unit_test(nans_are_not_hidden),
+        cmocka_unit_test(nans_are_not_hidden),         cmocka_unit_test(decoding_gives_the_same_bits),
+        cmocka_unit_test(copies_of_pages_are_equal),
         cmocka_unit_test(impossible_caches_are_refused), cmocka_unit_test(bad_steps_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

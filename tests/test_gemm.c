@@ -86,6 +86,14 @@ static void check_linear(tdm_backend *be, const linear_case *c)
     assert_memory_equal(x, copy, rows * in * sizeof *x);
     ref_linear(want, x, w, c->bias ? bias : NULL, rows, in, out, c->epilogue);
     ASSERT_CLOSE(y, want, n, out, TOLERANCE, "%s", c->name);
+    /* Padded rows hold the same bits. */
+    const size_t stride = (size_t)tdm_padded(c->out);
+    float *padded = random_floats(rows * stride, 6);
+    ASSERT_OK(tdm_linear(be, (tdm_mat){padded, c->rows, c->out, TDM_F32, (int32_t)stride},
+                         mat(x, c->rows, c->in), weight, c->bias ? &b : NULL, c->epilogue, err));
+    for (size_t r = 0; r < rows; r++)
+        assert_memory_equal(padded + r * stride, y + r * out, out * sizeof *y);
+    free(padded);
     ref_linear(want, x, w, c->bias ? NULL : bias, rows, in, out, c->epilogue);
     ASSERT_FAR(y, want, n, TOLERANCE, "%s, bias", c->name);
     const tdm_epilogue other = c->epilogue == TDM_GELU_ERF ? TDM_GELU_TANH : TDM_GELU_ERF;

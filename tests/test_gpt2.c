@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "host/gpt2.h"
+#include "host/sample.h"
+#include "tests/graph_backend.h"
 #include "tests/tiny_gpt2.h"
 
 /* More positions than three of the attention's key blocks (CPU_KEYS) hold. */
@@ -478,6 +480,135 @@ static void test_bad_steps(void **state)
     tiny_gpt2_free(&m);
 }
 
+/* ---- decoding: what texts draw by themselves is what is drawn from the logits of gpt2_forward ---- */
+
+/* Draw `n` tokens behind a prompt with gpt2_forward alone; n + 1 where the last is the end. */
+static int draw_plainly(gpt2_run *run, int32_t *tokens, int32_t n_prompt, int32_t n, tdm_draw draw)
+{
+    static float logits[POSITIONS * V];
+    tdm_sampler *s = NULL;
+    int drawn = 0;
+    assert_int_equal(tdm_sampler_open(V, &s, NULL), TDM_OK);
+    for (; drawn < n && (drawn == 0 || tokens[n_prompt + drawn - 1] != TINY_EOS); drawn++) {
+        const int32_t end = n_prompt + drawn, from = drawn ? end - 1 : 0;
+        feed(run, tokens, from, end, 0, logits);
+        draw.position = (uint32_t)drawn;
+        tokens[end] = tdm_sample_row(s, logits + (end - 1 - from) * V, &draw);
+    }
+    tdm_sampler_close(s);
+    return drawn;
+}
+
+/* Texts in scattered pages that begin at different times, in steps of changing lists of slots. */
+static void test_decoding(void **state)
+{
+    (void)state;
+    enum { SLOTS = 5, OF_TEXT = 4, NEW = 100 };
+    static int32_t want[SLOTS][POSITIONS + 1], got[SLOTS][POSITIONS + 1];
+    static const int32_t PROMPTS[SLOTS] = {1, 65, 64, 30, 63};
+    int32_t table[SLOTS * OF_TEXT];
+    int n_want[SLOTS], n_got[SLOTS] = {0};
+    tiny_gpt2 m = {.layers = 2, .heads = 1, .positions = POSITIONS, .words = 0.125f};
+    tiny_gpt2_make(&m, 5);
+    for (int graphs = 0; graphs < 2; graphs++) {
+        loaded l = {0};
+        tdm_err err = {0};
+        gpt2_run *run = NULL;
+        tiny_gpt2_write(&m, l.dir, TDM_F32);
+        open_watched(&l.be, 2, graphs);
+        assert_int_equal(try_load(&l, &err), TDM_OK);
+        run = open_run(&l, 1, POSITIONS);
+        for (int s = 0; s < SLOTS; s++) {
+            const tdm_draw draw = {.document = (uint64_t)s, .temperature = 1, .top_p = 1};
+            random_tokens(want[s], PROMPTS[s], (uint64_t)s);
+            memcpy(got[s], want[s], sizeof got[s]);
+            n_want[s] = draw_plainly(run, want[s], PROMPTS[s], NEW - 10 * s, draw);
+            n_got[s] = 0;
+        }
+        gpt2_run_close(run);
+        const gpt2_limits limits = {.slots = SLOTS, .pages = SLOTS * OF_TEXT, .context = POSITIONS,
+                                    .rows = POSITIONS, .logits = POSITIONS};
+        assert_int_equal(gpt2_run_open(l.model, &limits, &run, &err), TDM_OK);
+        for (int i = 0; i < SLOTS * OF_TEXT; i++)
+            table[i] = i * 7 % (SLOTS * OF_TEXT);
+        assert_int_equal(gpt2_set_pages(run, table, &err), TDM_OK);
+        for (int step = 0; step < NEW + 3 * SLOTS; step++) {
+            int32_t slots[SLOTS], n = 0;
+            const int32_t *drawn = NULL;
+            if (step % 3 == 0 && step / 3 < SLOTS) {
+                static float logits[POSITIONS * V];
+                const int32_t s = step / 3, last = PROMPTS[s] - 1;
+                const gpt2_next next = {got[s][last], last, NEW - 10 * s,
+                                        {.document = (uint64_t)s, .temperature = 1, .top_p = 1}};
+                if (last > 0)
+                    feed(run, got[s], 0, last, s, logits);
+                assert_int_equal(gpt2_start(run, s, &next, &err), TDM_OK);
+            }
+            for (int32_t s = SLOTS - 1; s >= 0; s--)
+                if (s * 3 <= step && (step + s) % 4) /* each rests now and then */
+                    slots[n++] = s;
+            if (n == 0)
+                continue;
+            if (gpt2_decode(run, slots, n, step % 2, &err) != TDM_OK ||
+                gpt2_drawn(run, step % 2, &drawn, &err) != TDM_OK)
+                fail_msg("%s", err.msg);
+            for (int32_t i = 0; i < n; i++) {
+                const int32_t s = slots[i], place = PROMPTS[s] + n_got[s];
+                if (n_got[s] == n_want[s]) {
+                    assert_int_equal(drawn[s], TDM_IDLE);
+                    continue;
+                }
+                got[s][place] = drawn[s];
+                n_got[s]++;
+            }
+        }
+        for (int s = 0; s < SLOTS; s++) {
+            const int all = PROMPTS[s] + n_got[s];
+            assert_memory_equal(got[s], want[s], (size_t)all * sizeof(int32_t));
+            assert_true(n_got[s] == n_want[s] || n_got[s] > NEW / 2);
+        }
+        gpt2_run_close(run);
+        unload(&l);
+    }
+    tiny_gpt2_free(&m);
+}
+
+static void test_bad_decoding(void **state)
+{
+    (void)state;
+    static const gpt2_next NEXT[] = {
+        {-1, 0, 1, {0}}, {V, 0, 1, {0}}, {0, -1, 1, {0}}, {0, 8, 1, {0}}, {0, 0, 0, {0}}, {0, 3, 6, {0}},
+    };
+    tiny_gpt2 m = {.layers = 1, .heads = 1, .positions = POSITIONS};
+    loaded l;
+    gpt2_run *run = NULL;
+    tdm_err err = {0};
+    const gpt2_next fine = {.position = 3, .left = 5};
+    tiny_gpt2_make(&m, 1);
+    load(&l, &m, TDM_F32);
+    const gpt2_limits limits = {.slots = 2, .pages = 2, .context = 8, .rows = 2, .logits = 1};
+    assert_int_equal(gpt2_run_open(l.model, &limits, &run, NULL), TDM_OK);
+    for (size_t i = 0; i < sizeof NEXT / sizeof *NEXT; i++)
+        assert_int_equal(gpt2_start(run, 0, &NEXT[i], &err), TDM_EARG);
+    assert_int_equal(gpt2_start(run, 2, &fine, &err), TDM_EARG);
+    assert_int_equal(gpt2_start(run, -1, &fine, &err), TDM_EARG);
+    assert_int_equal(gpt2_start(run, 1, &fine, &err), TDM_OK);
+    assert_int_equal(gpt2_decode(run, (int32_t[]){2}, 1, 0, &err), TDM_EARG);
+    assert_int_equal(gpt2_decode(run, (int32_t[]){-1}, 1, 0, &err), TDM_EARG);
+    assert_int_equal(gpt2_decode(run, (int32_t[]){0}, 0, 0, &err), TDM_EARG);
+    assert_int_equal(gpt2_decode(run, (int32_t[]){0, 1, 0}, 3, 0, &err), TDM_EARG);
+    assert_int_equal(gpt2_set_pages(run, (int32_t[]){0, 2}, &err), TDM_EARG);
+    assert_int_equal(gpt2_set_pages(run, (int32_t[]){-2, 1}, &err), TDM_EARG);
+    assert_int_equal(gpt2_set_pages(run, (int32_t[]){1, -1}, &err), TDM_OK);
+    /* a text without its page */
+    assert_int_equal(gpt2_decode(run, (int32_t[]){1}, 1, 0, &err), TDM_EARG);
+    assert_non_null(strstr(err.msg, "page 0 of slot 1 is -1"));
+    assert_int_equal(gpt2_copy_page(run, 0, 0, &err), TDM_EARG);
+    gpt2_run_close(run);
+    unload(&l);
+    tiny_gpt2_free(&m);
+}
+
 static void test_bytes(void **state)
 {
     (void)state;
@@ -505,6 +636,8 @@ int main(void)
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_bad_limits),
         cmocka_unit_test(test_bad_steps),
+        cmocka_unit_test(test_decoding),
+        cmocka_unit_test(test_bad_decoding),
         cmocka_unit_test(test_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

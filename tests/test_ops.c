@@ -75,10 +75,35 @@ static void check_embed(tdm_backend *be, const embed_case *c)
     free(y);
 }
 
+/* Decoding: a row takes the token and position of its slot; idle rows are zeros. */
+static void check_embed_slots(tdm_backend *be)
+{
+    enum { ROWS = 5, SLOTS = 4, WIDTH = 70 };
+    static const int32_t TOKENS[SLOTS] = {7, 49, 0, 3}, POSITIONS[SLOTS] = {1, -1, 39, 0};
+    static const int32_t ROW_SLOTS[ROWS] = {3, -1, 1, 0, 2}; /* the second of nobody, the third idle */
+    float *words = random_floats(WORDS * WIDTH, 1), *places = random_floats(PLACES * WIDTH, 2);
+    float *y = random_floats(ROWS * WIDTH, 3);
+    const tdm_step step = {.n_rows = ROWS, .n_seqs = ROWS, .longest = 1, .tokens = TOKENS,
+                           .positions = POSITIONS, .slots = ROW_SLOTS};
+    ASSERT_OK(tdm_embed(be, mat(y, ROWS, WIDTH), &step, mat(words, WORDS, WIDTH),
+                        mat(places, PLACES, WIDTH), 0, err));
+    for (int r = 0; r < ROWS; r++)
+        for (int j = 0; j < WIDTH; j++) {
+            const int32_t s = ROW_SLOTS[r];
+            const bool idle = s < 0 || POSITIONS[s] < 0;
+            const float want = idle ? 0 : words[TOKENS[s] * WIDTH + j] + places[POSITIONS[s] * WIDTH + j];
+            assert_true(y[r * WIDTH + j] == want);
+        }
+    free(y);
+    free(places);
+    free(words);
+}
+
 static void embed_on(tdm_backend *be)
 {
     for (size_t i = 0; i < COUNT(EMBED); i++)
         check_embed(be, &EMBED[i]);
+    check_embed_slots(be);
 }
 
 static void embed_matches(void **state)
@@ -187,6 +212,147 @@ static void gather_copies_rows(void **state)
 {
     (void)state;
     on_all_backends(gather_on);
+}
+
+/* ---- classify ---- */
+
+static void classify_on(tdm_backend *be)
+{
+    static const int SHAPES[][3] = {{1, 64, 2}, {7, 768, 2}, {3, 77, 32}, {20, 1024, 1}};
+    for (size_t i = 0; i < COUNT(SHAPES); i++) {
+        const int rows = SHAPES[i][0], width = SHAPES[i][1], labels = SHAPES[i][2];
+        const size_t n = (size_t)rows * (size_t)labels;
+        float *x = random_floats((size_t)rows * (size_t)width, 1), *y = random_floats(n, 2);
+        float *w = random_floats((size_t)labels * (size_t)width, 3);
+        float *bias = random_floats((size_t)labels, 4);
+        double *want = doubles(n);
+        for (int r = 0; r < rows; r++)
+            for (int k = 0; k < labels; k++) {
+                want[r * labels + k] = (double)bias[k];
+                for (int j = 0; j < width; j++)
+                    want[r * labels + k] += (double)x[r * width + j] * (double)w[k * width + j];
+            }
+        ASSERT_OK(tdm_classify(be, mat(y, rows, labels), mat(x, rows, width), mat(w, labels, width),
+                               mat(bias, 1, labels), err));
+        ASSERT_CLOSE(y, want, n, labels, 0x1p-22, "classify %zu", i);
+        free(want);
+        free(bias);
+        free(w);
+        free(y);
+        free(x);
+    }
+}
+
+static void classify_matches(void **state)
+{
+    (void)state;
+    on_all_backends(classify_on);
+}
+
+/* ---- token_stats ---- */
+
+/* In double, from the probabilities themselves. */
+static void ref_stats(double want[4], const float *logits, int n, int target)
+{
+    double total = 0, entropy = 0;
+    want[3] = 1;
+    for (int i = 0; i < n; i++) {
+        total += exp((double)logits[i]);
+        want[3] += logits[i] > logits[target];
+    }
+    for (int i = 0; i < n; i++) {
+        const double p = exp((double)logits[i]) / total;
+        entropy -= p * log(p);
+    }
+    want[0] = (double)logits[target] - log(total);
+    want[1] = entropy;
+    want[2] = 0;
+    for (int i = 0; i < n; i++) {
+        const double p = exp((double)logits[i]) / total, off = log(p) + entropy;
+        want[2] += p * off * off;
+    }
+}
+
+static void stats_on(tdm_backend *be)
+{
+    enum { ROWS = 9, NONE = 3, BAD = 4, TIE = 5 };
+    static const int VOCABULARIES[] = {1, 50, 64, 1000};
+    for (size_t i = 0; i < COUNT(VOCABULARIES); i++) {
+        const int n = VOCABULARIES[i], stride = tdm_padded(n);
+        float *logits = random_floats((size_t)(ROWS * stride), i + 1);
+        int32_t targets[ROWS];
+        tdm_stat stats[ROWS];
+        for (int r = 0; r < ROWS; r++) {
+            targets[r] = r == NONE ? -1 : r * 31 % n;
+            for (int k = 0; k < stride; k++) /* the gap is not looked at */
+                logits[r * stride + k] = k < n ? 8 * logits[r * stride + k] : NAN;
+        }
+        logits[BAD * stride + n - 1] = INFINITY;
+        for (int k = 0; k < n; k++)
+            logits[TIE * stride + k] = 2;
+        ASSERT_OK(tdm_token_stats(be, stats, (tdm_mat){logits, ROWS, n, TDM_F32, stride}, targets, err));
+        for (int r = 0; r < ROWS; r++) {
+            double want[4];
+            if (r == NONE) {
+                assert_true(stats[r].logprob == 0 && stats[r].entropy == 0 && stats[r].variance == 0 &&
+                            stats[r].rank == 0);
+                continue;
+            }
+            if (r == BAD) {
+                assert_int_equal(stats[r].rank, TDM_NOT_FINITE);
+                continue;
+            }
+            ref_stats(want, logits + r * stride, n, targets[r]);
+            /* one rounding to f32; what is 0 in exact arithmetic, of one token or of equals, nearly so */
+            assert_true(fabs((double)stats[r].logprob - want[0]) <= 0x1p-23 * fabs(want[0]) + 1e-14);
+            assert_true(fabs((double)stats[r].entropy - want[1]) <= 0x1p-23 * fabs(want[1]) + 1e-14);
+            if (!(fabs((double)stats[r].variance - want[2]) <= 0x1p-23 * fabs(want[2]) + 1e-12))
+                fail_msg("%d of %d: variance %.9g, want %.12g", r, n, (double)stats[r].variance, want[2]);
+            assert_int_equal(stats[r].rank, want[3]);
+        }
+        targets[1] = n;
+        ASSERT_FAILS(tdm_token_stats(be, stats, (tdm_mat){logits, ROWS, n, TDM_F32, stride}, targets,
+                                     err), TDM_EARG, "token_stats: row 1: token");
+        free(logits);
+    }
+}
+
+static void stats_match(void **state)
+{
+    (void)state;
+    on_all_backends(stats_on);
+}
+
+/* ---- lanes ---- */
+
+static void lanes_on(tdm_backend *be)
+{
+    int32_t first[] = {1, 2, 3}, second[] = {4, 5};
+    const void *host = NULL;
+    ASSERT_OK(tdm_fetch_begin(be, 0, first, sizeof first, err));
+    ASSERT_OK(tdm_fetch_begin(be, 1, second, sizeof second, err));
+    first[0] = second[0] = 9; /* later work does not change what was fetched */
+    ASSERT_FAILS(tdm_fetch_begin(be, 0, first, sizeof first, err), TDM_EARG, "lane 0 is in use");
+    ASSERT_OK(tdm_fetch_end(be, 0, &host, err));
+    assert_memory_equal(host, ((int32_t[]){1, 2, 3}), 12);
+    ASSERT_OK(tdm_fetch_end(be, 1, &host, err));
+    assert_memory_equal(host, ((int32_t[]){4, 5}), 8);
+    ASSERT_FAILS(tdm_fetch_end(be, 1, &host, err), TDM_EARG, "lane 1 has no begin");
+    assert_null(host);
+    ASSERT_FAILS(tdm_fetch_begin(be, 2, first, 4, err), TDM_EARG, "lane 2, want 0 to 1");
+    ASSERT_FAILS(tdm_fetch_end(be, -1, &host, err), TDM_EARG, "lane -1");
+    ASSERT_FAILS(tdm_fetch_begin(be, 0, first, TDM_LANE_BYTES + 1, err), TDM_EARG, "1048577 bytes");
+    char *much = calloc(1, TDM_LANE_BYTES);
+    ASSERT_OK(tdm_fetch_begin(be, 0, much, TDM_LANE_BYTES, err));
+    ASSERT_OK(tdm_fetch_end(be, 0, &host, err));
+    assert_memory_equal(host, much, TDM_LANE_BYTES);
+    free(much);
+}
+
+static void lanes_keep_what_was_fetched(void **state)
+{
+    (void)state;
+    on_all_backends(lanes_on);
 }
 
 /* ---- sample: the rows are those of tdm_sample_row, on every thread ---- */
@@ -307,6 +473,22 @@ static void refuses_the_rest(tdm_backend *be)
     ASSERT_FAILS(tdm_add_norm(be, mat(x, 2, 4), mat(x, 2, 4), NULL, mat(y, 1, 4), mat(y, 1, 4),
                               1e-5f, TDM_PRE_NORM, err), TDM_EARG, "y is x");
     ASSERT_FAILS(tdm_sample(be, &(tdm_slots){0}, NULL, mat(x, 1, 4), 0, err), TDM_EARG, "no slots");
+    ASSERT_FAILS(tdm_token_stats(be, NULL, mat(x, 1, 4), NULL, err), TDM_EARG, "no statistics");
+    ASSERT_FAILS(tdm_classify(be, mat(y, 1, 33), mat(x, 1, 4), mat(x, 33, 4), mat(x, 1, 33), err),
+                 TDM_EARG, "33 labels, want 1 to 32");
+    ASSERT_FAILS(tdm_classify(be, mat(y, 1, 3), mat(x, 1, 4), mat(x, 2, 4), mat(x, 1, 2), err),
+                 TDM_EARG, "y has 3 columns, want 2");
+    step.starts = NULL;
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 0, err), TDM_EARG,
+                 "no starts and no slots");
+    step.slots = tokens;
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 0, err), TDM_EARG,
+                 "a decoding step of 2 rows in 1 texts");
+    tdm_mat gaps = mat(x, 2, 4);
+    gaps.stride = 5;
+    ASSERT_FAILS(tdm_gather(be, mat(y, 1, 4), gaps, positions, err), TDM_EARG, "rows of 4 in 5");
+    assert_true(tdm_backend_memory(be) > 0);
+    assert_false(tdm_has_graphs(be));
     void *p = NULL;
     ASSERT_FAILS(tdm_alloc(be, SIZE_MAX - 3, &p, err), TDM_ENOMEM, "18446744073709551612 bytes");
     assert_null(p);
@@ -338,6 +520,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(embed_matches),         cmocka_unit_test(norm_matches),
         cmocka_unit_test(gather_copies_rows),    cmocka_unit_test(sample_draws_each_row),
+        cmocka_unit_test(classify_matches),      cmocka_unit_test(stats_match),
+        cmocka_unit_test(lanes_keep_what_was_fetched),
         cmocka_unit_test(bad_arguments_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
