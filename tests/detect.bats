@@ -146,6 +146,46 @@ many_texts() {
     done
 }
 
+@test "who does not read the results stops the reading, and memory with it" {
+    mkfifo from
+    exec 8<> from
+    yes '{"text": "And it came to pass in those days"}' 2> /dev/null |
+        "$TANDEM" detect --model "$reader" --device cpu --batch 1 --quiet - > from 2> said 8>&- &
+    pid=$!
+    before=-1
+    for i in $(seq 60); do
+        read_so_far=$(sed -n 's/^rchar: //p' /proc/$pid/io)
+        [ "$read_so_far" -gt 1000000000 ] && break
+        [ $i -gt 5 ] && [ "$read_so_far" -eq "$before" ] && break
+        before=$read_so_far
+        sleep 0.5
+    done
+    [ "$read_so_far" -eq "$before" ] # the pipe and the windows are full
+    rss=$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)
+    kill -TERM $pid
+    code=0
+    wait $pid || code=$?
+    [ $code -eq 75 ] || { echo "exit $code"; cat said; false; }
+    [ "$rss" -lt 300000 ]
+}
+
+@test "a slow reader of the results gets them all, in order" {
+    many_texts 400 > many.jsonl
+    detect --quiet many.jsonl > want.jsonl
+    detect --quiet --batch 1 many.jsonl | while IFS= read -r line; do
+        printf '%s\n' "$line"
+        case $line in *7,*) sleep 0.002 ;; esac
+    done | cmp - want.jsonl
+}
+
+@test "an error far from the end: what came before it is there" {
+    { many_texts 300; printf '{"text": 5}\n'; many_texts 300; } > in.jsonl
+    detect --quiet --batch 1 in.jsonl > got.jsonl 2> said && status=0 || status=$?
+    [ "$status" -eq 65 ]
+    [ "$(wc -l < got.jsonl)" -eq 300 ]
+    many_texts 300 | detect --quiet - | cmp - got.jsonl
+}
+
 @test "--passthrough: a key that is there already is a collision; --key-prefix avoids it" {
     printf '{"text": "And", "fake": 1}\n{"text": "And", "\\u0072eal": 1}\n' > in.jsonl
     refuses 65 '"fake" is there already' --passthrough in.jsonl
