@@ -222,6 +222,28 @@ done:
     return st;
 }
 
+/* Bring row_slots up to date: the slots, then rows of nobody. */
+static tdm_status list_slots(gpt2_run *r, const int32_t *slots, int32_t n, int32_t rows, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const size_t bytes = (size_t)rows * sizeof *r->wanted;
+    TDM_REQUIRE(n > 0 && n <= r->limits.slots, TDM_EARG, "%d texts of %d", (int)n,
+                (int)r->limits.slots);
+    for (int32_t i = 0; i < rows; i++) {
+        r->wanted[i] = i < n ? slots[i] : -1;
+        TDM_REQUIRE(i >= n || (slots[i] >= 0 && slots[i] < r->limits.slots), TDM_EARG,
+                    "slot %d of %d", (int)slots[i], (int)r->limits.slots);
+    }
+    if (rows == r->n_listed && !memcmp(r->listed, r->wanted, bytes))
+        goto done;
+    r->n_listed = 0; /* should the upload fail */
+    TDM_TRY(tdm_upload(r->model->be, r->row_slots, r->wanted, bytes, err));
+    memcpy(r->listed, r->wanted, bytes);
+    r->n_listed = rows;
+done:
+    return st;
+}
+
 static tdm_status capture_class(gpt2_run *r, int32_t rows, tdm_graph **graph, tdm_err *err)
 {
     const tdm_backend *be = r->model->be;
@@ -236,9 +258,12 @@ static tdm_status capture_class(gpt2_run *r, int32_t rows, tdm_graph **graph, td
 tdm_status gpt2_capture(gpt2_run *r, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const int32_t n = class_of(r->limits.slots) + 1;
+    const int32_t n = class_of(r->limits.slots) + 1, idle = 0;
     r->graphs = calloc((size_t)n, sizeof *r->graphs);
     TDM_REQUIRE(r->graphs, TDM_ENOMEM, "%d graphs", (int)n);
+    TDM_TRY(list_slots(r, &idle, 1, class_rows(0), err));
+    /* CUDA loads a kernel when it is first used, which a capture may forbid: an idle row goes ahead */
+    TDM_TRY(decode_rows(r, class_rows(0), err));
     for (; r->n_graphs < n; r->n_graphs++)
         TDM_TRY(capture_class(r, class_rows(r->n_graphs), &r->graphs[r->n_graphs], err));
 done:
@@ -260,28 +285,6 @@ tdm_status gpt2_start(gpt2_run *r, int32_t slot, const gpt2_next *next, tdm_err 
     TDM_TRY(tdm_upload(be, r->next_positions + slot, &next->position, sizeof next->position, err));
     TDM_TRY(tdm_upload(be, r->left + slot, &next->left, sizeof next->left, err));
     TDM_TRY(tdm_upload(be, r->draws + slot, &next->draw, sizeof next->draw, err));
-done:
-    return st;
-}
-
-/* Bring row_slots up to date: the slots, then rows of nobody. */
-static tdm_status list_slots(gpt2_run *r, const int32_t *slots, int32_t n, int32_t rows, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const size_t bytes = (size_t)rows * sizeof *r->wanted;
-    TDM_REQUIRE(n > 0 && n <= r->limits.slots, TDM_EARG, "%d texts of %d", (int)n,
-                (int)r->limits.slots);
-    for (int32_t i = 0; i < rows; i++) {
-        r->wanted[i] = i < n ? slots[i] : -1;
-        TDM_REQUIRE(i >= n || (slots[i] >= 0 && slots[i] < r->limits.slots), TDM_EARG,
-                    "slot %d of %d", (int)slots[i], (int)r->limits.slots);
-    }
-    if (rows == r->n_listed && !memcmp(r->listed, r->wanted, bytes))
-        goto done;
-    r->n_listed = 0; /* should the upload fail */
-    TDM_TRY(tdm_upload(r->model->be, r->row_slots, r->wanted, bytes, err));
-    memcpy(r->listed, r->wanted, bytes);
-    r->n_listed = rows;
 done:
     return st;
 }
