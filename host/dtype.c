@@ -74,9 +74,11 @@ static uint16_t narrow_f16(uint32_t bits)
     const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
     if (magnitude > 0x7F800000)
         return 0x7FFF;
-    if (magnitude >= 0x477FF000) /* 65520, half way between the largest number and the next power of 2 */
+    if (magnitude >=
+        0x477FF000) /* 65520, half way between the largest number and the next power of 2 */
         return (uint16_t)(sign | 0x7C00);
-    if (magnitude < 113u << 23) { /* subnormal: a multiple of 2^-24, the unit of numbers from 0.5 to 1 */
+    if (magnitude <
+        113u << 23) { /* subnormal: a multiple of 2^-24, the unit of numbers from 0.5 to 1 */
         float f;
         uint32_t rounded;
         memcpy(&f, &magnitude, sizeof f);

@@ -51,9 +51,8 @@ done:
     return st;
 }
 
-/* Read n equal tensors one behind the other into staging buffer FROM_FILE: in the type that they share,
- * else widened to f32.
- *   each  receives the number of values of one */
+/* Read n equal tensors one behind the other into staging buffer FROM_FILE: in the type that they
+ * share, else widened to f32. each  receives the number of values of one */
 static tdm_status fetch(tdm_loader *l, const char *const *names, int n, int64_t rows, int64_t cols,
                         tdm_dtype *dtype, size_t *each, tdm_err *err)
 {
@@ -68,8 +67,8 @@ static tdm_status fetch(tdm_loader *l, const char *const *names, int n, int64_t 
         *each = t->bytes / tdm_dtype_size(t->dtype);
     }
     const size_t piece = *each * tdm_dtype_size(*dtype); /* bytes of a file, doubled: no overflow */
-    TDM_REQUIRE(tdm_mul_size(piece, (size_t)n, &bytes), TDM_ENOMEM, "%s: %d x %zu values", names[0], n,
-                *each);
+    TDM_REQUIRE(tdm_mul_size(piece, (size_t)n, &bytes), TDM_ENOMEM, "%s: %d x %zu values", names[0],
+                n, *each);
     TDM_TRY(stage(l, FROM_FILE, bytes, err));
     for (int i = 0; i < n; i++) {
         char *to = (char *)l->staging[FROM_FILE] + (size_t)i * piece;
@@ -93,7 +92,8 @@ static tdm_status convert(tdm_loader *l, tdm_dtype from, tdm_dtype to, size_t n,
     *values = l->staging[FROM_FILE];
     if (from == to)
         return TDM_OK;
-    TDM_TRY(stage(l, CONVERTED, n * sizeof(float), err)); /* bytes of a file, doubled: no overflow */
+    TDM_TRY(
+        stage(l, CONVERTED, n * sizeof(float), err)); /* bytes of a file, doubled: no overflow */
     *values = l->staging[CONVERTED];
     tdm_to_f32(*values, l->staging[FROM_FILE], from, n);
     tdm_from_f32(*values, to, *values, n);
@@ -117,8 +117,8 @@ done:
 
 /* ---- matrices ---- */
 
-static tdm_status load_matrix(tdm_loader *l, const char *const *names, int n, int32_t in, int32_t out,
-                              tdm_layout layout, tdm_weight **w, tdm_err *err)
+static tdm_status load_matrix(tdm_loader *l, const char *const *names, int n, int32_t in,
+                              int32_t out, tdm_layout layout, tdm_weight **w, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_dtype dtype;

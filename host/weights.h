@@ -28,9 +28,9 @@ typedef struct {
     const tdm_checkpoint *ck; /* borrowed */
     const char *prefix;       /* borrowed; put in front of every name below */
     bool check_finite;        /* refuse NaN and infinity in weights */
-    size_t bytes;             /* loaded so far, in the backend's memory: matrices and biases in act */
-    bool *used;               /* [tdm_checkpoint_count] which tensors have been asked for */
-    void *staging[2];         /* host memory: tensors as in the file; in another type */
+    size_t bytes;     /* loaded so far, in the backend's memory: matrices and biases in act */
+    bool *used;       /* [tdm_checkpoint_count] which tensors have been asked for */
+    void *staging[2]; /* host memory: tensors as in the file; in another type */
     size_t staging_bytes[2];
 } tdm_loader;
 
@@ -44,15 +44,16 @@ void tdm_loader_close(tdm_loader *l); /* {0} is fine */
  * Errors: TDM_EFORMAT (missing, other shape or type, not finite), TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_load_weight(tdm_loader *l, const char *name, int32_t in, int32_t out,
                            tdm_layout layout, tdm_weight **w, tdm_err *err);
-/* n matrices of [out, in] side by side as one with n * out outputs (query, key and value): in the type
- * that they share in the file, else widened to f32. */
+/* n matrices of [out, in] side by side as one with n * out outputs (query, key and value): in the
+ * type that they share in the file, else widened to f32. */
 tdm_status tdm_load_weights_joined(tdm_loader *l, const char *const *names, int n, int32_t in,
                                    int32_t out, tdm_weight **w, tdm_err *err);
 
 /* A vector as f32: [1, cols]. */
 tdm_status tdm_load_vector(tdm_loader *l, const char *name, int32_t cols, tdm_mat *m, tdm_err *err);
 
-/* A bias for linear(), in act: [1, cols]. Wider values are rounded; one too large for act is infinite. */
+/* A bias for linear(), in act: [1, cols]. Wider values are rounded; one too large for act is
+ * infinite. */
 tdm_status tdm_load_bias(tdm_loader *l, const char *name, int32_t cols, tdm_mat *m, tdm_err *err);
 /* n biases of `cols` one behind the other: [1, n * cols]. */
 tdm_status tdm_load_biases_joined(tdm_loader *l, const char *const *names, int n, int32_t cols,

@@ -33,8 +33,8 @@ done:
     return st;
 }
 
-/* GELU in its tanh form and a bias are epilogues of the product; of the other two cuBLASLt knows nothing:
- * they follow it, with the bias. */
+/* GELU in its tanh form and a bias are epilogues of the product; of the other two cuBLASLt knows
+ * nothing: they follow it, with the bias. */
 static tdm_status linear(void *self, tdm_mat y, tdm_mat x, const tdm_weight *weight,
                          const tdm_mat *bias, tdm_epilogue epilogue, tdm_err *err)
 {
@@ -56,11 +56,11 @@ static tdm_status linear(void *self, tdm_mat y, tdm_mat x, const tdm_weight *wei
     TDM_REQUIRE(shape.out == weight->out || (!bias && fused), TDM_EARG,
                 "%d outputs, CUDA wants a multiple of 64 where there is a bias or %s", weight->out,
                 "an epilogue");
-    TDM_REQUIRE(y.dtype == c->dtype || (!bias && fused), TDM_EARG,
-                "%s results of %s have no bias", tdm_dtype_name(y.dtype), tdm_dtype_name(c->dtype));
+    TDM_REQUIRE(y.dtype == c->dtype || (!bias && fused), TDM_EARG, "%s results of %s have no bias",
+                tdm_dtype_name(y.dtype), tdm_dtype_name(c->dtype));
     TDM_TRY(plan_of(c, w, &shape, &plan, err));
-    TDM_TRY(tdm_gemm_run(c->gemm, plan, y.p, stride, x.p, w->p, epilogue_bias ? bias->p : NULL, x.rows,
-                         err));
+    TDM_TRY(tdm_gemm_run(c->gemm, plan, y.p, stride, x.p, w->p, epilogue_bias ? bias->p : NULL,
+                         x.rows, err));
     if (!fused)
         TDM_TRY(cuda_check(tdmk_activate(y, bias, epilogue, c->stream), "activation", err));
     TDM_TRY(cuda_enqueued(c, cudaSuccess, "product", err));
@@ -76,9 +76,8 @@ static tdm_status attend_cached(void *self, tdm_mat y, tdm_mat qkv, tdm_kv *kv, 
     const cuda_backend *c = self;
     const tdmk_cache cache = ((const cuda_kv *)kv)->cache;
     return cuda_enqueued(c,
-                         step->starts
-                             ? tdmk_attend_prefill(y, qkv, cache, layer, step, c->stream)
-                             : tdmk_attend_decode(y, qkv, cache, layer, step, c->stream),
+                         step->starts ? tdmk_attend_prefill(y, qkv, cache, layer, step, c->stream)
+                                      : tdmk_attend_decode(y, qkv, cache, layer, step, c->stream),
                          "kernel", err);
 }
 

@@ -11,9 +11,9 @@
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 
-/* Pinned memory that uploads pass through, so that the caller need not wait for the device: segments
- * are filled one after the other, and one is used again when the event recorded on leaving it has
- * come to pass. */
+/* Pinned memory that uploads pass through, so that the caller need not wait for the device:
+ * segments are filled one after the other, and one is used again when the event recorded on leaving
+ * it has come to pass. */
 enum { CUDA_SEGMENTS = 8, CUDA_SEGMENT_BYTES = 4 << 20 };
 typedef struct {
     char *base;                      /* [CUDA_SEGMENTS][CUDA_SEGMENT_BYTES] */
@@ -37,7 +37,8 @@ typedef struct {
     tdm_gemm *gemm;
     cuda_ring ring;
     cuda_lane lanes[TDM_LANES];
-    void *landing; /* [CUDA_SEGMENT_BYTES] on the device: rows of a weight as they are in the file */
+    void
+        *landing; /* [CUDA_SEGMENT_BYTES] on the device: rows of a weight as they are in the file */
     char name[128];
     tdm_ops ops;
 } cuda_backend;
@@ -63,7 +64,8 @@ extern const tdm_ops cuda_ops;
 
 void cuda_close(void *self); /* NULL is fine */
 
-/* What an error of the runtime is to the caller. TDM_ESTOPPED: nothing on the device can be used any more. */
+/* What an error of the runtime is to the caller. TDM_ESTOPPED: nothing on the device can be used
+ * any more. */
 tdm_status cuda_status(cudaError_t error);
 
 /* TDM_OK, or the error in words; clears it. `what` says what was tried. */
@@ -80,11 +82,13 @@ void cuda_memory_close(cuda_backend *c); /* what was opened, if anything */
 /* A hint where nothing that the user chose is large. */
 #define CUDA_OTHERS "see with nvidia-smi whether other programs use the device"
 
-/* Memory of the current device. On failure the message has what is needed, what is free, and `hint`. */
+/* Memory of the current device. On failure the message has what is needed, what is free, and
+ * `hint`. */
 tdm_status cuda_take(size_t bytes, const char *what, const char *hint, void **out, tdm_err *err);
 
 /* Pinned memory for at least `least` <= CUDA_SEGMENT_BYTES bytes.
- *   p, room  where it is and how much, until the next call; call cuda_ring_filled with what was used */
+ *   p, room  where it is and how much, until the next call; call cuda_ring_filled with what was
+ * used */
 tdm_status cuda_ring_room(cuda_backend *c, size_t least, void **p, size_t *room, tdm_err *err);
 void cuda_ring_filled(cuda_backend *c, size_t bytes);
 

@@ -11,8 +11,9 @@ struct tdm_graph {
 tdm_status cuda_graph_begin(void *self, tdm_err *err)
 {
     cuda_backend *c = self;
-    const tdm_status st = cuda_check(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal),
-                                     "beginning of a graph", err);
+    const tdm_status st =
+        cuda_check(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal),
+                   "beginning of a graph", err);
     c->capturing = st == TDM_OK;
     return st;
 }

@@ -7,17 +7,17 @@
 
 /* ---- weights ---- */
 
-/* The rows of the file pass through the ring and the landing area in pieces of whole rows; the device lays
- * them out while the host copies the next piece. */
-static tdm_status stream_rows(cuda_backend *c, void *dst, const void *src, tdm_dtype dtype, int32_t in,
-                              int32_t out, tdm_layout layout, tdm_err *err)
+/* The rows of the file pass through the ring and the landing area in pieces of whole rows; the
+ * device lays them out while the host copies the next piece. */
+static tdm_status stream_rows(cuda_backend *c, void *dst, const void *src, tdm_dtype dtype,
+                              int32_t in, int32_t out, tdm_layout layout, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const int32_t rows = layout == TDM_IN_OUT ? in : out;
     const size_t row_bytes =
         (size_t)(layout == TDM_IN_OUT ? out : in) * tdm_dtype_size(dtype); /* <= 2^33 */
-    TDM_REQUIRE(row_bytes <= CUDA_SEGMENT_BYTES, TDM_EARG, "a matrix with rows of %zu bytes, at most %d",
-                row_bytes, CUDA_SEGMENT_BYTES);
+    TDM_REQUIRE(row_bytes <= CUDA_SEGMENT_BYTES, TDM_EARG,
+                "a matrix with rows of %zu bytes, at most %d", row_bytes, CUDA_SEGMENT_BYTES);
     for (int32_t first = 0; first < rows;) {
         void *staged = NULL;
         size_t room = 0;
@@ -27,13 +27,12 @@ static tdm_status stream_rows(cuda_backend *c, void *dst, const void *src, tdm_d
         const size_t bytes = (size_t)n * row_bytes;
         memcpy(staged, (const char *)src + (size_t)first * row_bytes, bytes);
         cuda_ring_filled(c, bytes);
-        TDM_TRY(cuda_check(cudaMemcpyAsync(c->landing, staged, bytes, cudaMemcpyHostToDevice,
-                                           c->stream),
-                           "upload", err));
-        TDM_TRY(cuda_enqueued(c,
-                              tdmk_lay_out(dst, c->dtype, c->landing, dtype, in, out, layout, first,
-                                           n, c->stream),
-                              "laying out a weight", err));
+        TDM_TRY(cuda_check(
+            cudaMemcpyAsync(c->landing, staged, bytes, cudaMemcpyHostToDevice, c->stream), "upload",
+            err));
+        TDM_TRY(cuda_enqueued(
+            c, tdmk_lay_out(dst, c->dtype, c->landing, dtype, in, out, layout, first, n, c->stream),
+            "laying out a weight", err));
         first += n;
     }
 done:
@@ -42,7 +41,8 @@ done:
 
 static const char *weight_hint(const cuda_backend *c)
 {
-    return c->dtype == TDM_F32 ? "--dtype f16 takes half" : "the model is too large for this device";
+    return c->dtype == TDM_F32 ? "--dtype f16 takes half"
+                               : "the model is too large for this device";
 }
 
 tdm_status cuda_weight_open(void *self, const void *src, tdm_dtype dtype, int32_t in, int32_t out,
@@ -64,8 +64,8 @@ tdm_status cuda_weight_open(void *self, const void *src, tdm_dtype dtype, int32_
     TDM_TRY(cuda_take(bytes, "a weight", weight_hint(c), &w->p, err));
     const size_t used = (size_t)out * (size_t)in * item;
     if (used < bytes) /* the outputs that fill up the last 64 are zeros */
-        TDM_TRY(cuda_check(cudaMemsetAsync((char *)w->p + used, 0, bytes - used, c->stream), "weight",
-                           err));
+        TDM_TRY(cuda_check(cudaMemsetAsync((char *)w->p + used, 0, bytes - used, c->stream),
+                           "weight", err));
     TDM_TRY(stream_rows(c, w->p, src, dtype, in, out, layout, err));
     *weight = &w->shape;
     w = NULL;
@@ -135,7 +135,8 @@ tdm_status cuda_kv_copy(void *self, tdm_kv *kv, int32_t to, int32_t from, tdm_er
     const cuda_kv *k = (const cuda_kv *)kv;
     char *p = k->cache.p;
     return cuda_enqueued(c,
-                         cudaMemcpyAsync(p + (size_t)to * k->page_bytes, p + (size_t)from * k->page_bytes,
-                                         k->page_bytes, cudaMemcpyDeviceToDevice, c->stream),
+                         cudaMemcpyAsync(p + (size_t)to * k->page_bytes,
+                                         p + (size_t)from * k->page_bytes, k->page_bytes,
+                                         cudaMemcpyDeviceToDevice, c->stream),
                          "copy of a page", err);
 }

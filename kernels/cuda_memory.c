@@ -10,9 +10,9 @@ static const size_t RESERVE = (size_t)512 << 20;
 tdm_status cuda_memory_open(cuda_backend *c, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_TRY(cuda_check(cudaMallocHost((void **)&c->ring.base,
-                                      (size_t)CUDA_SEGMENTS * CUDA_SEGMENT_BYTES),
-                       "pinned memory for uploads", err));
+    TDM_TRY(cuda_check(
+        cudaMallocHost((void **)&c->ring.base, (size_t)CUDA_SEGMENTS * CUDA_SEGMENT_BYTES),
+        "pinned memory for uploads", err));
     for (int i = 0; i < CUDA_SEGMENTS; i++)
         TDM_TRY(cuda_check(cudaEventCreateWithFlags(&c->ring.left[i], cudaEventDisableTiming),
                            "event", err));
@@ -118,10 +118,9 @@ tdm_status cuda_upload(void *self, void *dst, const void *src, size_t bytes, tdm
         n = n < bytes - done ? n : bytes - done;
         memcpy(staged, (const char *)src + done, n);
         cuda_ring_filled(c, n);
-        TDM_TRY(cuda_enqueued(c,
-                              cudaMemcpyAsync((char *)dst + done, staged, n, cudaMemcpyHostToDevice,
-                                              c->stream),
-                              "upload", err));
+        TDM_TRY(cuda_enqueued(
+            c, cudaMemcpyAsync((char *)dst + done, staged, n, cudaMemcpyHostToDevice, c->stream),
+            "upload", err));
         done += n;
     }
 done:

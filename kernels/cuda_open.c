@@ -56,8 +56,8 @@ tdm_status cuda_check(cudaError_t error, const char *what, tdm_err *err)
     if (st == TDM_OK)
         return TDM_OK;
     (void)cudaGetLastError(); /* or the next operation is blamed */
-    return tdm_fail(err, st, "%s%s: %s (%s)", st == TDM_ESTOPPED ? "the device was lost: " : "", what,
-                    cudaGetErrorString(error), cudaGetErrorName(error));
+    return tdm_fail(err, st, "%s%s: %s (%s)", st == TDM_ESTOPPED ? "the device was lost: " : "",
+                    what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 tdm_status cuda_enqueued(const cuda_backend *c, cudaError_t error, const char *what, tdm_err *err)
@@ -80,7 +80,8 @@ static tdm_status check_driver(cudaError_t error, tdm_err *err)
     (void)cudaDriverGetVersion(&driver);
     (void)cudaRuntimeGetVersion(&runtime);
     TDM_REQUIRE(driver > 0, TDM_ENODEV, "cuda: there is no NVIDIA driver");
-    st = tdm_fail(err, TDM_ENODEV, "cuda: the driver is made for CUDA %d.%d, this program needs %d.%d",
+    st = tdm_fail(err, TDM_ENODEV,
+                  "cuda: the driver is made for CUDA %d.%d, this program needs %d.%d",
                   driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
 done:
     return st;
@@ -96,17 +97,18 @@ static tdm_status take_device(cuda_backend *c, int device, tdm_err *err)
     if (error != cudaSuccess)
         return check_driver(error, err);
     TDM_REQUIRE(count > 0, TDM_ENODEV, "cuda: there is no CUDA device");
-    TDM_REQUIRE(device >= 0 && device < count, TDM_ENODEV, "cuda:%d: there %s %d CUDA device%s", device,
-                count == 1 ? "is" : "are", count, count == 1 ? ", number 0" : "s, from 0");
-    TDM_TRY(cuda_check(cudaGetDeviceProperties(&properties, device), "properties of the device", err));
+    TDM_REQUIRE(device >= 0 && device < count, TDM_ENODEV, "cuda:%d: there %s %d CUDA device%s",
+                device, count == 1 ? "is" : "are", count, count == 1 ? ", number 0" : "s, from 0");
+    TDM_TRY(
+        cuda_check(cudaGetDeviceProperties(&properties, device), "properties of the device", err));
     TDM_REQUIRE(10 * properties.major + properties.minor >= LEAST_CAPABILITY, TDM_ENODEV,
                 "cuda:%d: %s has compute capability %d.%d, the kernels need %d.%d", device,
                 properties.name, properties.major, properties.minor, LEAST_CAPABILITY / 10,
                 LEAST_CAPABILITY % 10);
     TDM_TRY(cuda_check(cudaSetDevice(device), "taking the device", err));
-    snprintf(c->name, sizeof c->name, "cuda:%d %.64s, sm_%d%d, %.1f GiB, %s", device, properties.name,
-             properties.major, properties.minor, (double)properties.totalGlobalMem / 0x1p30,
-             tdm_dtype_name(c->dtype));
+    snprintf(c->name, sizeof c->name, "cuda:%d %.64s, sm_%d%d, %.1f GiB, %s", device,
+             properties.name, properties.major, properties.minor,
+             (double)properties.totalGlobalMem / 0x1p30, tdm_dtype_name(c->dtype));
 done:
     return st;
 }
@@ -138,7 +140,8 @@ tdm_status tdm_open_cuda(const tdm_cuda_options *options, tdm_backend *out, tdm_
     c->kv_dtype = options->kv_dtype;
     c->sync_each = sync && !strcmp(sync, "1");
     TDM_TRY(take_device(c, options->device, err));
-    TDM_TRY(cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "stream", err));
+    TDM_TRY(
+        cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "stream", err));
     TDM_TRY(tdm_gemm_open(c->stream, &c->gemm, err));
     TDM_TRY(cuda_memory_open(c, err));
     c->ops = cuda_ops;

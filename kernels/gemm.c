@@ -11,8 +11,8 @@
 
 enum { WORKSPACE_BYTES = 32 << 20, ALIGNMENT = 16, MOST_CANDIDATES = 64 };
 
-/* cuBLASLt is column-major: what it calls A is w, transposed, B is x and C = D is y, with one column a
- * row of ours. */
+/* cuBLASLt is column-major: what it calls A is w, transposed, B is x and C = D is y, with one
+ * column a row of ours. */
 typedef struct {
     tdm_gemm_shape shape;
     bool tuning; /* made by tdm_gemm_plan_with: nobody else finds it */
@@ -77,8 +77,8 @@ tdm_status tdm_gemm_open(cudaStream_t stream, tdm_gemm **out, tdm_err *err)
                        "compute capability", err));
     g->architecture = 10 * major + minor;
     const cublasStatus_t status = cublasLtCreate(&g->handle);
-    TDM_REQUIRE(status == CUBLAS_STATUS_SUCCESS, TDM_ENODEV, "cuBLASLt %zu does not start: status %d",
-                g->version, (int)status);
+    TDM_REQUIRE(status == CUBLAS_STATUS_SUCCESS, TDM_ENODEV,
+                "cuBLASLt %zu does not start: status %d", g->version, (int)status);
     TDM_TRY(cuda_take(WORKSPACE_BYTES, "workspace of cuBLASLt", CUDA_OTHERS, &g->workspace, err));
     *out = g;
     g = NULL;
@@ -164,7 +164,8 @@ static tdm_status set_product(const gemm_plan *p, cublasLtMatmulDescAttributes_t
                       "attribute of a product", err);
 }
 
-/* The descriptors of a product of TDM_GEMM_REFERENCE_ROWS rows. 16-bit or f32 inputs, f32 sums: no TF32. */
+/* The descriptors of a product of TDM_GEMM_REFERENCE_ROWS rows. 16-bit or f32 inputs, f32 sums: no
+ * TF32. */
 static tdm_status describe(const tdm_gemm *g, gemm_plan *p, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -207,15 +208,16 @@ static tdm_status set_preference(cublasLtMatmulPreference_t preference, tdm_err 
     };
     tdm_status st = TDM_OK;
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        TDM_TRY(check_blas(cublasLtMatmulPreferenceSetAttribute(preference, settings[i].attribute,
-                                                                settings[i].value,
-                                                                settings[i].bytes),
-                           "preference", err));
+        TDM_TRY(
+            check_blas(cublasLtMatmulPreferenceSetAttribute(preference, settings[i].attribute,
+                                                            settings[i].value, settings[i].bytes),
+                       "preference", err));
 done:
     return st;
 }
 
-/* One sum over `in` in one block, whatever the number of rows: the mask asks for it, this makes sure. */
+/* One sum over `in` in one block, whatever the number of rows: the mask asks for it, this makes
+ * sure. */
 static bool is_unsplit(const cublasLtMatmulAlgo_t *algo)
 {
     int32_t splits = 0;
@@ -223,8 +225,9 @@ static bool is_unsplit(const cublasLtMatmulAlgo_t *algo)
     size_t written = 0;
     return cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits,
                                                 sizeof splits, &written) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
-                                                sizeof scheme, &written) == CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+                                                &scheme, sizeof scheme,
+                                                &written) == CUBLAS_STATUS_SUCCESS &&
            splits <= 1 && scheme == CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
@@ -336,8 +339,7 @@ static tdm_status make_plan(tdm_gemm *g, const tdm_gemm_shape *shape, const tdm_
     p = (gemm_plan){0};
 done:
     close_plan(&p);
-    return st == TDM_OK ? TDM_OK
-                        : tdm_context(err, st, "%s", shape_text(shape, text, sizeof text));
+    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "%s", shape_text(shape, text, sizeof text));
 }
 
 tdm_status tdm_gemm_plan(tdm_gemm *g, const tdm_gemm_shape *shape, int *plan, tdm_err *err)
@@ -404,13 +406,12 @@ int tdm_gemm_table_line(const tdm_gemm *g, const tdm_gemm_shape *s, int64_t max_
                         const tdm_gemm_algo *algo, char *text, size_t cap)
 {
     const uint64_t *w = algo->words;
-    return snprintf(text, cap,
-                    "{%d, %zu, {%d, %d, %s, %s, %s, %s}, %" PRId64
-                    ", {{0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64
-                    ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 "}}},\n",
-                    g->architecture, g->version, s->in, s->out, dtype_symbol(s->dtype),
-                    dtype_symbol(s->y_dtype),
-                    s->epilogue == TDM_GELU_TANH ? "TDM_GELU_TANH" : "TDM_LINEAR",
-                    s->has_bias ? "true" : "false", max_rows, w[0], w[1], w[2], w[3], w[4], w[5],
-                    w[6], w[7]);
+    return snprintf(
+        text, cap,
+        "{%d, %zu, {%d, %d, %s, %s, %s, %s}, %" PRId64 ", {{0x%" PRIx64 ", 0x%" PRIx64
+        ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64
+        "}}},\n",
+        g->architecture, g->version, s->in, s->out, dtype_symbol(s->dtype),
+        dtype_symbol(s->y_dtype), s->epilogue == TDM_GELU_TANH ? "TDM_GELU_TANH" : "TDM_LINEAR",
+        s->has_bias ? "true" : "false", max_rows, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]);
 }

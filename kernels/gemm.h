@@ -3,10 +3,11 @@
  *   y = epilogue(x @ w^T + bias)      w [out, in] as tdmk_lay_out writes it
  *
  * Promise: a row of y has the same bits whatever the number of rows. So no split-K, no reduction
- * between blocks, and for each shape one algorithm, or several that a test has shown to give equal row
- * bits on this architecture and version of cuBLASLt (kernels/gemm_table.inc, written by `tandem bench
- * gemm --tune`). Without an entry: the first algorithm that cuBLASLt's heuristic offers for
- * TDM_GEMM_REFERENCE_ROWS rows and that takes other numbers of rows too. Nothing is timed at run time.
+ * between blocks, and for each shape one algorithm, or several that a test has shown to give equal
+ * row bits on this architecture and version of cuBLASLt (kernels/gemm_table.inc, written by `tandem
+ * bench gemm --tune`). Without an entry: the first algorithm that cuBLASLt's heuristic offers for
+ * TDM_GEMM_REFERENCE_ROWS rows and that takes other numbers of rows too. Nothing is timed at run
+ * time.
  *
  * Names no type of CUDA's headers. Thread safety: one tdm_gemm, one thread. */
 #ifndef KERNELS_GEMM_H
@@ -29,7 +30,7 @@ typedef struct {
     tdm_dtype dtype;       /* of x, w and bias */
     tdm_dtype y_dtype;     /* dtype or f32 */
     tdm_epilogue epilogue; /* TDM_LINEAR or TDM_GELU_TANH */
-    bool has_bias;         /* wants y_dtype == dtype: cuBLASLt takes a bias of the type of y alone */
+    bool has_bias; /* wants y_dtype == dtype: cuBLASLt takes a bias of the type of y alone */
 } tdm_gemm_shape;
 
 /* A configured algorithm of cuBLASLt: may be stored, and used again by the same version on the same
@@ -62,9 +63,8 @@ tdm_status tdm_gemm_run(tdm_gemm *g, int plan, void *y, int32_t y_stride, const 
 
 /* ---- for tuning ---- */
 
-/* The algorithms that the heuristic offers for this number of rows, without split-K, the fastest first
- * by its estimate.
- *   algos  [cap]; n receives how many */
+/* The algorithms that the heuristic offers for this number of rows, without split-K, the fastest
+ * first by its estimate. algos  [cap]; n receives how many */
 tdm_status tdm_gemm_candidates(tdm_gemm *g, const tdm_gemm_shape *shape, int64_t rows,
                                tdm_gemm_algo *algos, int cap, int *n, tdm_err *err);
 
@@ -72,8 +72,8 @@ tdm_status tdm_gemm_candidates(tdm_gemm *g, const tdm_gemm_shape *shape, int64_t
 tdm_status tdm_gemm_plan_with(tdm_gemm *g, const tdm_gemm_shape *shape, const tdm_gemm_algo *algo,
                               int *plan, tdm_err *err);
 
-/* One line of kernels/gemm_table.inc, newline included: `algo` for up to max_rows rows (0: any number),
- * on the current device and version. Lines of a shape stand together, max_rows rising.
+/* One line of kernels/gemm_table.inc, newline included: `algo` for up to max_rows rows (0: any
+ * number), on the current device and version. Lines of a shape stand together, max_rows rising.
  * Returns: its length, as snprintf does. */
 int tdm_gemm_table_line(const tdm_gemm *g, const tdm_gemm_shape *shape, int64_t max_rows,
                         const tdm_gemm_algo *algo, char *text, size_t cap);

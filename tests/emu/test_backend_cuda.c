@@ -1,6 +1,6 @@
-/* tests/emu/test_backend_cuda.c - the operations of host/backend.h on the CUDA backend against float64,
- * in every dtype. Inputs are rounded to the dtype first, so what is judged is the operation's own
- * error: f32 sums, and one rounding of each result that is kept in 16 bits. */
+/* tests/emu/test_backend_cuda.c - the operations of host/backend.h on the CUDA backend against
+ * float64, in every dtype. Inputs are rounded to the dtype first, so what is judged is the
+ * operation's own error: f32 sums, and one rounding of each result that is kept in 16 bits. */
 #include "host/sample.h"
 #include "tests/emu/backend_test.h"
 
@@ -138,7 +138,8 @@ static void a_plan_keeps_no_operands(void **state)
     double want[OUT];
     const tdm_mat xm = put(&be, x, 1, IN, TDM_F16);
     for (uint64_t i = 0; i < USES; i++) {
-        float *w = values_of(IN * OUT, 10 + i, 1, 0, TDM_F16), *bias = values_of(OUT, 20 + i, 1, 0, TDM_F16);
+        float *w = values_of(IN * OUT, 10 + i, 1, 0, TDM_F16),
+              *bias = values_of(OUT, 20 + i, 1, 0, TDM_F16);
         const tdm_mat b = put(&be, bias, 1, OUT, TDM_F16);
         y[i] = room(&be, 1, OUT, 0, TDM_F16);
         ASSERT_OK(tdm_weight_open(&be, w, TDM_F32, IN, OUT, TDM_IN_OUT, &weights[i], err));
@@ -147,7 +148,8 @@ static void a_plan_keeps_no_operands(void **state)
         free(w);
     }
     for (uint64_t i = 0; i < USES; i++) {
-        float *w = values_of(IN * OUT, 10 + i, 1, 0, TDM_F16), *bias = values_of(OUT, 20 + i, 1, 0, TDM_F16);
+        float *w = values_of(IN * OUT, 10 + i, 1, 0, TDM_F16),
+              *bias = values_of(OUT, 20 + i, 1, 0, TDM_F16);
         float *got = get(&be, y[i]);
         ref_linear(want, x, w, bias, 1, IN, OUT, TDM_LINEAR);
         ASSERT_CLOSE(got, want, OUT, OUT, SUMS + unit_of(TDM_F16), "use %d", (int)i);
@@ -203,7 +205,8 @@ static void norm_on(const tdm_backend *be)
     free(want);
 }
 
-/* Ragged rows name their own tokens; decoding rows those of their slot, and an idle one is zeros. */
+/* Ragged rows name their own tokens; decoding rows those of their slot, and an idle one is zeros.
+ */
 static void embed_on(const tdm_backend *be)
 {
     enum { V = 30, P = 20, E = 72, ROWS = 4, FIRST = 2 };
@@ -212,15 +215,21 @@ static void embed_on(const tdm_backend *be)
     for (size_t t = 0; t < COUNT(DTYPES); t++) {
         float *words = values_of(V * E, 1, 1, 0, DTYPES[t]);
         float *places = values_of(P * E, 2, 1, 0, TDM_F32);
-        tdm_step step = {.n_rows = 2, .n_seqs = 1, .longest = 2,
+        tdm_step step = {.n_rows = 2,
+                         .n_seqs = 1,
+                         .longest = 2,
                          .tokens = on_device(be, TOKENS, sizeof TOKENS),
                          .positions = on_device(be, POSITIONS, sizeof POSITIONS),
                          .starts = on_device(be, STARTS, sizeof STARTS)};
         const tdm_mat w = put(be, words, V, E, DTYPES[t]), p = put(be, places, P, E, TDM_F32);
         const tdm_mat y = room(be, 2, E, 0, TDM_F32), z = room(be, ROWS, E, 0, TDM_F32);
         ASSERT_OK(tdm_embed(be, y, &step, w, p, FIRST, err));
-        step = (tdm_step){.n_rows = ROWS, .n_seqs = ROWS, .longest = 1, .tokens = step.tokens,
-                          .positions = step.positions, .slots = on_device(be, SLOTS, sizeof SLOTS)};
+        step = (tdm_step){.n_rows = ROWS,
+                          .n_seqs = ROWS,
+                          .longest = 1,
+                          .tokens = step.tokens,
+                          .positions = step.positions,
+                          .slots = on_device(be, SLOTS, sizeof SLOTS)};
         ASSERT_OK(tdm_embed(be, z, &step, w, p, FIRST, err));
         float *ragged = get(be, y), *decoding = get(be, z);
         for (int r = 0; r < 2; r++)
@@ -231,8 +240,9 @@ static void embed_on(const tdm_backend *be)
             for (int i = 0; i < E; i++) {
                 const int s = SLOTS[r];
                 const bool idle = s < 0 || POSITIONS[s] < 0;
-                assert_true(decoding[r * E + i] ==
-                            (idle ? 0 : words[TOKENS[s] * E + i] + places[(POSITIONS[s] + FIRST) * E + i]));
+                assert_true(
+                    decoding[r * E + i] ==
+                    (idle ? 0 : words[TOKENS[s] * E + i] + places[(POSITIONS[s] + FIRST) * E + i]));
             }
         release_all(be);
         free(decoding);
@@ -252,7 +262,8 @@ static void heads_on(const tdm_backend *be)
     float *bias = values_of(LABELS, 3, 1, 0, TDM_F32);
     double *want = doubles(PICKED * LABELS);
     const tdm_mat picked = room(be, PICKED, E, 0, act), y = room(be, PICKED, LABELS, 0, TDM_F32);
-    ASSERT_OK(tdm_gather(be, picked, put(be, x, ROWS, E, act), on_device(be, PICKS, sizeof PICKS), err));
+    ASSERT_OK(
+        tdm_gather(be, picked, put(be, x, ROWS, E, act), on_device(be, PICKS, sizeof PICKS), err));
     ASSERT_OK(tdm_classify(be, y, picked, put(be, w, LABELS, E, TDM_F32),
                            put(be, bias, 1, LABELS, TDM_F32), err));
     float *rows = get(be, picked), *got = get(be, y);
@@ -275,9 +286,18 @@ static void heads_on(const tdm_backend *be)
     free(x);
 }
 
-/* ---- attention: two texts with pages of their own in no order, then one more token of each ---- */
+/* ---- attention: two texts with pages of their own in no order, then one more token of each ----
+ */
 
-enum { HEADS = 2, WIDTH = HEADS * TDM_HEAD, LONG = 70, SHORT = 5, PAGES = 6, TEXT_PAGES = 2, SLOTS = 3 };
+enum {
+    HEADS = 2,
+    WIDTH = HEADS * TDM_HEAD,
+    LONG = 70,
+    SHORT = 5,
+    PAGES = 6,
+    TEXT_PAGES = 2,
+    SLOTS = 3
+};
 
 /* Rows of both texts up to and without their last: LONG - 1 and SHORT - 1. */
 static void attention_on(const tdm_backend *be, tdm_dtype kv_dtype)
@@ -288,9 +308,12 @@ static void attention_on(const tdm_backend *be, tdm_dtype kv_dtype)
     static const int32_t POSITIONS[SLOTS] = {B, -1, A}, DECODING[] = {1, 0, 2};
     record r = {.what = "attend"};
     const tdm_dtype act = be->dtype;
-    const double tolerance = 2 * SUMS + 2 * unit_of(act) + unit_of(kv_dtype); /* weights, results; cache */
-    float *a = values_of(LONG * 3 * WIDTH, 1, 1, 0, act), *b = values_of(SHORT * 3 * WIDTH, 2, 1, 0, act);
-    float *both = random_floats(ROWS * 3 * WIDTH, 0), *last = values_of(3 * 3 * WIDTH, 3, 1, 0, act);
+    const double tolerance =
+        2 * SUMS + 2 * unit_of(act) + unit_of(kv_dtype); /* weights, results; cache */
+    float *a = values_of(LONG * 3 * WIDTH, 1, 1, 0, act),
+          *b = values_of(SHORT * 3 * WIDTH, 2, 1, 0, act);
+    float *both = random_floats(ROWS * 3 * WIDTH, 0),
+          *last = values_of(3 * 3 * WIDTH, 3, 1, 0, act);
     double *want = doubles(LONG * WIDTH), *want_b = doubles(SHORT * WIDTH);
     int32_t positions[ROWS];
     tdm_kv *kv = NULL;
@@ -301,14 +324,19 @@ static void attention_on(const tdm_backend *be, tdm_dtype kv_dtype)
     for (int32_t i = 0; i < ROWS; i++)
         positions[i] = i < A ? i : i - A;
     ASSERT_OK(tdm_kv_open(be, 2, HEADS, PAGES, TEXT_PAGES, &kv, err));
-    const tdm_step ragged = {.n_rows = ROWS, .n_seqs = 2, .longest = A,
+    const tdm_step ragged = {.n_rows = ROWS,
+                             .n_seqs = 2,
+                             .longest = A,
                              .positions = on_device(be, positions, sizeof positions),
                              .starts = on_device(be, STARTS, sizeof STARTS),
                              .slots = on_device(be, TEXTS, sizeof TEXTS),
                              .pages = on_device(be, TABLE, sizeof TABLE)};
-    const tdm_step decoding = {.n_rows = 3, .n_seqs = 3, .longest = 1,
+    const tdm_step decoding = {.n_rows = 3,
+                               .n_seqs = 3,
+                               .longest = 1,
                                .positions = on_device(be, POSITIONS, sizeof POSITIONS),
-                               .slots = on_device(be, DECODING, sizeof DECODING), .pages = ragged.pages};
+                               .slots = on_device(be, DECODING, sizeof DECODING),
+                               .pages = ragged.pages};
     const tdm_mat in = put(be, both, ROWS, 3 * WIDTH, act), y = room(be, ROWS, WIDTH, 0, act);
     const tdm_mat in_last = put(be, last, 3, 3 * WIDTH, act), y_last = room(be, 3, WIDTH, 0, act);
     ASSERT_OK(tdm_attend_cached(be, y, in, kv, 1, &ragged, err));
@@ -321,8 +349,10 @@ static void attention_on(const tdm_backend *be, tdm_dtype kv_dtype)
     ref_attend(want_b, b, SHORT, HEADS, 0, 0.125);
     note(&r, "long prompt", act, got, want, A * WIDTH, tolerance);
     note(&r, "short prompt", act, got + A * WIDTH, want_b, B * WIDTH, tolerance);
-    note(&r, "a token of the long text", act, got_last + 2 * WIDTH, want + A * WIDTH, WIDTH, tolerance);
-    note(&r, "a token of the short text", act, got_last + WIDTH, want_b + B * WIDTH, WIDTH, tolerance);
+    note(&r, "a token of the long text", act, got_last + 2 * WIDTH, want + A * WIDTH, WIDTH,
+         tolerance);
+    note(&r, "a token of the short text", act, got_last + WIDTH, want_b + B * WIDTH, WIDTH,
+         tolerance);
     for (size_t i = 0; i < WIDTH; i++)
         assert_true(got_last[i] == 0);
     free(got);
@@ -373,8 +403,12 @@ static void sample_on(const tdm_backend *be)
     tdm_sampler *sampler = NULL;
     ASSERT_OK(tdm_sampler_open(V, &sampler, err));
     for (uint32_t s = 0; s < 5; s++)
-        draws[s] = (tdm_draw){.seed = 9, .document = s, .position = 2 * s, .top_k = s == 1 ? 5 : 0,
-                              .temperature = s == 4 ? 0 : 0.8f, .top_p = s == 2 ? 0.7f : 1};
+        draws[s] = (tdm_draw){.seed = 9,
+                              .document = s,
+                              .position = 2 * s,
+                              .top_k = s == 1 ? 5 : 0,
+                              .temperature = s == 4 ? 0 : 0.8f,
+                              .top_p = s == 2 ? 0.7f : 1};
     for (size_t i = 0; i < ROWS * STRIDE; i++)
         logits[i] = i % STRIDE < V ? 4 * logits[i] : NAN; /* the gap is not looked at */
     for (int r = 0; r < ROWS; r++)
@@ -383,15 +417,19 @@ static void sample_on(const tdm_backend *be)
                 tdm_sample_row(sampler, logits + r * STRIDE, &draws[ROW_SLOTS[r]]);
     want_drawn[3] = TDM_IDLE;
     const tdm_slots state = {on_device(be, tokens, sizeof tokens),
-                             on_device(be, positions, sizeof positions), on_device(be, left, sizeof left),
-                             on_device(be, drawn, sizeof drawn), on_device(be, draws, sizeof draws)};
-    const tdm_mat m = {on_device(be, logits, ROWS * STRIDE * sizeof *logits), ROWS, V, TDM_F32, STRIDE};
-    ASSERT_OK(tdm_sample(be, &state, on_device(be, ROW_SLOTS, sizeof ROW_SLOTS), m, want_drawn[0], err));
+                             on_device(be, positions, sizeof positions),
+                             on_device(be, left, sizeof left), on_device(be, drawn, sizeof drawn),
+                             on_device(be, draws, sizeof draws)};
+    const tdm_mat m = {on_device(be, logits, ROWS * STRIDE * sizeof *logits), ROWS, V, TDM_F32,
+                       STRIDE};
+    ASSERT_OK(
+        tdm_sample(be, &state, on_device(be, ROW_SLOTS, sizeof ROW_SLOTS), m, want_drawn[0], err));
     ASSERT_OK(tdm_download(be, drawn, state.drawn, sizeof drawn, err));
     ASSERT_OK(tdm_download(be, tokens, state.tokens, sizeof tokens, err));
     ASSERT_OK(tdm_download(be, positions, state.positions, sizeof positions, err));
     assert_memory_equal(drawn, want_drawn, sizeof drawn);
-    static const int32_t WANT_POSITIONS[] = {-1, 21, -1, -1, 51}; /* 0 drew eos, 2 was on its last */
+    static const int32_t WANT_POSITIONS[] = {-1, 21, -1, -1,
+                                             51}; /* 0 drew eos, 2 was on its last */
     assert_memory_equal(positions, WANT_POSITIONS, sizeof positions);
     assert_true(tokens[1] == drawn[1] && tokens[4] == drawn[4]);
     tdm_sampler_close(sampler);
@@ -408,7 +446,8 @@ static void stats_on(const tdm_backend *be)
     tdm_stat stats[ROWS];
     for (size_t i = 0; i < ROWS * STRIDE; i++)
         logits[i] = i % STRIDE < V ? 3 * logits[i] : NAN;
-    const tdm_mat m = {on_device(be, logits, ROWS * STRIDE * sizeof *logits), ROWS, V, TDM_F32, STRIDE};
+    const tdm_mat m = {on_device(be, logits, ROWS * STRIDE * sizeof *logits), ROWS, V, TDM_F32,
+                       STRIDE};
     void *out = take(be, sizeof stats);
     ASSERT_OK(tdm_token_stats(be, out, m, on_device(be, TARGETS, sizeof TARGETS), err));
     ASSERT_OK(tdm_download(be, stats, out, sizeof stats, err));
@@ -460,7 +499,7 @@ static void refusals_on(const tdm_backend *be)
 
 static void on_every_dtype(void **state)
 {
-    static void (*const TESTS[])(const tdm_backend *) = {linear_on, norm_on,   embed_on,   heads_on,
+    static void (*const TESTS[])(const tdm_backend *) = {linear_on, norm_on,  embed_on,   heads_on,
                                                          sample_on, stats_on, refusals_on};
     (void)state;
     for (size_t i = 0; i < COUNT(DTYPES); i++) {

@@ -20,8 +20,8 @@ static void fill(unsigned char *p, size_t n, uint64_t seed)
     }
 }
 
-/* The source is overwritten at once: upload may not look at it later, nor use a staging buffer again while
- * a copy out of it is under way. 80 MiB are more than twice of what staging holds. */
+/* The source is overwritten at once: upload may not look at it later, nor use a staging buffer
+ * again while a copy out of it is under way. 80 MiB are more than twice of what staging holds. */
 static void uploads_keep_nothing(void **state)
 {
     (void)state;
@@ -53,8 +53,8 @@ static void uploads_of_every_size(void **state)
 {
     (void)state;
     enum { SEGMENT = 4 << 20, ROOM = SEGMENT + 2 * SEGMENT + 64 };
-    static const size_t SIZES[] = {0, 1, 3, 4, 15, 16, 17, 4096, SEGMENT - 1, SEGMENT, SEGMENT + 1,
-                                   3 * SEGMENT};
+    static const size_t SIZES[] = {0,  1,    3,           4,       15,          16,
+                                   17, 4096, SEGMENT - 1, SEGMENT, SEGMENT + 1, 3 * SEGMENT};
     tdm_backend be = open_f16(false);
     unsigned char *src = malloc(ROOM), *got = malloc(ROOM);
     assert_true(src && got);
@@ -138,19 +138,24 @@ static tdm_mat random_mat(const tdm_backend *be, int rows, int cols, uint64_t se
 
 static void open_model(model *m, bool no_graphs)
 {
-    static const int32_t TOKENS[SLOTS] = {1, 2, 3}, STARTED[SLOTS] = {0, 60, -1}, LEFT[SLOTS] = {9, 3, 9};
+    static const int32_t TOKENS[SLOTS] = {1, 2, 3}, STARTED[SLOTS] = {0, 60, -1},
+                         LEFT[SLOTS] = {9, 3, 9};
     static const int32_t ROWS[SLOTS] = {1, 0, 2}, PAGES[SLOTS][2] = {{0, 1}, {3, 2}, {0, 0}};
     tdm_draw draws[SLOTS];
     *m = (model){.be = open_f16(no_graphs)};
     const tdm_backend *be = &m->be;
     for (uint32_t s = 0; s < SLOTS; s++)
         draws[s] = (tdm_draw){.seed = 3, .document = s, .temperature = 1, .top_p = 1};
-    m->state = (tdm_slots){on_device(be, TOKENS, sizeof TOKENS), on_device(be, STARTED, sizeof STARTED),
-                           on_device(be, LEFT, sizeof LEFT), take(be, sizeof LEFT),
-                           on_device(be, draws, sizeof draws)};
+    m->state = (tdm_slots){on_device(be, TOKENS, sizeof TOKENS),
+                           on_device(be, STARTED, sizeof STARTED), on_device(be, LEFT, sizeof LEFT),
+                           take(be, sizeof LEFT), on_device(be, draws, sizeof draws)};
     m->slots = on_device(be, ROWS, sizeof ROWS);
-    m->step = (tdm_step){.n_rows = SLOTS, .n_seqs = SLOTS, .longest = 1, .tokens = m->state.tokens,
-                         .positions = m->state.positions, .slots = m->slots,
+    m->step = (tdm_step){.n_rows = SLOTS,
+                         .n_seqs = SLOTS,
+                         .longest = 1,
+                         .tokens = m->state.tokens,
+                         .positions = m->state.positions,
+                         .slots = m->slots,
                          .pages = on_device(be, PAGES, sizeof PAGES)};
     m->words = random_mat(be, V, E, 1, TDM_F16);
     m->places = random_mat(be, POSITIONS, E, 2, TDM_F32);
@@ -175,12 +180,15 @@ static void open_model(model *m, bool no_graphs)
     for (int32_t i = 0; i < 60; i++)
         positions[i] = i;
     static const int32_t STARTS[] = {0, 60}, SLOT = 1;
-    const tdm_step prompt = {.n_rows = 60, .n_seqs = 1, .longest = 60,
+    const tdm_step prompt = {.n_rows = 60,
+                             .n_seqs = 1,
+                             .longest = 60,
                              .positions = on_device(be, positions, sizeof positions),
                              .starts = on_device(be, STARTS, sizeof STARTS),
-                             .slots = on_device(be, &SLOT, sizeof SLOT), .pages = m->step.pages};
-    ASSERT_OK(tdm_attend_cached(be, room(be, 60, E, 0, TDM_F16), put(be, rows, 60, 3 * E, TDM_F16), m->kv,
-                                0, &prompt, err));
+                             .slots = on_device(be, &SLOT, sizeof SLOT),
+                             .pages = m->step.pages};
+    ASSERT_OK(tdm_attend_cached(be, room(be, 60, E, 0, TDM_F16), put(be, rows, 60, 3 * E, TDM_F16),
+                                m->kv, 0, &prompt, err));
     free(rows);
 }
 
@@ -202,10 +210,12 @@ static void enqueue_step(const model *m)
     ASSERT_OK(tdm_add_norm(be, m->normal, m->x, NULL, m->gamma, m->beta, 1e-5f, TDM_PRE_NORM, err));
     ASSERT_OK(tdm_linear(be, m->qkv, m->normal, m->w_qkv, &m->bias_qkv, TDM_LINEAR, err));
     ASSERT_OK(tdm_attend_cached(be, m->heads, m->qkv, m->kv, 0, &m->step, err));
-    ASSERT_OK(tdm_add_norm(be, m->normal, m->x, &m->heads, m->gamma, m->beta, 1e-5f, TDM_PRE_NORM, err));
+    ASSERT_OK(
+        tdm_add_norm(be, m->normal, m->x, &m->heads, m->gamma, m->beta, 1e-5f, TDM_PRE_NORM, err));
     ASSERT_OK(tdm_linear(be, m->wide, m->normal, m->w_wide, &m->bias_wide, TDM_GELU_TANH, err));
     ASSERT_OK(tdm_linear(be, m->heads, m->wide, m->w_back, NULL, TDM_LINEAR, err));
-    ASSERT_OK(tdm_add_norm(be, m->normal, m->x, &m->heads, m->gamma, m->beta, 1e-5f, TDM_PRE_NORM, err));
+    ASSERT_OK(
+        tdm_add_norm(be, m->normal, m->x, &m->heads, m->gamma, m->beta, 1e-5f, TDM_PRE_NORM, err));
     ASSERT_OK(tdm_linear(be, m->logits, m->normal, m->w_head, NULL, TDM_LINEAR, err));
     ASSERT_OK(tdm_sample(be, &m->state, m->slots, m->logits, -5, err));
 }
@@ -256,7 +266,8 @@ static void graphs_change_nothing(void **state)
     tdm_graph_close(&m.be, graph);
     close_model(&m);
     assert_memory_equal(&plain, &recorded, sizeof plain);
-    static const int32_t WANT[SLOTS] = {STEPS, -1, -1}; /* slot 1 had three tokens left, slot 2 is idle */
+    static const int32_t WANT[SLOTS] = {STEPS, -1,
+                                        -1}; /* slot 1 had three tokens left, slot 2 is idle */
     assert_memory_equal(plain.positions, WANT, sizeof WANT);
     for (int i = 0; i < STEPS; i++) {
         assert_true(plain.drawn[i][0] >= 0 && plain.drawn[i][0] < V);
@@ -294,7 +305,8 @@ static void graphs_end_all_the_same(void **state)
     ASSERT_OK(tdm_graph_end(&be, &graph, err));
     for (int i = 0; i < 128; i++)
         twice[i] = 2 * values[i];
-    ASSERT_OK(tdm_upload(&be, x.p, twice, sizeof twice, err)); /* the graph reads what is there when it runs */
+    ASSERT_OK(tdm_upload(&be, x.p, twice, sizeof twice,
+                         err)); /* the graph reads what is there when it runs */
     ASSERT_OK(tdm_graph_run(&be, graph, err));
     float *got = get(&be, y);
     for (int i = 0; i < 128; i++)
@@ -339,12 +351,16 @@ static void too_much_is_refused_with_the_numbers(void **state)
     tdm_kv *kv = NULL;
     const size_t memory = tdm_backend_memory(&be);
     assert_true(memory > 1 && memory < (size_t)1 << 50);
-    ASSERT_FAILS(tdm_alloc(&be, (size_t)1 << 50, &p, err), TDM_ENOMEM, "cuda:0: a buffer of 1073741824.0 MiB");
+    ASSERT_FAILS(tdm_alloc(&be, (size_t)1 << 50, &p, err), TDM_ENOMEM,
+                 "cuda:0: a buffer of 1073741824.0 MiB");
     assert_null(p);
-    ASSERT_FAILS(tdm_alloc(&be, (size_t)1 << 50, &p, err), TDM_ENOMEM, "MiB are free: the model or --batch");
-    ASSERT_FAILS(tdm_kv_open(&be, 48, 25, 1 << 20, 16, &kv, err), TDM_ENOMEM, "a cache of keys and values");
+    ASSERT_FAILS(tdm_alloc(&be, (size_t)1 << 50, &p, err), TDM_ENOMEM,
+                 "MiB are free: the model or --batch");
+    ASSERT_FAILS(tdm_kv_open(&be, 48, 25, 1 << 20, 16, &kv, err), TDM_ENOMEM,
+                 "a cache of keys and values");
     ASSERT_FAILS(tdm_kv_open(&wide, 48, 25, 1 << 20, 16, &kv, err), TDM_ENOMEM, "--kv-dtype f16");
-    ASSERT_FAILS(tdm_kv_open(&be, INT32_MAX, INT32_MAX, INT32_MAX, 16, &kv, err), TDM_ENOMEM, "pages");
+    ASSERT_FAILS(tdm_kv_open(&be, INT32_MAX, INT32_MAX, INT32_MAX, 16, &kv, err), TDM_ENOMEM,
+                 "pages");
     assert_null(kv);
     assert_true(tdm_backend_memory(&be) == memory);
     take(&be, 0); /* and it goes on */

@@ -1,5 +1,5 @@
-/* tests/emu/test_gemm_rows.c - a row of a matrix product has the same bits whatever the number of rows,
- * through the backend and for the algorithms that tuning would try. */
+/* tests/emu/test_gemm_rows.c - a row of a matrix product has the same bits whatever the number of
+ * rows, through the backend and for the algorithms that tuning would try. */
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
@@ -63,7 +63,8 @@ static void run_linear(void *ctx, int rows, char *y)
 {
     product *p = ctx;
     p->y.rows = p->x.rows = rows;
-    ASSERT_OK(tdm_linear(p->be, p->y, p->x, p->weight, p->s->bias ? &p->bias : NULL, p->s->epilogue, err));
+    ASSERT_OK(tdm_linear(p->be, p->y, p->x, p->weight, p->s->bias ? &p->bias : NULL, p->s->epilogue,
+                         err));
     ASSERT_OK(tdm_download(p->be, y, p->y.p,
                            (size_t)rows * (size_t)p->y.stride * tdm_dtype_size(p->y.dtype), err));
 }
@@ -76,12 +77,16 @@ static void check_shape(const tdm_backend *be, const shape *s)
     float *w = random_floats((size_t)s->in * (size_t)s->out, 2);
     tdm_weight *weight = NULL;
     ASSERT_OK(tdm_weight_open(be, w, TDM_F32, s->in, s->out, TDM_OUT_IN, &weight, err));
-    product p = {be, weight, room(be, MOST, s->out, stride, result), put(be, x, MOST, s->in, be->dtype),
-                 put(be, bias, 1, s->out, be->dtype), s};
+    product p = {be,
+                 weight,
+                 room(be, MOST, s->out, stride, result),
+                 put(be, x, MOST, s->in, be->dtype),
+                 put(be, bias, 1, s->out, be->dtype),
+                 s};
     const int bad = differs_at(run_linear, &p, (size_t)stride * tdm_dtype_size(result));
     if (bad)
-        fail_msg("%s, %s: a row differs between %d rows and %d", s->name, tdm_dtype_name(be->dtype), bad,
-                 MOST);
+        fail_msg("%s, %s: a row differs between %d rows and %d", s->name, tdm_dtype_name(be->dtype),
+                 bad, MOST);
     tdm_weight_close(be, weight);
     release_all(be);
     free(w);
@@ -116,8 +121,8 @@ static void run_plan(void *ctx, int rows, char *y)
 {
     const planned *p = ctx;
     ASSERT_OK(tdm_gemm_run(p->g, p->plan, p->y, p->shape.out, p->x, p->w, NULL, rows, err));
-    ASSERT_CUDA(cudaMemcpyAsync(y, p->y, (size_t)rows * (size_t)p->shape.out * 2, cudaMemcpyDeviceToHost,
-                                p->stream));
+    ASSERT_CUDA(cudaMemcpyAsync(y, p->y, (size_t)rows * (size_t)p->shape.out * 2,
+                                cudaMemcpyDeviceToHost, p->stream));
     ASSERT_CUDA(cudaStreamSynchronize(p->stream));
 }
 
@@ -127,13 +132,14 @@ static int32_t splits_of(const tdm_gemm_algo *words)
     int32_t splits = -1;
     size_t written = 0;
     memcpy(algo.data, words->words, sizeof algo.data);
-    assert_int_equal(cublasLtMatmulAlgoConfigGetAttribute(&algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits,
-                                                          sizeof splits, &written),
+    assert_int_equal(cublasLtMatmulAlgoConfigGetAttribute(&algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM,
+                                                          &splits, sizeof splits, &written),
                      CUBLAS_STATUS_SUCCESS);
     return splits;
 }
 
-/* Of what cuBLASLt offers some may not keep the bits: tuning leaves them out. None splits the sum. */
+/* Of what cuBLASLt offers some may not keep the bits: tuning leaves them out. None splits the sum.
+ */
 static void candidates_can_be_tried(void **state)
 {
     (void)state;
