@@ -309,17 +309,19 @@ done:
     return st;
 }
 
-static tdm_status check_values(const tdm_tensor *t, const void *data, tdm_err *err)
+/* Elements of t from byte `first` on. */
+static tdm_status check_values(const tdm_tensor *t, size_t first, size_t bytes, const void *data,
+                               tdm_err *err)
 {
     tdm_status st = TDM_OK;
     if (!t->is_float)
         return st;
-    const size_t item = tdm_dtype_size(t->dtype), n = t->bytes / item;
+    const size_t item = tdm_dtype_size(t->dtype), n = bytes / item;
     const size_t bad = tdm_first_not_finite(data, t->dtype, n);
     if (bad < n) {
         float value = 0;
         tdm_to_f32(&value, (const char *)data + bad * item, t->dtype, 1);
-        st = tdm_fail(err, TDM_EFORMAT, "element %zu is %g", bad, (double)value);
+        st = tdm_fail(err, TDM_EFORMAT, "element %zu is %g", first / item + bad, (double)value);
     }
     return st;
 }
@@ -327,10 +329,16 @@ static tdm_status check_values(const tdm_tensor *t, const void *data, tdm_err *e
 tdm_status tdm_checkpoint_read(const tdm_checkpoint *ck, const tdm_tensor *t, bool check_finite,
                                void *dst, tdm_err *err)
 {
+    return tdm_checkpoint_read_part(ck, t, 0, t->bytes, check_finite, dst, err);
+}
+
+tdm_status tdm_checkpoint_read_part(const tdm_checkpoint *ck, const tdm_tensor *t, size_t first,
+                                    size_t n, bool check_finite, void *dst, tdm_err *err)
+{
     tdm_status st = TDM_OK;
-    TDM_TRY(tdm_file_read(ck->files[t->file].fd, dst, t->bytes, t->offset, err));
+    TDM_TRY(tdm_file_read(ck->files[t->file].fd, dst, n, t->offset + first, err));
     if (check_finite)
-        TDM_TRY(check_values(t, dst, err));
+        TDM_TRY(check_values(t, first, n, dst, err));
 done:
     return st == TDM_OK
                ? TDM_OK

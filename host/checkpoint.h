@@ -69,4 +69,8 @@ tdm_status tdm_checkpoint_expect(const tdm_checkpoint *ck, const char *name, int
 tdm_status tdm_checkpoint_read(const tdm_checkpoint *ck, const tdm_tensor *t, bool check_finite,
                                void *dst, tdm_err *err);
 
+/* The same for the bytes first .. first + n - 1 of the tensor, both multiples of its element's size. */
+tdm_status tdm_checkpoint_read_part(const tdm_checkpoint *ck, const tdm_tensor *t, size_t first,
+                                    size_t n, bool check_finite, void *dst, tdm_err *err);
+
 #endif

@@ -7,17 +7,25 @@
 #include "host/buf.h"
 
 enum { FROM_FILE, CONVERTED }; /* uses of the two staging buffers */
+enum { READERS = 4, SLICE_BYTES = 4 << 20 /* of a tensor, for one reader */ };
 
 tdm_status tdm_loader_open(tdm_loader *l, const tdm_backend *be, const tdm_checkpoint *ck,
                            const char *prefix, bool check_finite, tdm_err *err)
 {
     *l = (tdm_loader){.be = be, .ck = ck, .prefix = prefix, .check_finite = check_finite};
+    tdm_status st = TDM_OK;
     l->used = calloc(tdm_checkpoint_count(ck) + 1, sizeof *l->used);
-    return l->used ? TDM_OK : tdm_fail(err, TDM_ENOMEM, "list of tensors");
+    TDM_REQUIRE(l->used, TDM_ENOMEM, "list of tensors");
+    TDM_TRY(tdm_threads_open(READERS, &l->readers, err));
+done:
+    if (st != TDM_OK)
+        tdm_loader_close(l);
+    return st;
 }
 
 void tdm_loader_close(tdm_loader *l)
 {
+    tdm_threads_close(l->readers);
     free(l->used);
     free(l->staging[FROM_FILE]);
     free(l->staging[CONVERTED]);
@@ -51,6 +59,39 @@ done:
     return st;
 }
 
+/* A tensor that is being read in `n` slices; each has its own error. */
+typedef struct {
+    const tdm_loader *l;
+    const tdm_tensor *t;
+    char *dst;
+    size_t slice; /* bytes, a multiple of every element's size */
+    tdm_status status[READERS];
+    tdm_err err[READERS];
+} slices;
+
+static void read_slice(void *ctx, size_t i)
+{
+    slices *s = ctx;
+    const size_t first = i * s->slice, left = s->t->bytes - first;
+    s->status[i] =
+        tdm_checkpoint_read_part(s->l->ck, s->t, first, left < s->slice ? left : s->slice,
+                                 s->l->check_finite, s->dst + first, &s->err[i]);
+}
+
+/* As tdm_checkpoint_read, on all readers. The error is that of the first slice that has one. */
+static tdm_status read_tensor(const tdm_loader *l, const tdm_tensor *t, void *dst, tdm_err *err)
+{
+    slices s = {.l = l, .t = t, .dst = dst, .slice = t->bytes};
+    if (t->bytes > SLICE_BYTES) /* 8 bytes hold a whole number of any element */
+        s.slice = (t->bytes / READERS / 8 + 1) * 8;
+    const size_t n = t->bytes ? (t->bytes - 1) / s.slice + 1 : 0;
+    tdm_parallel(l->readers, n, read_slice, &s);
+    for (size_t i = 0; i < n; i++)
+        if (s.status[i] != TDM_OK)
+            return tdm_fail(err, s.status[i], "%s", s.err[i].msg);
+    return TDM_OK;
+}
+
 /* Read n equal tensors one behind the other into staging buffer FROM_FILE: in the type that they
  * share, else widened to f32. each  receives the number of values of one */
 static tdm_status fetch(tdm_loader *l, const char *const *names, int n, int64_t rows, int64_t cols,
@@ -75,8 +116,7 @@ static tdm_status fetch(tdm_loader *l, const char *const *names, int n, int64_t 
         TDM_TRY(find(l, names[i], rows, cols, &t, err));
         if (!shared)
             TDM_TRY(stage(l, CONVERTED, t->bytes, err));
-        TDM_TRY(tdm_checkpoint_read(l->ck, t, l->check_finite, shared ? to : l->staging[CONVERTED],
-                                    err));
+        TDM_TRY(read_tensor(l, t, shared ? to : l->staging[CONVERTED], err));
         if (!shared)
             tdm_to_f32((float *)(void *)to, l->staging[CONVERTED], t->dtype, *each);
     }

@@ -22,6 +22,7 @@
 #include "host/backend.h"
 #include "host/checkpoint.h"
 #include "host/err.h"
+#include "host/threads.h"
 
 typedef struct {
     const tdm_backend *be;    /* borrowed */
@@ -32,6 +33,7 @@ typedef struct {
     bool *used;       /* [tdm_checkpoint_count] which tensors have been asked for */
     void *staging[2]; /* host memory: tensors as in the file; in another type */
     size_t staging_bytes[2];
+    tdm_threads *readers; /* large tensors are read in slices */
 } tdm_loader;
 
 /* Errors: TDM_ENOMEM. */
