@@ -216,19 +216,17 @@ done:
     return st;
 }
 
-/* One sum over `in` in one block, whatever the number of rows: the mask asks for it, this makes
- * sure. */
-static bool is_unsplit(const cublasLtMatmulAlgo_t *algo)
+/* More than one sum over `in` for a result: the preference asks for none, this makes sure. */
+static bool splits_sum(const cublasLtMatmulAlgo_t *algo)
 {
-    int32_t splits = 0;
-    uint32_t scheme = 0;
+    int32_t splits = 1;
+    uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_NONE;
     size_t written = 0;
-    return cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits,
-                                                sizeof splits, &written) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
-                                                &scheme, sizeof scheme,
-                                                &written) == CUBLAS_STATUS_SUCCESS &&
-           splits <= 1 && scheme == CUBLASLT_REDUCTION_SCHEME_NONE;
+    (void)cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits,
+                                               sizeof splits, &written);
+    (void)cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
+                                               sizeof scheme, &written);
+    return splits > 1 || scheme != CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
 /* Whether the algorithm takes few and many rows too, within the workspace. */
@@ -246,7 +244,7 @@ static bool takes_any_rows(const tdm_gemm *g, const gemm_plan *p, const cublasLt
     return true;
 }
 
-/* What the heuristic offers for `rows` rows. found [MOST_CANDIDATES] */
+/* What the heuristic offers for `rows` rows and takes any number.  algos [cap] */
 static tdm_status ask(const tdm_gemm *g, const gemm_plan *p, int64_t rows, tdm_gemm_algo *algos,
                       int cap, int *n, tdm_err *err)
 {
@@ -263,7 +261,7 @@ static tdm_status ask(const tdm_gemm *g, const gemm_plan *p, int64_t rows, tdm_g
                                                       preference, MOST_CANDIDATES, found, &n_found),
                        "heuristic", err));
     for (int i = 0; i < n_found && *n < cap; i++)
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && is_unsplit(&found[i].algo) &&
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && !splits_sum(&found[i].algo) &&
             takes_any_rows(g, p, &found[i].algo))
             memcpy(algos[(*n)++].words, found[i].algo.data, sizeof algos->words);
 done:
