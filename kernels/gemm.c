@@ -43,8 +43,11 @@ typedef struct {
     tdm_gemm_algo algo;
 } table_line;
 
+#ifndef TDM_GEMM_TABLE /* a test has its own */
+#define TDM_GEMM_TABLE "kernels/gemm_table.inc"
+#endif
 static const table_line TABLE[] = {
-#include "kernels/gemm_table.inc"
+#include TDM_GEMM_TABLE
     {.architecture = 0} /* the end */
 };
 
