@@ -8,7 +8,8 @@ programs=$(cd "$1/tests/emu" && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/bin"
-for name in row_kernels attention_kernels sample_kernels backend_cuda backend_memory gemm_rows emulator; do
+for name in row_kernels attention_kernels sample_kernels stats_kernels backend_cuda backend_memory gemm_rows \
+    emulator; do
     ln -s "$programs/test_${name}_fast" "$scratch/bin/gpu_test_$name"
 done
 ln -s "$programs/test_gemm_shapes_fast" "$scratch/bin/gpu_test_gemm_shapes"

@@ -85,6 +85,7 @@ first() {
     step tests_kernels 60 must "$bin/gpu_test_row_kernels"
     step tests_attention 90 must "$bin/gpu_test_attention_kernels"
     step tests_sample 60 must "$bin/gpu_test_sample_kernels"
+    step tests_stats 60 must "$bin/gpu_test_stats_kernels"
     step tests_backend 60 must "$bin/gpu_test_backend_cuda"
     step tests_memory 60 must "$bin/gpu_test_backend_memory"
     step tests_gemm_rows 60 must "$bin/gpu_test_gemm_rows"

@@ -91,7 +91,7 @@ tune() {
 # Our kernels under every tool; under memcheck cuBLASLt, graphs and a whole job too.
 sanitize() { # tool
     command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not there"; return 77; }
-    tests='gpu_test_row_kernels gpu_test_sample_kernels gpu_test_attention_kernels'
+    tests='gpu_test_row_kernels gpu_test_sample_kernels gpu_test_stats_kernels gpu_test_attention_kernels'
     [ "$1" != memcheck ] || tests="$tests gpu_test_backend_cuda"
     for test in $tests; do
         compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/$test" || return 1
