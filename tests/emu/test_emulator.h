@@ -39,9 +39,9 @@ cudaError_t tdme_ldmatrix(unsigned *out, const uint16_t *in, int transposed, cud
 /* Copies of 16 and 0 bytes, thread by thread, in two groups:
  *   out[0 .. 4 n) the first group, waited for with one group left, out[4 n .. 8 n) zeros */
 cudaError_t tdme_copies(int *out, const int *in, int threads, cudaStream_t stream);
-/* out[i] by case i of scalar functions; see the test */
+/* out[i] by case i of scalar functions; in [4] is 1, 2, 3, 4; see the test */
 enum { TDME_SCALARS = 24 };
-cudaError_t tdme_scalars(float *out, cudaStream_t stream);
+cudaError_t tdme_scalars(float *out, const float *in, cudaStream_t stream);
 /* Uses `bytes` of dynamic shared memory, to the last; allow: after cudaFuncSetAttribute. */
 cudaError_t tdme_much_shared(int *out, int bytes, int allow, cudaStream_t stream);
 /* The last of `blocks` blocks to finish adds up what all wrote: fence and atomic. */
