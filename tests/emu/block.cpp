@@ -272,10 +272,11 @@ void Pool::loop()
 {
     std::unique_lock<std::mutex> l(lock_);
     for (uint64_t seen = 0;;) {
-        begin_.wait(l, [&] { return round_ != seen || stop_; });
+        begin_.wait(l, [&] { return (f_ && round_ != seen) || stop_; });
         if (stop_)
             return;
         seen = round_;
+        busy_++;
         l.unlock();
         work();
         l.lock();
@@ -284,7 +285,8 @@ void Pool::loop()
     }
 }
 
-/* The caller works too. One round at a time: callers hold the lock of the emulated GPU. */
+/* The caller works too, and does not wait for threads that did not wake up in time to help. One
+ * round at a time: callers hold a lock. */
 void Pool::run(int n, const std::function<void(int)> &f)
 {
     std::unique_lock<std::mutex> l(lock_);
@@ -293,12 +295,12 @@ void Pool::run(int n, const std::function<void(int)> &f)
     f_ = &f;
     n_ = n;
     next_ = 0;
-    busy_ = static_cast<int>(threads_.size());
     round_++;
     l.unlock();
     begin_.notify_all();
     work();
     l.lock();
+    f_ = nullptr;
     end_.wait(l, [&] { return busy_ == 0; });
 }
 
