@@ -65,20 +65,27 @@ done:
     return st;
 }
 
-/* The sum of all words of src, as the read-only stream sees them. */
+/* The sum of all words of src, as the read-only stream sees them; that of the first tile is checked here. */
 static tdm_status add_up(const streams *s, const void *src, uint32_t *sum, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    enum { WORDS = TDMK_STREAM_TILE / sizeof(uint32_t) };
     const size_t n = s->bytes / TDMK_STREAM_TILE;
-    uint32_t *sums = calloc(n, sizeof *sums);
-    TDM_REQUIRE(sums, TDM_ENOMEM, "%zu sums", n);
+    uint32_t *sums = calloc(n, sizeof *sums), *tile = calloc(WORDS, sizeof *tile), of_tile = 0;
+    TDM_REQUIRE(sums && tile, TDM_ENOMEM, "%zu sums", n);
     TRY_CUDA(tdmk_stream_read(s->sums, src, s->bytes, s->stream));
     TRY_CUDA(cudaMemcpyAsync(sums, s->sums, n * sizeof *sums, cudaMemcpyDeviceToHost, s->stream));
+    TRY_CUDA(cudaMemcpyAsync(tile, src, TDMK_STREAM_TILE, cudaMemcpyDeviceToHost, s->stream));
     TRY_CUDA(cudaStreamSynchronize(s->stream));
+    for (size_t i = 0; i < WORDS; i++)
+        of_tile += tile[i];
+    TDM_REQUIRE(of_tile == sums[0], TDM_EINTERNAL, "a tile adds up to %08x, its words to %08x",
+                (unsigned)sums[0], (unsigned)of_tile);
     *sum = 0;
     for (size_t i = 0; i < n; i++)
         *sum += sums[i];
 done:
+    free(tile);
     free(sums);
     return st;
 }
