@@ -41,7 +41,7 @@ static cudaError_t read_once(const streams *s)
     return tdmk_stream_read(s->sums, s->from, s->bytes, s->stream);
 }
 
-/* Seconds of one call, the best of a few windows: other work on the device only makes them longer. */
+/* Seconds of one call, the best of a few windows: other work only makes them longer. */
 static tdm_status time_calls(const streams *s, cudaError_t (*call)(const streams *s), double *best,
                              tdm_err *err)
 {
@@ -65,7 +65,8 @@ done:
     return st;
 }
 
-/* The sum of all words of src, as the read-only stream sees them; that of the first tile is checked here. */
+/* The sum of all words of src, as the read-only stream sees them; that of the first tile is checked
+ * here. */
 static tdm_status add_up(const streams *s, const void *src, uint32_t *sum, tdm_err *err)
 {
     tdm_status st = TDM_OK;

@@ -1,4 +1,4 @@
-/* kernels/ceilings.cu - what the memory of this device does at most: a copy and a read-only stream. */
+/* kernels/ceilings.cu - what the memory of this device does at most: a copy, a read-only stream. */
 #include "kernels/device.cuh"
 #include "kernels/kernels.h"
 
@@ -19,14 +19,15 @@ __device__ __forceinline__ unsigned random_word(unsigned long long i)
     return (unsigned)(i >> 32);
 }
 
-/* grid = tiles, block = kThreads. A thread owns the vectors threadIdx.x, + kThreads, ... of its tile. */
+/* grid = tiles, block = kThreads. A thread owns the vectors threadIdx.x, + kThreads, ... of its
+ * tile. */
 __global__ __launch_bounds__(kThreads) void fill(uint4 *dst)
 {
     const size_t first = (size_t)blockIdx.x * kThreads * kLoads + threadIdx.x;
     for (int k = 0; k < kLoads; k++) {
         const unsigned long long word = 4ull * (first + (size_t)k * kThreads) + 1;
-        dst[first + (size_t)k * kThreads] = make_uint4(random_word(word), random_word(word + 1),
-                                                       random_word(word + 2), random_word(word + 3));
+        dst[first + (size_t)k * kThreads] = make_uint4(
+            random_word(word), random_word(word + 1), random_word(word + 2), random_word(word + 3));
     }
 }
 
@@ -43,8 +44,9 @@ __global__ __launch_bounds__(kThreads) void copy(uint4 *dst, const uint4 *src)
         dst[first + (size_t)k * kThreads] = v[k];
 }
 
-/* grid = tiles, block = kThreads, shared = one word a warp. One sum of all words of the tile: 4 bytes
- * are written for 32 KiB that are read. Sums of whole numbers do not depend on their order. */
+/* grid = tiles, block = kThreads, shared = one word a warp. One sum of all words of the tile: 4
+ * bytes are written for 32 KiB that are read. Sums of whole numbers do not depend on their order.
+ */
 __global__ __launch_bounds__(kThreads) void read(unsigned *sums, const uint4 *src)
 {
     TDM_SHARED(unsigned, of_warp, [kThreads / 32]);
@@ -71,7 +73,8 @@ __global__ __launch_bounds__(kThreads) void read(unsigned *sums, const uint4 *sr
 
 bool is_stream(const void *a, const void *b, size_t bytes)
 {
-    return bytes % kTile == 0 && bytes / kTile <= INT32_MAX && ((uintptr_t)a | (uintptr_t)b) % 16 == 0;
+    return bytes % kTile == 0 && bytes / kTile <= INT32_MAX &&
+           ((uintptr_t)a | (uintptr_t)b) % 16 == 0;
 }
 
 } // namespace
@@ -88,13 +91,15 @@ extern "C" cudaError_t tdmk_stream_fill(void *dst, size_t bytes, cudaStream_t st
     return cudaGetLastError();
 }
 
-extern "C" cudaError_t tdmk_stream_copy(void *dst, const void *src, size_t bytes, cudaStream_t stream)
+extern "C" cudaError_t tdmk_stream_copy(void *dst, const void *src, size_t bytes,
+                                        cudaStream_t stream)
 {
     if (!is_stream(dst, src, bytes))
         return cudaErrorInvalidValue;
     if (bytes == 0)
         return cudaSuccess;
-    TDM_LAUNCH(copy, (unsigned)(bytes / kTile), kThreads, 0, stream, (uint4 *)dst, (const uint4 *)src);
+    TDM_LAUNCH(copy, (unsigned)(bytes / kTile), kThreads, 0, stream, (uint4 *)dst,
+               (const uint4 *)src);
     return cudaGetLastError();
 }
 

@@ -7,14 +7,15 @@
 
 enum {
     MOST_ALGORITHMS = 48,
-    OFFERED = 12,        /* algorithms asked of the heuristic for one number of rows */
-    PERIOD = 16,         /* rows of x repeat after so many, so that rows far apart can be compared */
+    OFFERED = 12, /* algorithms asked of the heuristic for one number of rows */
+    PERIOD = 16,  /* rows of x repeat after so many, so that rows far apart can be compared */
     ROUNDS = 3,
     MOST_CALLS = 1 << 12,
     LOOK_BYTES = 2 << 20, /* a result up to this size is compared whole */
 };
 static const size_t WEIGHT_BYTES = (size_t)256 << 20; /* of all copies: several times the cache */
-static const double SWITCH_GAIN = 0.02; /* another algorithm for a range must be faster by this much */
+static const double SWITCH_GAIN =
+    0.02; /* another algorithm for a range must be faster by this much */
 
 /* Numbers of rows at which the bits are compared: tile edges and their neighbours. */
 static const int64_t CHECKED[] = {1,  2,   3,   7,   8,   15,  16,  17,  31,  33,  63,   64,
@@ -35,7 +36,7 @@ typedef struct {
     size_t n_rows;
     cudaStream_t stream;
     tdm_gemm *gemm;
-    char *x, *y, *w, *bias; /* device; w: n_weights copies */
+    char *x, *y, *w, *bias;                    /* device; w: n_weights copies */
     size_t n_weights, weight_bytes, row_bytes; /* row_bytes: of y */
     candidate all[MOST_ALGORITHMS];
     int n;
@@ -92,7 +93,8 @@ static tdm_status random_device(tuner *t, size_t n, size_t copies, char **out, t
     TRY_CUDA(cudaMalloc((void **)out, bytes * copies));
     TRY_CUDA(cudaMemcpyAsync(*out, values, bytes, cudaMemcpyHostToDevice, t->stream));
     for (size_t i = 1; i < copies; i++)
-        TRY_CUDA(cudaMemcpyAsync(*out + i * bytes, *out, bytes, cudaMemcpyDeviceToDevice, t->stream));
+        TRY_CUDA(
+            cudaMemcpyAsync(*out + i * bytes, *out, bytes, cudaMemcpyDeviceToDevice, t->stream));
     TRY_CUDA(cudaStreamSynchronize(t->stream));
 done:
     free(values);
@@ -171,8 +173,8 @@ done:
     return st;
 }
 
-/* Whether row r of the result equals row r % PERIOD of that of PERIOD rows, for all r and all numbers of rows.
- * An algorithm that refuses one of them is not steady either. */
+/* Whether row r of the result equals row r % PERIOD of that of PERIOD rows, for all r and all
+ * numbers of rows. An algorithm that refuses one of them is not steady either. */
 static tdm_status check_bits(tuner *t, candidate *c, char *bits, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -190,8 +192,8 @@ static tdm_status check_bits(tuner *t, candidate *c, char *bits, tdm_err *err)
         c->steady = multiply(t, c->plan, (int64_t)n, 0, NULL) == TDM_OK;
         if (!c->steady)
             break;
-        TRY_CUDA(cudaMemcpyAsync(t->seen, t->y + first * row, (n - first) * row, cudaMemcpyDeviceToHost,
-                                 t->stream));
+        TRY_CUDA(cudaMemcpyAsync(t->seen, t->y + first * row, (n - first) * row,
+                                 cudaMemcpyDeviceToHost, t->stream));
         TRY_CUDA(cudaStreamSynchronize(t->stream));
         for (size_t r = first; r < n && c->steady; r++)
             c->steady = !memcmp(t->seen + (r - first) * row, bits + r % PERIOD * row, row);
@@ -244,7 +246,8 @@ done:
     return st;
 }
 
-/* All candidates in turn, several rounds of it: what else happens meets all alike. The best round counts. */
+/* All candidates in turn, several rounds of it: what else happens meets all alike. The best round
+ * counts. */
 static tdm_status time_rows(tuner *t, size_t k, int untuned, double seconds, double *of_untuned,
                             tdm_err *err)
 {
@@ -303,8 +306,8 @@ static void write_lines(const tuner *t, int won, tdm_gemm_tuned *out)
     for (size_t k = 0; k < t->n_rows; k++) {
         const int before = k ? of_range[k - 1] : -1;
         of_range[k] = fastest(t, k, won);
-        if (before >= 0 && t->all[before].seconds[k] <=
-                               (1 + SWITCH_GAIN) * t->all[of_range[k]].seconds[k])
+        if (before >= 0 &&
+            t->all[before].seconds[k] <= (1 + SWITCH_GAIN) * t->all[of_range[k]].seconds[k])
             of_range[k] = before;
     }
     for (size_t k = 0; k < t->n_rows; k++) {
@@ -314,8 +317,9 @@ static void write_lines(const tuner *t, int won, tdm_gemm_tuned *out)
         if (!is_last && (of_range[k] == of_range[k + 1] || out->n + 1 == TDM_GEMM_CHOICES))
             continue;
         out->lines[out->n].max_rows = is_last ? 0 : t->rows[k];
-        tdm_gemm_table_line(t->gemm, t->shape, out->lines[out->n].max_rows, &t->all[of_range[k]].algo,
-                            out->lines[out->n].text, sizeof out->lines[out->n].text);
+        tdm_gemm_table_line(t->gemm, t->shape, out->lines[out->n].max_rows,
+                            &t->all[of_range[k]].algo, out->lines[out->n].text,
+                            sizeof out->lines[out->n].text);
         out->n++;
     }
     for (size_t k = 0; k < t->n_rows; k++) {
@@ -333,8 +337,8 @@ tdm_status tdm_gemm_tune(const tdm_gemm_shape *shape, const int64_t *rows, size_
     *out = (tdm_gemm_tuned){0};
     TDM_REQUIRE(t, TDM_ENOMEM, "tuner");
     TDM_REQUIRE(n_rows > 0 && n_rows <= TDM_TUNE_ROWS && rows[n_rows - 1] <= MOST_ROWS, TDM_EARG,
-                "tuning for %zu numbers of rows, want 1 to %d, none above %d", n_rows, TDM_TUNE_ROWS,
-                MOST_ROWS);
+                "tuning for %zu numbers of rows, want 1 to %d, none above %d", n_rows,
+                TDM_TUNE_ROWS, MOST_ROWS);
     t->shape = shape;
     t->rows = rows;
     t->n_rows = n_rows;

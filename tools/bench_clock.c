@@ -1,4 +1,5 @@
-/* tools/bench_clock.c - repeated calls, timed between two moments when the backend has nothing to do. */
+/* tools/bench_clock.c - repeated calls, timed between two moments when the backend has nothing to
+ * do. */
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
@@ -36,8 +37,8 @@ static tdm_status record(const bench *b, timed *t, tdm_err *err)
     TDM_TRY(tdm_graph_begin(&b->backend, err));
     for (size_t i = 0; i < t->recorded && st == TDM_OK; i++)
         st = t->run->call(t->run->ctx, i, err);
-    const tdm_status ended = tdm_graph_end(&b->backend, st == TDM_OK ? &t->graph : NULL,
-                                           st == TDM_OK ? err : NULL);
+    const tdm_status ended =
+        tdm_graph_end(&b->backend, st == TDM_OK ? &t->graph : NULL, st == TDM_OK ? err : NULL);
     st = st == TDM_OK ? ended : st;
 done:
     return st;

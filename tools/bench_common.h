@@ -1,12 +1,11 @@
-/* tools/bench_common.h - what the parts of "tandem bench" share: the options, the clock, the ceilings of
- * the machine, operands with random values, and the table.
+/* tools/bench_common.h - what the parts of "tandem bench" share: the options, the clock, the
+ * ceilings of the machine, operands with random values, and the table.
  *
  *   TDM_TRY(bench_open(&options, &b, err));           // backend, ceilings
  *   bench_print_head(&b, COLUMNS, COUNT(COLUMNS));
  *   bench_run runs[] = {{.call = multiply, .ctx = &operands, .turns = 8}, ...};
- *   TDM_TRY(bench_measure(&b, runs, COUNT(runs), err)); // in turn, so that all see the same machine
- *   bench_print_row(&b, COLUMNS, COUNT(COLUMNS), cells);
- *   bench_close(&b);
+ *   TDM_TRY(bench_measure(&b, runs, COUNT(runs), err)); // in turn, so that all see the same
+ * machine bench_print_row(&b, COLUMNS, COUNT(COLUMNS), cells); bench_close(&b);
  *
  * Thread safety: one bench, one thread. */
 #ifndef TOOLS_BENCH_COMMON_H
@@ -27,14 +26,18 @@ typedef struct {
     }
 #define BENCH_ARGS_FORMAT(o)                                                                       \
     {.name = "csv", .kind = ARG_FLAG, .out = &(o)->csv, .help = "comma-separated, for a file"},    \
-    {.name = "json", .kind = ARG_FLAG, .out = &(o)->common.json,                                   \
-     .help = "JSON Lines: the machine, then one object a row"}
+    {                                                                                              \
+        .name = "json", .kind = ARG_FLAG, .out = &(o)->common.json,                                \
+        .help = "JSON Lines: the machine, then one object a row"                                   \
+    }
 #define BENCH_ARGS(o)                                                                              \
     ARGS_DEVICE(&(o)->common), BENCH_ARGS_FORMAT(o),                                               \
-    {.name = "small", .kind = ARG_FLAG, .out = &(o)->small,                                        \
-     .help = "tiny shapes and one short window: shows that it works, not how fast it is"}
+    {                                                                                              \
+        .name = "small", .kind = ARG_FLAG, .out = &(o)->small,                                     \
+        .help = "tiny shapes and one short window: shows that it works, not how fast it is"        \
+    }
 
-/* Parse the options of a part that takes no operands. Returns false when it is to exit with *code. */
+/* Parse the options of a part without operands. Returns false when it is to exit with *code. */
 bool bench_parse(const arg_command *command, const arg_spec *specs, size_t n, int argc, char **argv,
                  int *code);
 /* "1,8,64" to up to `cap` numbers from 1 to 2^20. Errors: TDM_EARG names the option. */
@@ -78,12 +81,13 @@ typedef tdm_status (*bench_call)(void *ctx, size_t i, tdm_err *err);
 typedef struct {
     bench_call call;
     void *ctx;
-    size_t turns; /* calls before the operands repeat; 0 is 1 */
+    size_t turns;        /* calls before the operands repeat; 0 is 1 */
     double median, best; /* receives seconds of one call */
 } bench_run;
 
-/* Time runs [n <= BENCH_RUNS], window about window: each is repeated until a window lasts 20 ms or more
- * (one call where that is longer), as one recorded graph of its turns where the backend has graphs. */
+/* Time runs [n <= BENCH_RUNS], window about window: each is repeated until a window lasts 20 ms or
+ * more (one call where that is longer), as one recorded graph of its turns where the backend has
+ * graphs. */
 enum { BENCH_RUNS = 16 };
 tdm_status bench_measure(const bench *b, bench_run *runs, size_t n, tdm_err *err);
 
@@ -98,8 +102,8 @@ typedef struct {
 void bench_pool_free(const bench *b, bench_pool *pool);
 /* A matrix of values that look random, uniform in (-scale, scale).
  *   stride  0: cols */
-tdm_status bench_matrix(const bench *b, bench_pool *pool, int64_t rows, int32_t cols, int32_t stride,
-                        tdm_dtype dtype, float scale, tdm_mat *out, tdm_err *err);
+tdm_status bench_matrix(const bench *b, bench_pool *pool, int64_t rows, int32_t cols,
+                        int32_t stride, tdm_dtype dtype, float scale, tdm_mat *out, tdm_err *err);
 /* A copy of src in the backend's memory. */
 tdm_status bench_copy(const bench *b, bench_pool *pool, const void *src, size_t bytes, void **out,
                       tdm_err *err);
@@ -117,11 +121,18 @@ typedef struct {
     const char *text;
     double number; /* NAN: not known */
 } bench_cell;
-#define BENCH_TEXT(t) {.text = (t)}
-#define BENCH_NUMBER(x) {.number = (double)(x)}
+#define BENCH_TEXT(t)                                                                              \
+    {                                                                                              \
+        .text = (t)                                                                                \
+    }
+#define BENCH_NUMBER(x)                                                                            \
+    {                                                                                              \
+        .number = (double)(x)                                                                      \
+    }
 
 /* One line about the machine, and the names of the columns; then rows as they come. */
 void bench_print_head(const bench *b, const bench_column *columns, size_t n);
-void bench_print_row(const bench *b, const bench_column *columns, size_t n, const bench_cell *cells);
+void bench_print_row(const bench *b, const bench_column *columns, size_t n,
+                     const bench_cell *cells);
 
 #endif

@@ -1,4 +1,4 @@
-/* tools/bench_detect.c - "tandem bench detect": whole runs of tandem detect, from JSONL to JSONL. */
+/* tools/bench_detect.c - "tandem bench detect": whole runs of detect, from JSONL to JSONL. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,9 +7,9 @@
 #include "tools/bench_job.h"
 
 static const bench_column COLUMNS[] = {
-    {"n", 7, 0},        {"length", 6, 0},   {"tokens", 9, 0}, {"start_s", 7, 2}, {"seconds", 8, 2},
-    {"texts_s", 8, 1},  {"tokens_s", 10, 0}, {"floor", 8, 1}, {"share", 6, 3},   {"peak_mib", 8, 0},
-    {"hash", 16, -1},
+    {"n", 7, 0},       {"length", 6, 0},   {"tokens", 9, 0},    {"start_s", 7, 2},
+    {"seconds", 8, 2}, {"texts_s", 8, 1},  {"tokens_s", 10, 0}, {"floor", 8, 1},
+    {"share", 6, 3},   {"peak_mib", 8, 0}, {"hash", 16, -1},
 };
 
 static void print_result(const job *j, const job_result *r)
@@ -59,13 +59,16 @@ done:
 static const arg_command COMMAND = {
     .name = "bench detect",
     .usage = "(--model DIR | --size base|large) [options]",
-    .summary = "Run tandem detect on texts of words of the model's vocabulary, from file to file, and "
-               "print texts per second beside the floor of this machine: the multiply-adds of the "
-               "network alone.",
+    .summary =
+        "Run tandem detect on texts of words of the model's vocabulary, from file to file, and "
+        "print texts per second beside the floor of this machine: the multiply-adds of the "
+        "network alone.",
     .example = "tandem bench detect --size large --n 4096\n",
-    .notes = "Columns: texts, tokens of one with the two special ones, tokens of all, seconds besides\n"
-             "the work (loading), seconds of the best round, texts/s, tokens/s, floor in texts/s, share\n"
-             "of it, peak host memory, hash of all tokens.\n",
+    .notes =
+        "Columns: texts, tokens of one with the two special ones, tokens of all, seconds besides\n"
+        "the work (loading), seconds of the best round, texts/s, tokens/s, floor in texts/s, "
+        "share\n"
+        "of it, peak host memory, hash of all tokens.\n",
 };
 
 int bench_detect(int argc, char **argv)
@@ -75,9 +78,21 @@ int bench_detect(int argc, char **argv)
     int code = 0;
     const arg_spec specs[] = {
         JOB_ARGS_MODEL(&o),
-        {.name = "n", .kind = ARG_I64, .out = &o.n, .value = "N", .min = 1, .max = 1e9, .help = "texts"},
-        {.name = "length", .kind = ARG_I64, .out = &o.length, .value = "N", .min = 0, .max = 1e6,
-         .default_text = "what the model reads", .help = "words of one text, a token each"},
+        {.name = "n",
+         .kind = ARG_I64,
+         .out = &o.n,
+         .value = "N",
+         .min = 1,
+         .max = 1e9,
+         .help = "texts"},
+        {.name = "length",
+         .kind = ARG_I64,
+         .out = &o.length,
+         .value = "N",
+         .min = 0,
+         .max = 1e6,
+         .default_text = "what the model reads",
+         .help = "words of one text, a token each"},
         JOB_ARGS_ROUNDS(&o),
         BENCH_ARGS(&o.bench),
     };

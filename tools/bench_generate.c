@@ -16,7 +16,7 @@ typedef struct {
 } generate_options;
 
 typedef struct {
-    char name[16]; /* "64", "auto" */
+    char name[16];   /* "64", "auto" */
     job_result best; /* of the rounds: the one that took the least time */
 } batch;
 
@@ -27,7 +27,8 @@ static tdm_status read_batches(const char *text, batch *batches, size_t *n, tdm_
     for (*n = 0;; at++) {
         const size_t len = strcspn(at, ",");
         TDM_REQUIRE(len > 0 && len < sizeof batches->name && *n < MOST_BATCHES, TDM_EARG,
-                    "--batch %s: want up to %d of N and auto with commas between", text, MOST_BATCHES);
+                    "--batch %s: want up to %d of N and auto with commas between", text,
+                    MOST_BATCHES);
         batches[*n] = (batch){.best.seconds = INFINITY};
         memcpy(batches[(*n)++].name, at, len);
         at += len;
@@ -47,9 +48,17 @@ static tdm_status run_batch(const job *j, const generate_options *o, batch *b, t
     snprintf(n, sizeof n, "%lld", (long long)o->job.n);
     snprintf(length, sizeof length, "%lld", (long long)o->job.length);
     snprintf(out, sizeof out, "%s/out.jsonl", j->scratch);
-    const char *const fixed[] = {
-        "generate", "--n", n, "--length", length, "--batch", b->name, "--out", out, "--kv-dtype",
-        DTYPE_CHOICES[o->job.bench.common.kv_dtype]};
+    const char *const fixed[] = {"generate",
+                                 "--n",
+                                 n,
+                                 "--length",
+                                 length,
+                                 "--batch",
+                                 b->name,
+                                 "--out",
+                                 out,
+                                 "--kv-dtype",
+                                 DTYPE_CHOICES[o->job.bench.common.kv_dtype]};
     memcpy(args, fixed, sizeof fixed);
     memcpy(args + COUNT(fixed), o->more.items, o->more.n * sizeof *args);
     TDM_TRY(job_run(j, args, COUNT(fixed) + o->more.n, &result, err));
@@ -62,9 +71,9 @@ done:
 }
 
 static const bench_column COLUMNS[] = {
-    {"batch", 6, -1},    {"n", 7, 0},         {"length", 6, 0}, {"tokens", 9, 0},   {"start_s", 7, 2},
-    {"seconds", 8, 2},   {"tokens_s", 9, 1},  {"floor", 9, 1},  {"share", 6, 3},    {"peak_mib", 8, 0},
-    {"hash", 16, -1},
+    {"batch", 6, -1},  {"n", 7, 0},        {"length", 6, 0},   {"tokens", 9, 0},
+    {"start_s", 7, 2}, {"seconds", 8, 2},  {"tokens_s", 9, 1}, {"floor", 9, 1},
+    {"share", 6, 3},   {"peak_mib", 8, 0}, {"hash", 16, -1},
 };
 
 static void print_batch(const job *j, const generate_options *o, const batch *b)
@@ -75,16 +84,11 @@ static void print_batch(const job *j, const generate_options *o, const batch *b)
     const double rate = b->best.tokens / b->best.seconds;
     const double floor = 1 / job_floor_generate(j, at_once, (double)o->job.length);
     const bench_cell cells[] = {
-        BENCH_TEXT(b->name),
-        BENCH_NUMBER(o->job.n),
-        BENCH_NUMBER(o->job.length),
-        BENCH_NUMBER(b->best.tokens),
-        BENCH_NUMBER(b->best.start),
-        BENCH_NUMBER(b->best.seconds),
-        BENCH_NUMBER(rate),
-        BENCH_NUMBER(floor),
-        BENCH_NUMBER(rate / floor),
-        BENCH_NUMBER(b->best.peak / 0x1p20),
+        BENCH_TEXT(b->name),         BENCH_NUMBER(o->job.n),
+        BENCH_NUMBER(o->job.length), BENCH_NUMBER(b->best.tokens),
+        BENCH_NUMBER(b->best.start), BENCH_NUMBER(b->best.seconds),
+        BENCH_NUMBER(rate),          BENCH_NUMBER(floor),
+        BENCH_NUMBER(rate / floor),  BENCH_NUMBER(b->best.peak / 0x1p20),
         BENCH_TEXT(b->best.hash),
     };
     bench_print_row(&j->b, COLUMNS, COUNT(COLUMNS), cells);
@@ -119,29 +123,45 @@ done:
 static const arg_command COMMAND = {
     .name = "bench generate",
     .usage = "(--model DIR | --size SIZE) [options] [-- options of generate]",
-    .summary = "Run tandem generate, whole documents to a file, once for each batch, and print tokens "
-               "per second beside the floor of this machine: keys and values read once, weights read or "
-               "multiplied with once a step, one after the other. Random weights end a text once in as "
-               "many tokens as the vocabulary has. Different hashes are an error.",
+    .summary =
+        "Run tandem generate, whole documents to a file, once for each batch, and print tokens "
+        "per second beside the floor of this machine: keys and values read once, weights read or "
+        "multiplied with once a step, one after the other. Random weights end a text once in as "
+        "many tokens as the vocabulary has. Different hashes are an error.",
     .example = "tandem bench generate --size 1558M --n 64 --batch 1,64 -- --top-k 40\n",
-    .notes = "Columns: batch, documents, length, tokens written, seconds besides the work (loading),\n"
-             "seconds of the best round, tokens/s, floor in tokens/s, share of it, peak host memory,\n"
-             "hash of all tokens.\n",
+    .notes =
+        "Columns: batch, documents, length, tokens written, seconds besides the work (loading),\n"
+        "seconds of the best round, tokens/s, floor in tokens/s, share of it, peak host memory,\n"
+        "hash of all tokens.\n",
 };
 
 int bench_generate(int argc, char **argv)
 {
-    generate_options o = {
-        .job = {.bench = BENCH_OPTIONS_DEFAULTS, .n = 64, .rounds = 1}, .batches = "auto"};
+    generate_options o = {.job = {.bench = BENCH_OPTIONS_DEFAULTS, .n = 64, .rounds = 1},
+                          .batches = "auto"};
     tdm_err err = {0};
     int code = 0;
     const arg_spec specs[] = {
         JOB_ARGS_MODEL(&o.job),
-        {.name = "n", .kind = ARG_I64, .out = &o.job.n, .value = "N", .min = 1, .max = 1e9,
+        {.name = "n",
+         .kind = ARG_I64,
+         .out = &o.job.n,
+         .value = "N",
+         .min = 1,
+         .max = 1e9,
          .help = "documents"},
-        {.name = "length", .kind = ARG_I64, .out = &o.job.length, .value = "N", .min = 0, .max = 1e6,
-         .default_text = "what fits the context", .help = "tokens of one"},
-        {.name = "batch", .kind = ARG_STR, .out = &o.batches, .value = "LIST",
+        {.name = "length",
+         .kind = ARG_I64,
+         .out = &o.job.length,
+         .value = "N",
+         .min = 0,
+         .max = 1e6,
+         .default_text = "what fits the context",
+         .help = "tokens of one"},
+        {.name = "batch",
+         .kind = ARG_STR,
+         .out = &o.batches,
+         .value = "LIST",
          .help = "texts at once, N or auto, with commas between"},
         JOB_ARGS_ROUNDS(&o.job),
         ARGS_KV_DTYPE(&o.job.bench.common),

@@ -22,7 +22,8 @@ tdm_status bench_folder_make(char dir[BENCH_PATH], tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const char *base = getenv("TMPDIR");
-    const int len = snprintf(dir, BENCH_PATH, "%s/tandem-bench-XXXXXX", base && *base ? base : "/tmp");
+    const int len =
+        snprintf(dir, BENCH_PATH, "%s/tandem-bench-XXXXXX", base && *base ? base : "/tmp");
     TDM_REQUIRE(len < BENCH_PATH, TDM_ECANTCREATE, "TMPDIR is a long path");
     TDM_REQUIRE(mkdtemp(dir), TDM_ECANTCREATE, "%s: %s", dir, strerror(errno));
 done:
@@ -47,7 +48,8 @@ void bench_folder_remove(const char *dir)
 
 /* ---- jobs ---- */
 
-tdm_status job_open(const job_options *options, const char *part, tdm_arch arch, job *out, tdm_err *err)
+tdm_status job_open(const job_options *options, const char *part, tdm_arch arch, job *out,
+                    tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const bench_shape *shape = NULL;
@@ -157,8 +159,9 @@ tdm_status job_run(const job *j, const char *const *args, size_t n, job_result *
     for (size_t i = 0; i < n; i++)
         argv[1 + i] = args[i];
     snprintf(threads, sizeof threads, "%lld", (long long)c->threads);
-    const char *const more[] = {"--model",   j->dir,  "--device",  c->device, "--dtype",
-                                DTYPE_CHOICES[c->dtype], "--threads", threads, "--json",  "--quiet"};
+    const char *const more[] = {
+        "--model",   j->dir,  "--device", c->device, "--dtype", DTYPE_CHOICES[c->dtype],
+        "--threads", threads, "--json",   "--quiet"};
     for (size_t i = 0; i < COUNT(more); i++)
         argv[1 + n + i] = more[i];
     const double start = bench_seconds();
@@ -257,7 +260,8 @@ tdm_status job_write_texts(const job *j, const char *path, int64_t n, int64_t le
     for (int64_t i = 0; i < n; i++) {
         fprintf(f, "{\"id\": %lld, \"text\": \"", (long long)i);
         for (int64_t k = 0; k < length; k++) {
-            state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
+            state =
+                state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
             size_t len = 0;
             const char *word = tdm_bpe_token(bpe, words.p[(state >> 33) % words.len], &len);
             fwrite(word, 1, len, f);

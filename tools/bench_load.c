@@ -9,8 +9,8 @@
 #include "tools/bench_job.h"
 
 /* Seconds of opening, reading and closing again, until the backend has done its part. */
-static tdm_status load(const tdm_backend *be, const job *j, bool check, double *seconds, double *bytes,
-                       tdm_err *err)
+static tdm_status load(const tdm_backend *be, const job *j, bool check, double *seconds,
+                       double *bytes, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_checkpoint *ck = NULL;
@@ -59,10 +59,8 @@ static tdm_status run(const job_options *o, tdm_err *err)
         for (int check = 1; check >= 0; check--) {
             TDM_TRY(load(&be, &j, check, &seconds, &bytes, err));
             const bench_cell cells[] = {
-                BENCH_TEXT(check ? "yes" : "no"),
-                BENCH_NUMBER(round + 1),
-                BENCH_NUMBER(1e-9 * bytes),
-                BENCH_NUMBER(seconds),
+                BENCH_TEXT(check ? "yes" : "no"),     BENCH_NUMBER(round + 1),
+                BENCH_NUMBER(1e-9 * bytes),           BENCH_NUMBER(seconds),
                 BENCH_NUMBER(1e-9 * bytes / seconds),
             };
             bench_print_row(&j.b, COLUMNS, COUNT(COLUMNS), cells);
@@ -76,9 +74,10 @@ done:
 static const arg_command COMMAND = {
     .name = "bench load",
     .usage = "(--model DIR | --size SIZE) [options]",
-    .summary = "Load a model onto the device, with and without the search for NaN and infinity. A file "
-               "that was read before comes from the system's page cache: what is timed then is copying "
-               "and converting; the first round of --model may come from the disk.",
+    .summary =
+        "Load a model onto the device, with and without the search for NaN and infinity. A file "
+        "that was read before comes from the system's page cache: what is timed then is copying "
+        "and converting; the first round of --model may come from the disk.",
     .example = "tandem bench load --size 1558M --device cuda\n",
     .notes = "Columns: whether weights are checked, round, size of the files, seconds, GB/s.\n",
 };

@@ -1,5 +1,5 @@
-/* tools/bench_machine.c - the backend of a bench and the ceilings of its machine; "tandem bench device",
- * which prints them. */
+/* tools/bench_machine.c - the backend of a bench and the ceilings of its machine; "tandem bench
+ * device", which prints them. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,7 +62,8 @@ static tdm_status measure_cpu(bench *b, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const cpu_backend *cpu = b->backend.self;
-    const size_t lanes = (size_t)tdm_threads_count(cpu->threads), shrink = b->options->small ? 64 : 1;
+    const size_t lanes = (size_t)tdm_threads_count(cpu->threads),
+                 shrink = b->options->small ? 64 : 1;
     const size_t floats = READ_FLOATS / shrink;
     bench_pool pool = {0};
     tdm_mat memory;
@@ -75,9 +76,10 @@ static tdm_status measure_cpu(bench *b, tdm_err *err)
     job->part = floats / READ_PARTS;
     b->machine.flops = (double)job->rounds * (double)cpu->kernels->peak_flops * (double)lanes /
                        best_seconds(cpu->threads, lanes, peak_item, job);
-    b->machine.read = (double)floats * sizeof(float) /
-                      best_seconds(cpu->threads, READ_PARTS, read_item, job);
-    snprintf(b->machine.name, sizeof b->machine.name, "cpu %s, %zu threads", cpu->kernels->name, lanes);
+    b->machine.read =
+        (double)floats * sizeof(float) / best_seconds(cpu->threads, READ_PARTS, read_item, job);
+    snprintf(b->machine.name, sizeof b->machine.name, "cpu %s, %zu threads", cpu->kernels->name,
+             lanes);
 done:
     bench_pool_free(b, &pool);
     free(job);
@@ -133,8 +135,8 @@ static tdm_status measure_cuda(bench *b, tdm_err *err)
     b->machine.read = c.read;
     snprintf(b->machine.name, sizeof b->machine.name,
              "%s (%d SMs, %.0f GiB, cache %.0f MiB, CUDA %d.%d on driver %d.%d)", c.name,
-             c.multiprocessors, (double)c.memory / 0x1p30, (double)c.cache / 0x1p20, c.runtime / 1000,
-             c.runtime % 1000 / 10, c.driver / 1000, c.driver % 1000 / 10);
+             c.multiprocessors, (double)c.memory / 0x1p30, (double)c.cache / 0x1p20,
+             c.runtime / 1000, c.runtime % 1000 / 10, c.driver / 1000, c.driver % 1000 / 10);
     TDM_TRY(measure_product(b, err));
 done:
     return st;
@@ -145,7 +147,8 @@ tdm_status bench_open(const bench_options *options, const char *part, bench *out
     tdm_status st = TDM_OK;
     *out = (bench){.options = options, .part = part};
     out->machine = (bench_machine){.copy = NAN, .read = NAN, .flops = NAN};
-    TDM_REQUIRE(!options->csv || !options->common.json, TDM_EARG, "--csv and --json: want one of them");
+    TDM_REQUIRE(!options->csv || !options->common.json, TDM_EARG,
+                "--csv and --json: want one of them");
     TDM_TRY(args_open_backend(&options->common, &out->backend, err));
     out->is_cuda = !strcmp(out->backend.ops->name, "cuda");
     TDM_TRY(out->is_cuda ? measure_cuda(out, err) : measure_cpu(out, err));
@@ -168,7 +171,8 @@ static const arg_command COMMAND = {
                "multiply-adds (CPU: in registers; CUDA: a product of two matrices of 8192 x 8192). "
                "Every other part prints its speeds as shares of these ceilings.",
     .example = "tandem bench device --device cuda --dtype bf16\n",
-    .notes = "Columns: ceiling, value, unit (GB is 10^9 bytes; copy counts bytes read and written).\n",
+    .notes =
+        "Columns: ceiling, value, unit (GB is 10^9 bytes; copy counts bytes read and written).\n",
 };
 
 static void print_ceilings(const bench *b)

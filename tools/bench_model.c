@@ -1,4 +1,5 @@
-/* tools/bench_model.c - folders with random weights, and "tandem bench model", which leaves one behind. */
+/* tools/bench_model.c - folders with random weights, and "tandem bench model", which leaves one
+ * behind. */
 #include "tools/bench_model.h"
 
 #include <errno.h>
@@ -17,10 +18,10 @@
 #include "tools/bench_vocab.h"
 
 static const bench_shape SHAPES[] = {
-    {"tiny", TDM_GPT2, 2, 2, 200, 128},          {"124M", TDM_GPT2, 12, 12, 50000, 1024},
-    {"355M", TDM_GPT2, 24, 16, 50000, 1024},     {"774M", TDM_GPT2, 36, 20, 50000, 1024},
-    {"1558M", TDM_GPT2, 48, 25, 50000, 1024},    {"tiny-detector", TDM_ROBERTA, 2, 2, 200, 130},
-    {"base", TDM_ROBERTA, 12, 12, 50000, 514},   {"large", TDM_ROBERTA, 24, 16, 50000, 514},
+    {"tiny", TDM_GPT2, 2, 2, 200, 128},        {"124M", TDM_GPT2, 12, 12, 50000, 1024},
+    {"355M", TDM_GPT2, 24, 16, 50000, 1024},   {"774M", TDM_GPT2, 36, 20, 50000, 1024},
+    {"1558M", TDM_GPT2, 48, 25, 50000, 1024},  {"tiny-detector", TDM_ROBERTA, 2, 2, 200, 130},
+    {"base", TDM_ROBERTA, 12, 12, 50000, 514}, {"large", TDM_ROBERTA, 24, 16, 50000, 514},
 };
 
 const bench_shape *bench_shape_find(const char *name)
@@ -83,7 +84,8 @@ static tdm_status write_config(const char *dir, const bench_shape *s, tdm_err *e
     if (s->arch == TDM_GPT2)
         TDM_TRY(tdm_buf_printf(
             &text, err,
-            "{\"model_type\": \"gpt2\", \"architectures\": [\"GPT2LMHeadModel\"], \"vocab_size\": %d, "
+            "{\"model_type\": \"gpt2\", \"architectures\": [\"GPT2LMHeadModel\"], \"vocab_size\": "
+            "%d, "
             "\"n_positions\": %d, \"n_ctx\": %d, \"n_embd\": %d, \"n_layer\": %d, \"n_head\": %d, "
             "\"activation_function\": \"gelu_new\", \"layer_norm_epsilon\": 1e-05, "
             "\"bos_token_id\": %d, \"eos_token_id\": %d}\n",
@@ -91,7 +93,8 @@ static tdm_status write_config(const char *dir, const bench_shape *s, tdm_err *e
     else
         TDM_TRY(tdm_buf_printf(
             &text, err,
-            "{\"model_type\": \"roberta\", \"architectures\": [\"RobertaForSequenceClassification\"], "
+            "{\"model_type\": \"roberta\", \"architectures\": "
+            "[\"RobertaForSequenceClassification\"], "
             "\"vocab_size\": %d, \"max_position_embeddings\": %d, \"hidden_size\": %d, "
             "\"num_hidden_layers\": %d, \"num_attention_heads\": %d, \"intermediate_size\": %d, "
             "\"hidden_act\": \"gelu\", \"layer_norm_eps\": 1e-05, \"type_vocab_size\": 1, "
@@ -143,7 +146,8 @@ done:
 }
 
 /* The tensors that the model's own loader would ask of a file: it is shown an empty one. */
-static tdm_status list_tensors(const char *dir, const bench_shape *s, tensor_list *list, tdm_err *err)
+static tdm_status list_tensors(const char *dir, const bench_shape *s, tensor_list *list,
+                               tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_config config;
@@ -175,8 +179,8 @@ static tdm_status write_header(FILE *f, const tensor_list *list, tdm_dtype dtype
     for (size_t i = 0; i < list->n; i++) {
         const tensor *t = &list->items[i];
         const size_t end = at + count_values(t) * tdm_dtype_size(dtype);
-        TDM_TRY(tdm_buf_printf(&text, err, ", \"%s\": {\"dtype\": \"%s\", \"shape\": [%lld", t->name,
-                               type, (long long)t->rows));
+        TDM_TRY(tdm_buf_printf(&text, err, ", \"%s\": {\"dtype\": \"%s\", \"shape\": [%lld",
+                               t->name, type, (long long)t->rows));
         if (t->cols)
             TDM_TRY(tdm_buf_printf(&text, err, ", %lld", (long long)t->cols));
         TDM_TRY(tdm_buf_printf(&text, err, "], \"data_offsets\": [%zu, %zu]}", at, end));
@@ -214,7 +218,8 @@ static void normal_table(void *table, tdm_dtype dtype, float mean, float spread)
     tdm_from_f32(table, dtype, values, TABLE);
 }
 
-/* The spread that training starts with: 0.02, less where residuals add up or positions are looked up. */
+/* The spread that training starts with: 0.02, less where residuals add up or positions are looked
+ * up. */
 static void spread_of(const tensor *t, const bench_shape *s, float *mean, float *spread)
 {
     const bool is_norm = !t->cols && strstr(t->name, ".weight");
@@ -245,7 +250,8 @@ static void write_values(FILE *f, size_t n, const void *table, size_t size, uint
     }
 }
 
-static tdm_status write_weights(const char *dir, const bench_shape *s, tdm_dtype dtype, tdm_err *err)
+static tdm_status write_weights(const char *dir, const bench_shape *s, tdm_dtype dtype,
+                                tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tensor_list list = {0};
@@ -294,9 +300,10 @@ static const tdm_dtype FILE_DTYPE_OF[] = {TDM_F16, TDM_BF16, TDM_F32};
 static const arg_command COMMAND = {
     .name = "bench model",
     .usage = "--size SIZE --out DIR [options]",
-    .summary = "Write a model folder of a published shape with random weights and a made-up vocabulary "
-               "(words of up to four letters), to measure with where the published files are not at "
-               "hand. The same size and dtype give the same bytes.",
+    .summary =
+        "Write a model folder of a published shape with random weights and a made-up vocabulary "
+        "(words of up to four letters), to measure with where the published files are not at "
+        "hand. The same size and dtype give the same bytes.",
     .example = "tandem bench model --size 1558M --out /tmp/xl\n",
 };
 
@@ -308,12 +315,24 @@ int bench_model(int argc, char **argv)
     tdm_status st = TDM_OK;
     const bench_shape *shape = NULL;
     const arg_spec specs[] = {
-        {.name = "size", .kind = ARG_STR, .out = &size, .value = BENCH_SHAPE_NAMES, .required = true,
+        {.name = "size",
+         .kind = ARG_STR,
+         .out = &size,
+         .value = BENCH_SHAPE_NAMES,
+         .required = true,
          .help = "which shape"},
-        {.name = "out", .kind = ARG_STR, .out = &dir, .value = "DIR", .required = true,
+        {.name = "out",
+         .kind = ARG_STR,
+         .out = &dir,
+         .value = "DIR",
+         .required = true,
          .help = "folder to write into; it is made if need be"},
-        {.name = "dtype", .kind = ARG_CHOICE, .out = &dtype, .value = "f16|bf16|f32",
-         .choices = FILE_DTYPES, .help = "of the weights in the file"},
+        {.name = "dtype",
+         .kind = ARG_CHOICE,
+         .out = &dtype,
+         .value = "f16|bf16|f32",
+         .choices = FILE_DTYPES,
+         .help = "of the weights in the file"},
     };
     if (!bench_parse(&COMMAND, specs, COUNT(specs), argc, argv, &code))
         return code;

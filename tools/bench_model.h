@@ -32,12 +32,13 @@ const bench_shape *bench_shape_find(const char *name);
 /* The words of --help, or a sentence about them. Errors: TDM_EARG. */
 tdm_status bench_shape_require(const char *name, const bench_shape **out, tdm_err *err);
 
-/* Write config.json, model.safetensors, merges.txt and (detectors) vocab.json into dir, which exists.
- * Weights are drawn with the spread that the models start training with.
- * Errors: TDM_ECANTCREATE, TDM_EIO, TDM_ENOMEM. */
-tdm_status bench_model_write(const char *dir, const bench_shape *shape, tdm_dtype dtype, tdm_err *err);
+/* Write config.json, model.safetensors, merges.txt and (detectors) vocab.json into dir, which
+ * exists. Weights are drawn with the spread that the models start training with. Errors:
+ * TDM_ECANTCREATE, TDM_EIO, TDM_ENOMEM. */
+tdm_status bench_model_write(const char *dir, const bench_shape *shape, tdm_dtype dtype,
+                             tdm_err *err);
 
-/* A new folder in $TMPDIR (/tmp); and its end, with the plain files in it. Errors: TDM_ECANTCREATE. */
+/* A new folder in $TMPDIR (/tmp); and its end, with the files in it. Errors: TDM_ECANTCREATE. */
 tdm_status bench_folder_make(char dir[BENCH_PATH], tdm_err *err);
 void bench_folder_remove(const char *dir); /* "" is fine */
 

@@ -1,5 +1,5 @@
-/* tools/bench_operands.c - memory of the backend with values that look random: on zeros a machine is faster
- * than on data. */
+/* tools/bench_operands.c - memory of the backend with values that look random: on zeros a machine
+ * is faster than on data. */
 #include <stdlib.h>
 
 #include "tools/bench_common.h"
@@ -40,8 +40,8 @@ done:
     return st;
 }
 
-tdm_status bench_matrix(const bench *b, bench_pool *pool, int64_t rows, int32_t cols, int32_t stride,
-                        tdm_dtype dtype, float scale, tdm_mat *out, tdm_err *err)
+tdm_status bench_matrix(const bench *b, bench_pool *pool, int64_t rows, int32_t cols,
+                        int32_t stride, tdm_dtype dtype, float scale, tdm_mat *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const size_t size = tdm_dtype_size(dtype);

@@ -35,7 +35,8 @@ static tdm_status open_scoring(const job *j, scoring *s, tdm_err *err)
     s->ids = calloc(s->n * s->length, sizeof *s->ids);
     s->stats = calloc(s->n * s->length, sizeof *s->stats);
     s->texts = calloc(s->n, sizeof *s->texts);
-    TDM_REQUIRE(s->ids && s->stats && s->texts, TDM_ENOMEM, "%zu texts of %zu tokens", s->n, s->length);
+    TDM_REQUIRE(s->ids && s->stats && s->texts, TDM_ENOMEM, "%zu texts of %zu tokens", s->n,
+                s->length);
     for (size_t i = 0; i < s->n * s->length; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
         s->ids[i] = (int32_t)((state >> 33) % (uint64_t)j->config.n_vocab);
@@ -59,8 +60,9 @@ static void close_scoring(scoring *s)
 }
 
 static const bench_column COLUMNS[] = {
-    {"n", 7, 0},      {"length", 6, 0},   {"tokens", 9, 0}, {"seconds", 8, 2},       {"tokens_s", 10, 0},
-    {"floor", 10, 0}, {"share", 6, 3},    {"mean_logprob", 12, 4}, {"hash", 16, -1},
+    {"n", 7, 0},       {"length", 6, 0},        {"tokens", 9, 0},
+    {"seconds", 8, 2}, {"tokens_s", 10, 0},     {"floor", 10, 0},
+    {"share", 6, 3},   {"mean_logprob", 12, 4}, {"hash", 16, -1},
 };
 
 /* The hash is over the ranks: one that changes with the arithmetic's order shows that it did. */
@@ -120,12 +122,14 @@ done:
 static const arg_command COMMAND = {
     .name = "bench score",
     .usage = "(--model DIR | --size SIZE) [options]",
-    .summary = "Let GPT-2 judge every token of random texts (log-probability, rank, entropy), packed "
-               "without padding, and print tokens per second beside the floor of this machine: the "
-               "multiply-adds of the network alone.",
+    .summary =
+        "Let GPT-2 judge every token of random texts (log-probability, rank, entropy), packed "
+        "without padding, and print tokens per second beside the floor of this machine: the "
+        "multiply-adds of the network alone.",
     .example = "tandem bench score --size 1558M --n 64\n",
-    .notes = "Columns: texts, tokens of one, tokens of all, seconds of the best round, tokens/s, floor\n"
-             "in tokens/s, share of it, mean log-probability, hash of all ranks.\n",
+    .notes =
+        "Columns: texts, tokens of one, tokens of all, seconds of the best round, tokens/s, floor\n"
+        "in tokens/s, share of it, mean log-probability, hash of all ranks.\n",
 };
 
 int bench_score(int argc, char **argv)
@@ -135,9 +139,21 @@ int bench_score(int argc, char **argv)
     int code = 0;
     const arg_spec specs[] = {
         JOB_ARGS_MODEL(&o),
-        {.name = "n", .kind = ARG_I64, .out = &o.n, .value = "N", .min = 1, .max = 1e6, .help = "texts"},
-        {.name = "length", .kind = ARG_I64, .out = &o.length, .value = "N", .min = 2, .max = 1e6,
-         .default_text = "what fits the context", .help = "tokens of one"},
+        {.name = "n",
+         .kind = ARG_I64,
+         .out = &o.n,
+         .value = "N",
+         .min = 1,
+         .max = 1e6,
+         .help = "texts"},
+        {.name = "length",
+         .kind = ARG_I64,
+         .out = &o.length,
+         .value = "N",
+         .min = 2,
+         .max = 1e6,
+         .default_text = "what fits the context",
+         .help = "tokens of one"},
         JOB_ARGS_ROUNDS(&o),
         BENCH_ARGS(&o.bench),
     };

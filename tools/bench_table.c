@@ -67,8 +67,8 @@ static void print_machine(const bench *b)
     const bench_machine *m = &b->machine;
     const char *dtype = tdm_dtype_name(b->backend.dtype);
     if (b->options->common.json) {
-        printf("{\"bench\": \"machine\", \"part\": \"%s\", \"version\": \"%s\", \"device\": ", b->part,
-               TDM_VERSION);
+        printf("{\"bench\": \"machine\", \"part\": \"%s\", \"version\": \"%s\", \"device\": ",
+               b->part, TDM_VERSION);
         print_json_string(m->name);
         printf(", \"dtype\": \"%s\", \"copy_gb_s\": ", dtype);
         print_json_number(1e-9 * m->copy, 1);
@@ -93,8 +93,8 @@ void bench_print_head(const bench *b, const bench_column *columns, size_t n)
         if (b->options->csv)
             printf("%s%s", i ? "," : "", columns[i].name);
         else
-            printf("%s%*s", i ? " " : "", columns[i].decimals < 0 ? -columns[i].width : columns[i].width,
-                   columns[i].name);
+            printf("%s%*s", i ? " " : "",
+                   columns[i].decimals < 0 ? -columns[i].width : columns[i].width, columns[i].name);
     }
     if (!b->options->common.json)
         putchar('\n');

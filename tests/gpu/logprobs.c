@@ -1,9 +1,11 @@
-/* tests/gpu/logprobs.c - the log-probabilities that the tokens of some texts get, for tools/compare_hf.py.
+/* tests/gpu/logprobs.c - the log-probabilities that the tokens of some texts get, for
+ * tools/compare_hf.py.
  *
  *   logprobs cpu|cuda f32|f16|bf16 MODEL IDS.jsonl > LOGPROBS
  *
- * IDS.jsonl holds a line {"ids": [...]} for each text, of 2 to `context` tokens. Out come natural logarithms
- * as f32 in the byte order of the machine, one for each token but a text's first, text after text. */
+ * IDS.jsonl holds a line {"ids": [...]} for each text, of 2 to `context` tokens. Out come natural
+ * logarithms as f32 in the byte order of the machine, one for each token but a text's first, text
+ * after text. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,8 @@ typedef struct {
     tdm_stat *stats; /* [n_context] */
 } scorer;
 
-static tdm_status open_backend(const char *device, const char *dtype, tdm_backend *out, tdm_err *err)
+static tdm_status open_backend(const char *device, const char *dtype, tdm_backend *out,
+                               tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_dtype type = TDM_F32;

@@ -1,7 +1,7 @@
-/* tests/gpu/test_gemm_shapes.c - a row of a matrix product has the same bits whatever the number of rows, at
- * the shapes of the published models and with the algorithms that a run takes. tests/emu/test_gemm_rows.c
- * asks the same at small shapes; which algorithm cuBLASLt offers depends on the shape, hence this one.
- * TDM_GPU_SMALL=1 narrows all shapes, for the emulated device. */
+/* tests/gpu/test_gemm_shapes.c - a row of a matrix product has the same bits whatever the number of
+ * rows, at the shapes of the published models and with the algorithms that a run takes.
+ * tests/emu/test_gemm_rows.c asks the same at small shapes; which algorithm cuBLASLt offers depends
+ * on the shape, hence this one. TDM_GPU_SMALL=1 narrows all shapes, for the emulated device. */
 #include "tests/emu/backend_test.h"
 
 typedef struct {
@@ -31,9 +31,10 @@ static const shape SHAPES[] = {
 };
 
 /* What is compared with the largest number of rows: tile edges and their neighbours. */
-static const int64_t ROWS[] = {1,  2,  3,   4,   5,   7,   8,   9,   15,  16,  17,  24,   31,   32,  33,
-                               48, 63, 64,  65,  95,  96,  97,  127, 128, 129, 160, 191,  192,  193, 255,
-                               256, 257, 383, 384, 385, 454, 511, 512, 513, 768, 777, 908, 1024, 1536, 1800};
+static const int64_t ROWS[] = {1,   2,   3,   4,   5,   7,   8,    9,    15,  16,  17,  24,
+                               31,  32,  33,  48,  63,  64,  65,   95,   96,  97,  127, 128,
+                               129, 160, 191, 192, 193, 255, 256,  257,  383, 384, 385, 454,
+                               511, 512, 513, 768, 777, 908, 1024, 1536, 1800};
 
 static shape narrowed(shape s)
 {
@@ -81,8 +82,8 @@ static void check(const tdm_backend *be, const shape *s)
         ASSERT_OK(tdm_download(be, k < 0 ? all : some, y.p, (size_t)n * row, err));
         for (int64_t r = 0; k >= 0 && r < n; r++)
             if (memcmp(all + (size_t)r * row, some + (size_t)r * row, row))
-                fail_msg("%s %s: row %d of %d differs from that of %d", s->name, tdm_dtype_name(act),
-                         (int)r, (int)n, (int)s->most);
+                fail_msg("%s %s: row %d of %d differs from that of %d", s->name,
+                         tdm_dtype_name(act), (int)r, (int)n, (int)s->most);
     }
     free(some);
     free(all);
