@@ -94,7 +94,7 @@ tdm_status tdm_fetch_begin(const tdm_backend *be, int lane, const void *src, siz
                 TDM_LANE_BYTES);
     TDM_TRY(be->ops->fetch_begin(be->self, lane, src, bytes, err));
 done:
-    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "fetch");
+    return st;
 }
 
 tdm_status tdm_fetch_end(const tdm_backend *be, int lane, const void **host, tdm_err *err)
@@ -105,7 +105,7 @@ tdm_status tdm_fetch_end(const tdm_backend *be, int lane, const void **host, tdm
                 TDM_LANES - 1);
     TDM_TRY(be->ops->fetch_end(be->self, lane, host, err));
 done:
-    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "fetch");
+    return st;
 }
 
 bool tdm_has_graphs(const tdm_backend *be)
