@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "kernels/kernels.h"
+#include "kernels/cuda.h"
 
 enum { WINDOWS = 5 };
 static const double WINDOW_SECONDS = 0.02;
@@ -16,13 +16,10 @@ typedef struct {
     cudaStream_t stream;
 } streams;
 
-#define TRY_CUDA(call)                                                                             \
-    do {                                                                                           \
-        const cudaError_t error_ = (call);                                                         \
-        TDM_REQUIRE(error_ == cudaSuccess,                                                         \
-                    error_ == cudaErrorMemoryAllocation ? TDM_ENOMEM : TDM_ENODEV,                 \
-                    "ceilings of the device: %s", cudaGetErrorString(error_));                     \
-    } while (0)
+static tdm_status check(cudaError_t error, tdm_err *err)
+{
+    return cuda_check(error, "ceilings of the device", err);
+}
 
 static double seconds(void)
 {
@@ -51,8 +48,8 @@ static tdm_status time_calls(const streams *s, cudaError_t (*call)(const streams
     for (int window = 0; window < WINDOWS;) {
         const double start = seconds();
         for (int i = 0; i < calls; i++)
-            TRY_CUDA(call(s));
-        TRY_CUDA(cudaStreamSynchronize(s->stream));
+            TDM_TRY(check(call(s), err));
+        TDM_TRY(check(cudaStreamSynchronize(s->stream), err));
         const double spent = seconds() - start;
         if (spent < WINDOW_SECONDS && calls < 1 << 12) {
             calls *= 2; /* too short to be measured; it has warmed up */
@@ -74,10 +71,12 @@ static tdm_status add_up(const streams *s, const void *src, uint32_t *sum, tdm_e
     const size_t n = s->bytes / TDMK_STREAM_TILE;
     uint32_t *sums = calloc(n, sizeof *sums), *tile = calloc(WORDS, sizeof *tile), of_tile = 0;
     TDM_REQUIRE(sums && tile, TDM_ENOMEM, "%zu sums", n);
-    TRY_CUDA(tdmk_stream_read(s->sums, src, s->bytes, s->stream));
-    TRY_CUDA(cudaMemcpyAsync(sums, s->sums, n * sizeof *sums, cudaMemcpyDeviceToHost, s->stream));
-    TRY_CUDA(cudaMemcpyAsync(tile, src, TDMK_STREAM_TILE, cudaMemcpyDeviceToHost, s->stream));
-    TRY_CUDA(cudaStreamSynchronize(s->stream));
+    TDM_TRY(check(tdmk_stream_read(s->sums, src, s->bytes, s->stream), err));
+    TDM_TRY(check(
+        cudaMemcpyAsync(sums, s->sums, n * sizeof *sums, cudaMemcpyDeviceToHost, s->stream), err));
+    TDM_TRY(check(cudaMemcpyAsync(tile, src, TDMK_STREAM_TILE, cudaMemcpyDeviceToHost, s->stream),
+                  err));
+    TDM_TRY(check(cudaStreamSynchronize(s->stream), err));
     for (size_t i = 0; i < WORDS; i++)
         of_tile += tile[i];
     TDM_REQUIRE(of_tile == sums[0], TDM_EINTERNAL, "a tile adds up to %08x, its words to %08x",
@@ -96,7 +95,7 @@ static tdm_status measure(const streams *s, tdm_ceilings *out, tdm_err *err)
     tdm_status st = TDM_OK;
     double copy = 0, read = 0;
     uint32_t from = 0, to = 1;
-    TRY_CUDA(tdmk_stream_fill(s->from, s->bytes, s->stream));
+    TDM_TRY(check(tdmk_stream_fill(s->from, s->bytes, s->stream), err));
     TDM_TRY(time_calls(s, copy_once, &copy, err));
     TDM_TRY(time_calls(s, read_once, &read, err));
     TDM_TRY(add_up(s, s->from, &from, err));
@@ -114,10 +113,10 @@ static tdm_status describe(tdm_ceilings *out, tdm_err *err)
     tdm_status st = TDM_OK;
     int device = 0;
     struct cudaDeviceProp is;
-    TRY_CUDA(cudaGetDevice(&device));
-    TRY_CUDA(cudaGetDeviceProperties(&is, device));
-    TRY_CUDA(cudaDriverGetVersion(&out->driver));
-    TRY_CUDA(cudaRuntimeGetVersion(&out->runtime));
+    TDM_TRY(check(cudaGetDevice(&device), err));
+    TDM_TRY(check(cudaGetDeviceProperties(&is, device), err));
+    TDM_TRY(check(cudaDriverGetVersion(&out->driver), err));
+    TDM_TRY(check(cudaRuntimeGetVersion(&out->runtime), err));
     snprintf(out->name, sizeof out->name, "%.63s", is.name);
     out->multiprocessors = is.multiProcessorCount;
     out->memory = is.totalGlobalMem;
@@ -134,10 +133,11 @@ tdm_status tdm_cuda_ceilings(size_t bytes, tdm_ceilings *out, tdm_err *err)
     TDM_REQUIRE(bytes > 0 && bytes % TDMK_STREAM_TILE == 0, TDM_EARG,
                 "ceilings over %zu bytes, want a multiple of %d", bytes, TDMK_STREAM_TILE);
     TDM_TRY(describe(out, err));
-    TRY_CUDA(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking));
-    TRY_CUDA(cudaMalloc(&s.from, bytes));
-    TRY_CUDA(cudaMalloc(&s.to, bytes));
-    TRY_CUDA(cudaMalloc((void **)&s.sums, bytes / TDMK_STREAM_TILE * sizeof *s.sums));
+    TDM_TRY(check(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking), err));
+    TDM_TRY(cuda_take(bytes, "words to stream", CUDA_OTHERS, &s.from, err));
+    TDM_TRY(cuda_take(bytes, "words to stream", CUDA_OTHERS, &s.to, err));
+    TDM_TRY(cuda_take(bytes / TDMK_STREAM_TILE * sizeof *s.sums, "sums of words", CUDA_OTHERS,
+                      (void **)&s.sums, err));
     TDM_TRY(measure(&s, out, err));
 done:
     if (s.stream)

@@ -5,12 +5,15 @@
 #include <string.h>
 #include <time.h>
 
+#include "kernels/cuda.h"
+
 enum {
     MOST_ALGORITHMS = 48,
     OFFERED = 12, /* algorithms asked of the heuristic for one number of rows */
     PERIOD = 16,  /* rows of x repeat after so many, so that rows far apart can be compared */
     ROUNDS = 3,
-    MOST_CALLS = 1 << 12,
+    MOST_WEIGHTS = 128, /* and calls of a turn; of 768 x 768 in 16 bits still 144 MiB */
+    MOST_TURNS = 1 << 10,
     LOOK_BYTES = 2 << 20, /* a result up to this size is compared whole */
 };
 static const size_t WEIGHT_BYTES = (size_t)256 << 20; /* of all copies: several times the cache */
@@ -27,6 +30,7 @@ typedef struct {
     int plan;
     bool steady;
     int group;
+    tdm_graph *turn; /* for the number of rows that is being timed */
     double seconds[TDM_TUNE_ROWS];
 } candidate;
 
@@ -35,6 +39,7 @@ typedef struct {
     const int64_t *rows;
     size_t n_rows;
     cudaStream_t stream;
+    cuda_backend recorder; /* for cuda_graph_*: nothing but the stream */
     tdm_gemm *gemm;
     char *x, *y, *w, *bias;                    /* device; w: n_weights copies */
     size_t n_weights, weight_bytes, row_bytes; /* row_bytes: of y */
@@ -46,13 +51,10 @@ typedef struct {
     char *seen; /* [MOST_ROWS * row_bytes] host */
 } tuner;
 
-#define TRY_CUDA(call)                                                                             \
-    do {                                                                                           \
-        const cudaError_t error_ = (call);                                                         \
-        TDM_REQUIRE(error_ == cudaSuccess,                                                         \
-                    error_ == cudaErrorMemoryAllocation ? TDM_ENOMEM : TDM_ENODEV, "tuning: %s",   \
-                    cudaGetErrorString(error_));                                                   \
-    } while (0)
+static tdm_status check(cudaError_t error, tdm_err *err)
+{
+    return cuda_check(error, "tuning", err);
+}
 
 static double seconds_now(void)
 {
@@ -90,12 +92,13 @@ static tdm_status random_device(tuner *t, size_t n, size_t copies, char **out, t
     void *values = malloc(bytes);
     TDM_REQUIRE(values, TDM_ENOMEM, "%zu values", n);
     TDM_TRY(random_values(values, dtype, n, err));
-    TRY_CUDA(cudaMalloc((void **)out, bytes * copies));
-    TRY_CUDA(cudaMemcpyAsync(*out, values, bytes, cudaMemcpyHostToDevice, t->stream));
+    TDM_TRY(cuda_take(bytes * copies, "operands of a product", CUDA_OTHERS, (void **)out, err));
+    TDM_TRY(check(cudaMemcpyAsync(*out, values, bytes, cudaMemcpyHostToDevice, t->stream), err));
     for (size_t i = 1; i < copies; i++)
-        TRY_CUDA(
-            cudaMemcpyAsync(*out + i * bytes, *out, bytes, cudaMemcpyDeviceToDevice, t->stream));
-    TRY_CUDA(cudaStreamSynchronize(t->stream));
+        TDM_TRY(check(
+            cudaMemcpyAsync(*out + i * bytes, *out, bytes, cudaMemcpyDeviceToDevice, t->stream),
+            err));
+    TDM_TRY(check(cudaStreamSynchronize(t->stream), err));
 done:
     free(values);
     return st;
@@ -108,14 +111,18 @@ static tdm_status open_operands(tuner *t, tdm_err *err)
     const size_t in = (size_t)s->in, out = (size_t)s->out;
     t->weight_bytes = in * out * tdm_dtype_size(s->dtype);
     t->n_weights = WEIGHT_BYTES / t->weight_bytes + 1;
+    if (t->n_weights > MOST_WEIGHTS)
+        t->n_weights = MOST_WEIGHTS;
     t->row_bytes = out * tdm_dtype_size(s->y_dtype);
-    TRY_CUDA(cudaStreamCreateWithFlags(&t->stream, cudaStreamNonBlocking));
+    TDM_TRY(check(cudaStreamCreateWithFlags(&t->stream, cudaStreamNonBlocking), err));
+    t->recorder.stream = t->stream;
     TDM_TRY(tdm_gemm_open(t->stream, &t->gemm, err));
     TDM_TRY(random_device(t, in * out, t->n_weights, &t->w, err));
     TDM_TRY(random_device(t, in * PERIOD, MOST_ROWS / PERIOD, &t->x, err));
     if (s->has_bias)
         TDM_TRY(random_device(t, out, 1, &t->bias, err));
-    TRY_CUDA(cudaMalloc((void **)&t->y, t->row_bytes * MOST_ROWS));
+    TDM_TRY(cuda_take(t->row_bytes * MOST_ROWS, "results of a product", CUDA_OTHERS, (void **)&t->y,
+                      err));
     t->bits = malloc(t->row_bytes * PERIOD * MOST_ALGORITHMS);
     t->seen = malloc(t->row_bytes * MOST_ROWS);
     TDM_REQUIRE(t->bits && t->seen, TDM_ENOMEM, "results of %d algorithms", MOST_ALGORITHMS);
@@ -137,10 +144,11 @@ static void close_tuner(tuner *t)
     free(t);
 }
 
-static tdm_status multiply(const tuner *t, int plan, int64_t rows, size_t turn, tdm_err *err)
+/* copy: of the weight, below n_weights */
+static tdm_status multiply(const tuner *t, int plan, int64_t rows, size_t copy, tdm_err *err)
 {
-    return tdm_gemm_run(t->gemm, plan, t->y, t->shape->out, t->x,
-                        t->w + turn % t->n_weights * t->weight_bytes, t->bias, rows, err);
+    return tdm_gemm_run(t->gemm, plan, t->y, t->shape->out, t->x, t->w + copy * t->weight_bytes,
+                        t->bias, rows, err);
 }
 
 /* ---- candidates and their bits ---- */
@@ -182,19 +190,21 @@ static tdm_status check_bits(tuner *t, candidate *c, char *bits, tdm_err *err)
     c->steady = multiply(t, c->plan, PERIOD, 0, NULL) == TDM_OK;
     if (!c->steady)
         return TDM_OK;
-    TRY_CUDA(cudaMemcpyAsync(bits, t->y, PERIOD * row, cudaMemcpyDeviceToHost, t->stream));
-    TRY_CUDA(cudaStreamSynchronize(t->stream));
+    TDM_TRY(
+        check(cudaMemcpyAsync(bits, t->y, PERIOD * row, cudaMemcpyDeviceToHost, t->stream), err));
+    TDM_TRY(check(cudaStreamSynchronize(t->stream), err));
     for (int k = 0; k < N_CHECKED && c->steady; k++) {
         const size_t n = (size_t)CHECKED[k];
         /* of large results the last rows alone, which lie in another tile than the first */
         const size_t first = n * row > LOOK_BYTES && n > 2 * PERIOD ? n - 2 * PERIOD : 0;
-        TRY_CUDA(cudaMemsetAsync(t->y, 0xFF, n * row, t->stream));
+        TDM_TRY(check(cudaMemsetAsync(t->y, 0xFF, n * row, t->stream), err));
         c->steady = multiply(t, c->plan, (int64_t)n, 0, NULL) == TDM_OK;
         if (!c->steady)
             break;
-        TRY_CUDA(cudaMemcpyAsync(t->seen, t->y + first * row, (n - first) * row,
-                                 cudaMemcpyDeviceToHost, t->stream));
-        TRY_CUDA(cudaStreamSynchronize(t->stream));
+        TDM_TRY(check(cudaMemcpyAsync(t->seen, t->y + first * row, (n - first) * row,
+                                      cudaMemcpyDeviceToHost, t->stream),
+                      err));
+        TDM_TRY(check(cudaStreamSynchronize(t->stream), err));
         for (size_t r = first; r < n && c->steady; r++)
             c->steady = !memcmp(t->seen + (r - first) * row, bits + r % PERIOD * row, row);
     }
@@ -227,22 +237,49 @@ done:
 
 /* ---- time ---- */
 
-/* Seconds of one product, from a window of about `seconds`. */
-static tdm_status time_plan(const tuner *t, int plan, int64_t rows, double seconds, double *of_one,
-                            tdm_err *err)
+/* One product with each copy of the weight, as a graph: at few rows the host takes longer to
+ * enqueue a product than the device to compute it. The product ahead of the graph has loaded the
+ * kernels by then. */
+static tdm_status record_turn(tuner *t, int plan, int64_t rows, tdm_graph **turn, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    for (size_t calls = 4;; calls *= 4) {
+    TDM_TRY(multiply(t, plan, rows, 0, err));
+    TDM_TRY(cuda_graph_begin(&t->recorder, err));
+    for (size_t i = 0; i < t->n_weights && st == TDM_OK; i++)
+        st = multiply(t, plan, rows, i, err);
+    const tdm_status ended = cuda_graph_end(&t->recorder, turn, st == TDM_OK ? err : NULL);
+    st = st == TDM_OK ? ended : st;
+done:
+    return st;
+}
+
+/* Seconds of one product, from a window of about `seconds`. */
+static tdm_status time_turns(tuner *t, const tdm_graph *turn, double seconds, double *of_one,
+                             tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    for (size_t turns = 1;; turns *= 2) {
         const double start = seconds_now();
-        for (size_t i = 0; i < calls; i++)
-            TDM_TRY(multiply(t, plan, rows, i, err));
-        TRY_CUDA(cudaStreamSynchronize(t->stream));
+        for (size_t i = 0; i < turns; i++)
+            TDM_TRY(cuda_graph_run(&t->recorder, turn, err));
+        TDM_TRY(check(cudaStreamSynchronize(t->stream), err));
         const double spent = seconds_now() - start;
-        *of_one = spent / (double)calls;
-        if (spent >= seconds || calls >= MOST_CALLS)
+        *of_one = spent / (double)(turns * t->n_weights);
+        if (spent >= seconds || turns >= MOST_TURNS)
             break;
     }
 done:
+    return st;
+}
+
+/* The better of *best and of what a turn takes now. */
+static tdm_status time_again(tuner *t, const tdm_graph *turn, double seconds, double *best,
+                             tdm_err *err)
+{
+    double spent = 0;
+    const tdm_status st = time_turns(t, turn, seconds, &spent, err);
+    if (st == TDM_OK && spent < *best)
+        *best = spent;
     return st;
 }
 
@@ -253,21 +290,26 @@ static tdm_status time_rows(tuner *t, size_t k, int untuned, double seconds, dou
 {
     tdm_status st = TDM_OK;
     const double window = seconds / (ROUNDS * (t->n + 1));
+    tdm_graph *turn = NULL;
     *of_untuned = 1e30;
     for (int i = 0; i < t->n; i++)
         t->all[i].seconds[k] = 1e30;
+    for (int i = 0; i < t->n; i++)
+        if (t->all[i].steady)
+            TDM_TRY(record_turn(t, t->all[i].plan, t->rows[k], &t->all[i].turn, err));
+    TDM_TRY(record_turn(t, untuned, t->rows[k], &turn, err));
     for (int round = 0; round < ROUNDS; round++) {
-        double spent = 0;
-        for (int i = 0; i < t->n; i++) {
-            if (!t->all[i].steady)
-                continue;
-            TDM_TRY(time_plan(t, t->all[i].plan, t->rows[k], window, &spent, err));
-            t->all[i].seconds[k] = spent < t->all[i].seconds[k] ? spent : t->all[i].seconds[k];
-        }
-        TDM_TRY(time_plan(t, untuned, t->rows[k], window, &spent, err));
-        *of_untuned = spent < *of_untuned ? spent : *of_untuned;
+        for (int i = 0; i < t->n; i++)
+            if (t->all[i].steady)
+                TDM_TRY(time_again(t, t->all[i].turn, window, &t->all[i].seconds[k], err));
+        TDM_TRY(time_again(t, turn, window, of_untuned, err));
     }
 done:
+    cuda_graph_close(&t->recorder, turn);
+    for (int i = 0; i < t->n; i++) {
+        cuda_graph_close(&t->recorder, t->all[i].turn);
+        t->all[i].turn = NULL;
+    }
     return st;
 }
 
