@@ -261,11 +261,14 @@ tdm_status gpt2_capture(gpt2_run *r, tdm_err *err)
     const int32_t n = class_of(r->limits.slots) + 1, idle = 0;
     r->graphs = calloc((size_t)n, sizeof *r->graphs);
     TDM_REQUIRE(r->graphs, TDM_ENOMEM, "%d graphs", (int)n);
-    TDM_TRY(list_slots(r, &idle, 1, class_rows(0), err));
-    /* CUDA loads a kernel when it is first used, which a capture may forbid: an idle row goes ahead */
-    TDM_TRY(decode_rows(r, class_rows(0), err));
-    for (; r->n_graphs < n; r->n_graphs++)
-        TDM_TRY(capture_class(r, class_rows(r->n_graphs), &r->graphs[r->n_graphs], err));
+    for (; r->n_graphs < n; r->n_graphs++) {
+        const int32_t rows = class_rows(r->n_graphs);
+        /* CUDA loads a kernel when it is first used, which a capture may forbid, and products of other
+         * numbers of rows may use others: idle rows go ahead */
+        TDM_TRY(list_slots(r, &idle, 1, rows, err));
+        TDM_TRY(decode_rows(r, rows, err));
+        TDM_TRY(capture_class(r, rows, &r->graphs[r->n_graphs], err));
+    }
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "a step of %d texts", class_rows(r->n_graphs));
 }

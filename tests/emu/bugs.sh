@@ -82,8 +82,9 @@ missing-sync                    wrong   wrong   wrong
 missing-event-wait              wrong   wrong   wrong
 malloc-in-capture               error   error   error
 sync-in-capture                 error   error   error
+load-in-capture                 found   found   found
 much-shared                     error   error   error
 many-threads                    error   error   error
 END
-[ "$("$folder/planted_fast" --list | wc -l)" -eq 22 ] || { echo "a bug has no line in this table"; status=1; }
+[ "$("$folder/planted_fast" --list | wc -l)" -eq 23 ] || { echo "a bug has no line in this table"; status=1; }
 exit $status

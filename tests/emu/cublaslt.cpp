@@ -1,8 +1,10 @@
 /* tests/emu/cublaslt.cpp - the part of cuBLASLt that kernels/gemm.c uses, with strict checks.
  *
- * There are three algorithms: 0 and 1 sum in different orders, 2 splits the sum over k. The
- * heuristic puts 1 first for few columns and 0 first for many, so that who asks it for every number
- * of rows gets rows whose bits depend on that number. What is not emulated fails loudly. */
+ * There are three algorithms: 0 and 1 sum in different orders, 2 splits the sum over k; 1 does not
+ * answer whether it splits, as some of the real ones do not. The heuristic puts 1 first for few
+ * columns and 0 first for many, so that who asks it for every number of rows gets rows whose bits
+ * depend on that number. For few columns and for many an algorithm has a kernel each. What is not
+ * emulated fails loudly. */
 #include <cublasLt.h>
 #include <string.h>
 
@@ -13,8 +15,8 @@ namespace tdm_emu
 {
 
 constexpr uint64_t MAGIC = 0x656d756c61746564; /* of an algorithm's words */
-constexpr int N_ALGORITHMS = 3, SPLIT = 2;
-constexpr int64_t FEW_COLUMNS = 16;
+constexpr int N_ALGORITHMS = 3, SILENT = 1, SPLIT = 2;
+constexpr uint64_t FEW_COLUMNS = 16;
 constexpr size_t SPLIT_WORKSPACE = 1 << 20;
 
 struct Description {
@@ -99,8 +101,7 @@ static bool shapes_fit(const Operands &o)
 }
 
 /* Source: the table of supported types of cublasLtMatmul() for CUBLAS_COMPUTE_32F; 16-bit inputs
- * give the same type or f32, and a bias has the type of d. GELU in f32 is not there for f32 inputs.
- */
+ * give the same type or f32, and a bias has the type of d. */
 static bool types_fit(const Operands &o)
 {
     const cudaDataType_t in = o.a->type, out = o.d->type;
@@ -345,7 +346,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         return CUBLAS_STATUS_NOT_SUPPORTED;
     const bool split =
         p->reduction_schemes != CUBLASLT_REDUCTION_SCHEME_NONE && p->workspace >= SPLIT_WORKSPACE;
-    const bool few = static_cast<int64_t>(o.d->cols) <= FEW_COLUMNS;
+    const bool few = o.d->cols <= FEW_COLUMNS;
     const uint32_t order[N_ALGORITHMS] = {few ? (split ? 2u : 1u) : 0u, few ? 0u : 1u,
                                           few && split ? 1u : 2u};
     for (int i = 0; i < (split ? N_ALGORITHMS : N_ALGORITHMS - 1) && *found < wanted; i++) {
@@ -387,6 +388,8 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
     int32_t answer = 0;
     if (!read_algorithm(algo, &algorithm))
         return CUBLAS_STATUS_INVALID_VALUE;
+    if (algorithm.id == SILENT && attribute != CUBLASLT_ALGO_CONFIG_ID)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     switch (attribute) {
     case CUBLASLT_ALGO_CONFIG_ID:
         answer = static_cast<int32_t>(algorithm.id);
@@ -437,6 +440,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     require_all(o, algorithm, p);
     if (workspace_bytes)
         require_device(workspace, workspace_bytes, "workspace of cublasLtMatmul");
+    static const char KERNELS[N_ALGORITHMS][2] = {};
+    require_loaded(stream, &KERNELS[algorithm.id][o.d->cols > FEW_COLUMNS], "cublasLtMatmul");
     const size_t scribble = workspace_bytes < SPLIT_WORKSPACE ? workspace_bytes : SPLIT_WORKSPACE;
     const cudaError_t e = enqueue(stream, "cublasLtMatmul", [=] {
         if (scribble)

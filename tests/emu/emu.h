@@ -98,6 +98,10 @@ size_t dynamic_limit(const void *function);
 /* ---- stream.cpp ---- */
 /* Work for a stream; in a capture it becomes a node. */
 cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run);
+
+/* CUDA loads a kernel when it is first used, which a capture may forbid: fails if the stream is in
+ * one. kernel: any address that stands for it. */
+void require_loaded(cudaStream_t stream, const void *kernel, const char *what);
 /* Let TDM_EMU_LOST count kernels from now on. */
 void count_kernels_from_here();
 /* cudaSuccess, or the error for a call that a capture forbids, which it invalidates. */

@@ -27,6 +27,7 @@
     X(MISSING_EVENT_WAIT, "missing-event-wait")                                                    \
     X(MALLOC_IN_CAPTURE, "malloc-in-capture")                                                      \
     X(SYNC_IN_CAPTURE, "sync-in-capture")                                                          \
+    X(LOAD_IN_CAPTURE, "load-in-capture")                                                          \
     X(MUCH_SHARED, "much-shared")                                                                  \
     X(MANY_THREADS, "many-threads")
 

@@ -167,7 +167,8 @@ int main(int argc, char **argv)
         return strcmp(argv[1], "--list") ? 2 : 0;
     open_work(&w);
     run_kernels(&w);
-    run_streams(&w);
+    if (bug != TDM_BUG_LOAD_IN_CAPTURE)
+        run_streams(&w);
     run_capture(&w);
     run_memory(&w);
     run_limits(&w);

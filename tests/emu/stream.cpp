@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cuda_runtime_api.h>
+#include <set>
 
 namespace tdm_emu
 {
@@ -180,6 +181,15 @@ static void run_launch(const Launch &k)
         run_grid(k);
 }
 
+void require_loaded(cudaStream_t stream, const void *kernel, const char *what)
+{
+    static std::set<const void *> loaded;
+    std::lock_guard<std::mutex> l(streams_lock);
+    if (loaded.insert(kernel).second && stream_of(stream)->capture)
+        fail("%s is first used in a capture, which may forbid to load it: run it once before",
+             what);
+}
+
 void launch(const Launch &k, cudaStream_t stream)
 {
     const std::shared_ptr<void> call(k.call, k.destroy);
@@ -190,6 +200,7 @@ void launch(const Launch &k, cudaStream_t stream)
         set_error(e);
         return;
     }
+    require_loaded(stream, k.function, k.name);
     enqueue(stream, k.name, [k, call] { run_launch(k); });
 }
 

