@@ -262,7 +262,9 @@ tdm_status tdm_classify(const tdm_backend *be, tdm_mat y, tdm_mat x, tdm_mat w, 
 tdm_status tdm_sample(const tdm_backend *be, const tdm_slots *state, const int32_t *slots,
                       tdm_mat logits, int32_t eos, tdm_err *err);
 
-/* stats[r] of targets[r] under logits [rows, V] f32; a negative target gives zeros.
+/* stats[r] of targets[r] under logits [rows, V] f32; a negative target gives zeros, a logit that is not
+ * finite NaN beside the rank TDM_NOT_FINITE. So does a target >= V on a device, which cannot refuse it; the
+ * CPU does, with TDM_EARG.
  *   stats, targets  [rows] backend memory */
 tdm_status tdm_token_stats(const tdm_backend *be, tdm_stat *stats, tdm_mat logits,
                            const int32_t *targets, tdm_err *err);

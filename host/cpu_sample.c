@@ -76,7 +76,7 @@ static tdm_stat row_stats(const float *logits, size_t n, size_t target)
     int32_t larger = 0;
     for (size_t i = 0; i < n; i++) {
         if (!isfinite(logits[i]))
-            return (tdm_stat){.rank = TDM_NOT_FINITE};
+            return (tdm_stat){NAN, NAN, NAN, TDM_NOT_FINITE};
         largest = fmax(largest, (double)logits[i]);
         larger += logits[i] > wanted;
     }

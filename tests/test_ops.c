@@ -300,6 +300,8 @@ static void stats_on(tdm_backend *be)
             }
             if (r == BAD) {
                 assert_int_equal(stats[r].rank, TDM_NOT_FINITE);
+                assert_true(isnan(stats[r].logprob) && isnan(stats[r].entropy) &&
+                            isnan(stats[r].variance));
                 continue;
             }
             ref_stats(want, logits + r * stride, n, targets[r]);
@@ -507,7 +509,8 @@ static void bad_arguments_are_refused(void **state)
     (void)state;
     tdm_backend be;
     ASSERT_FAILS(tdm_open_cpu(-1, &be, err), TDM_EARG, "-1 threads");
-    ASSERT_FAILS(tdm_open_cuda(&(tdm_cuda_options){0}, &be, err), TDM_ENODEV, "cuda:0");
+    ASSERT_FAILS(tdm_open_cuda(&(tdm_cuda_options){.device = 9999}, &be, err), TDM_ENODEV,
+                 "cuda"); /* with a GPU, without one, without a driver, without CUDA */
     ASSERT_OK(tdm_open_cpu(0, &be, err));
     refuses_linear(&be);
     refuses_the_rest(&be);
