@@ -83,6 +83,15 @@ refuses() {
     [ "$status" -eq 75 ] || { echo "exit $status: $stderr"; false; }
     [[ $stderr == *"the device was lost"* ]]
     [ ! -e out.jsonl ]
+    TDM_EMU_LOST=1 run --separate-stderr "$TANDEM_EMU" bench device --device cuda --small
+    [ "$status" -eq 75 ] || { echo "exit $status: $stderr"; false; }
+    [[ $stderr == *"the device was lost: ceilings"* ]]
+}
+
+@test "graphs of many texts: what they launch was run before" {
+    "$TANDEM_EMU" generate --model "$models/writer" --device cuda --quiet --n 20 --length 2 --batch 20 \
+        --out out.jsonl
+    [ "$(wc -l < out.jsonl)" -eq 20 ]
 }
 
 @test "TDM_SYNC=1 gives the same text" {
