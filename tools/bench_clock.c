@@ -37,8 +37,7 @@ static tdm_status record(const bench *b, timed *t, tdm_err *err)
     TDM_TRY(tdm_graph_begin(&b->backend, err));
     for (size_t i = 0; i < t->recorded && st == TDM_OK; i++)
         st = t->run->call(t->run->ctx, i, err);
-    const tdm_status ended =
-        tdm_graph_end(&b->backend, st == TDM_OK ? &t->graph : NULL, st == TDM_OK ? err : NULL);
+    const tdm_status ended = tdm_graph_end(&b->backend, &t->graph, st == TDM_OK ? err : NULL);
     st = st == TDM_OK ? ended : st;
 done:
     return st;
