@@ -71,9 +71,9 @@ done:
 }
 
 static const bench_column COLUMNS[] = {
-    {"batch", 6, -1},  {"n", 7, 0},        {"length", 6, 0},   {"tokens", 9, 0},
-    {"start_s", 7, 2}, {"seconds", 8, 2},  {"tokens_s", 9, 1}, {"floor", 9, 1},
-    {"share", 6, 3},   {"peak_mib", 8, 0}, {"hash", 16, -1},
+    {"batch", 6, -1},  {"n", 7, 0},           {"length", 6, 0},   {"tokens", 9, 0},
+    {"start_s", 7, 2}, {"seconds", 8, 2},     {"tokens_s", 9, 1}, {"floor", 9, 1},
+    {"share", 6, 3},   {"mean_batch", 10, 1}, {"peak_mib", 8, 0}, {"hash", 16, -1},
 };
 
 static void print_batch(const job *j, const generate_options *o, const batch *b)
@@ -84,11 +84,17 @@ static void print_batch(const job *j, const generate_options *o, const batch *b)
     const double rate = b->best.tokens / b->best.seconds;
     const double floor = 1 / job_floor_generate(j, at_once, (double)o->job.length);
     const bench_cell cells[] = {
-        BENCH_TEXT(b->name),         BENCH_NUMBER(o->job.n),
-        BENCH_NUMBER(o->job.length), BENCH_NUMBER(b->best.tokens),
-        BENCH_NUMBER(b->best.start), BENCH_NUMBER(b->best.seconds),
-        BENCH_NUMBER(rate),          BENCH_NUMBER(floor),
-        BENCH_NUMBER(rate / floor),  BENCH_NUMBER(b->best.peak / 0x1p20),
+        BENCH_TEXT(b->name),
+        BENCH_NUMBER(o->job.n),
+        BENCH_NUMBER(o->job.length),
+        BENCH_NUMBER(b->best.tokens),
+        BENCH_NUMBER(b->best.start),
+        BENCH_NUMBER(b->best.seconds),
+        BENCH_NUMBER(rate),
+        BENCH_NUMBER(floor),
+        BENCH_NUMBER(rate / floor),
+        BENCH_NUMBER(b->best.tokens / b->best.steps),
+        BENCH_NUMBER(b->best.peak / 0x1p20),
         BENCH_TEXT(b->best.hash),
     };
     bench_print_row(&j->b, COLUMNS, COUNT(COLUMNS), cells);
@@ -131,8 +137,8 @@ static const arg_command COMMAND = {
     .example = "tandem bench generate --size 1558M --n 64 --batch 1,64 -- --top-k 40\n",
     .notes =
         "Columns: batch, documents, length, tokens written, seconds besides the work (loading),\n"
-        "seconds of the best round, tokens/s, floor in tokens/s, share of it, peak host memory,\n"
-        "hash of all tokens.\n",
+        "seconds of the best round, tokens/s, floor in tokens/s, share of it, mean number of\n"
+        "texts at once, peak host memory, hash of all tokens.\n",
 };
 
 int bench_generate(int argc, char **argv)

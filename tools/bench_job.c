@@ -131,6 +131,7 @@ static tdm_status parse_summary(const tdm_buf *text, job_result *out, tdm_err *e
     const cJSON *seconds = cJSON_GetObjectItemCaseSensitive(root, "seconds");
     const cJSON *tokens = cJSON_GetObjectItemCaseSensitive(root, "tokens");
     const cJSON *ok = cJSON_GetObjectItemCaseSensitive(root, "ok");
+    const cJSON *steps = cJSON_GetObjectItemCaseSensitive(root, "steps");
     const cJSON *hash = cJSON_GetObjectItemCaseSensitive(root, "token_hash");
     TDM_REQUIRE(cJSON_IsNumber(seconds) && cJSON_IsNumber(tokens) && cJSON_IsNumber(ok) &&
                     cJSON_IsString(hash),
@@ -138,6 +139,7 @@ static tdm_status parse_summary(const tdm_buf *text, job_result *out, tdm_err *e
     out->seconds = seconds->valuedouble;
     out->tokens = tokens->valuedouble;
     out->records = ok->valuedouble;
+    out->steps = cJSON_IsNumber(steps) ? steps->valuedouble : NAN;
     snprintf(out->hash, sizeof out->hash, "%s", hash->valuestring);
 done:
     tdm_json_close(doc);

@@ -54,6 +54,7 @@ typedef struct {
     double seconds; /* of the work, as the command counts them */
     double start;   /* of the process besides: loading, for the most part */
     double tokens, records;
+    double steps;  /* of generate; NAN: the command does not count them */
     double peak;   /* bytes of host memory; NAN: no more than those of this process */
     char hash[24]; /* of all tokens */
 } job_result;

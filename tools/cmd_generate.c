@@ -40,6 +40,7 @@ typedef struct {
     tdm_progress progress;
     tdm_buf line;
     tdm_generate_totals totals;
+    uint64_t steps;
     double seconds;
 } generate_job;
 
@@ -152,6 +153,7 @@ static void tick(void *ctx, int32_t n_tokens)
 {
     generate_job *job = ctx;
     uint64_t done = 0, total = 0;
+    job->steps++;
     if (job->reader) {
         tdm_reader_progress(job->reader, &done, &total);
         tdm_progress_bytes(&job->progress, done, total);
@@ -186,7 +188,8 @@ static int finish(generate_job *job, tdm_status st, const tdm_err *err)
 {
     const common_args *c = &job->args.common;
     const tdm_generate_totals *t = &job->totals;
-    const run_totals totals = {.seconds = job->seconds, .tokens = t->tokens, .token_hash = t->hash};
+    const run_totals totals = {
+        .seconds = job->seconds, .tokens = t->tokens, .steps = job->steps, .token_hash = t->hash};
     if (st == TDM_OK && !c->quiet)
         fprintf(stderr,
                 "tandem generate: %" PRIu64 " documents, %" PRIu64 " tokens, %.1f tok/s, "

@@ -43,12 +43,12 @@ static void print_json(FILE *to, const char *command, const tdm_counts *counts,
                 counts->by_fault[i]);
         separator = ", ";
     }
-    fprintf(to,
-            "}, \"seconds\": %.6f, \"tokens\": %" PRIu64
-            ", \"tokens_per_second\": %.3f, \"token_hash\": \"%016" PRIx64 "\"}\n",
+    fprintf(to, "}, \"seconds\": %.6f, \"tokens\": %" PRIu64 ", \"tokens_per_second\": %.3f",
             totals->seconds, totals->tokens,
-            totals->seconds > 0 ? (double)totals->tokens / totals->seconds : 0.0,
-            totals->token_hash);
+            totals->seconds > 0 ? (double)totals->tokens / totals->seconds : 0.0);
+    if (totals->steps)
+        fprintf(to, ", \"steps\": %" PRIu64, totals->steps);
+    fprintf(to, ", \"token_hash\": \"%016" PRIx64 "\"}\n", totals->token_hash);
 }
 
 int summary_finish(const char *command, const common_args *common, tdm_sink *sink, tdm_status st,

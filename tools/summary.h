@@ -18,6 +18,7 @@
 typedef struct {
     double seconds;
     uint64_t tokens;
+    uint64_t steps;      /* in each of which running texts got a token; 0: nothing is said of them */
     uint64_t token_hash; /* TDM_HASH_START, then tdm_hash_ids over the ids in output order */
 } run_totals;
 
