@@ -15,6 +15,8 @@ transformers gets scaled-dot-product attention, the dtype of tandem, every batch
 a GPU also a static cache with compilation at the largest of them, and its best figure counts. Times are without loading. Each
 peer has its turn between two of tandem, so that what else runs on the machine hits both. A peer that
 fails or has no time left (--budget) is listed as such. Needs torch and transformers.
+Exit code 1: --most-logprob or --most-probability is given, and the numbers are further apart than that,
+or there was nothing to compare.
 """
 import argparse
 import contextlib
@@ -31,6 +33,8 @@ import time
 import numpy as np
 import torch
 import transformers
+
+from agreement import ROUNDING, Agreement
 
 START = time.monotonic()
 JOBS = ("generate", "detect", "logprobs", "score")
@@ -55,6 +59,10 @@ def options():
     p.add_argument("--peer-device", choices=("cpu", "cuda"), help="another device for the peers")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--json", metavar="FILE", help="all figures, as JSON")
+    p.add_argument("--most-logprob", type=float, metavar="X", help="tandem's log-probabilities may be X roundings "
+                   "away from transformers' in f32: "
+                   + ", ".join(f"2^{int(np.log2(r))} in {d}" for d, r in ROUNDING.items()))
+    p.add_argument("--most-probability", type=float, metavar="X", help="the detector's may be X away")
     o = p.parse_args()
     unknown = set(o.jobs.split(",")) - set(JOBS)
     if unknown:
@@ -70,7 +78,8 @@ def options():
 
 class Report:
     def __init__(self, o):
-        self.o, self.rows, self.agreement = o, [], []
+        self.o, self.rows = o, []
+        self.agreement = Agreement(logprob=o.most_logprob, probability=o.most_probability)
 
     def speed(self, job, who, setting, rate, unit, **more):
         self.rows.append({"job": job, "who": who, "setting": setting, "rate": rate, "unit": unit, **more})
@@ -80,10 +89,15 @@ class Report:
         self.rows.append({"job": job, "who": "transformers", "setting": setting, "failed": why})
         print(f"{job:16s} {'transformers':13s} {setting:24s} {why}", flush=True)
 
-    def agree(self, what, mean, largest, **more):
-        self.agreement.append({"what": what, "mean": mean, "max": largest, **more})
-        extra = "".join(f", {k} {v}" for k, v in more.items())
-        print(f"{what}: mean {mean:.2e}, max {largest:.2e}{extra}", flush=True)
+    def agree(self, kind, what, ours, theirs, dtype=None):
+        """kind: what is asked of them; None: they are apart as they are."""
+        more = {}
+        if kind == "probability" and theirs is not None:
+            more["flips"] = sum((a > 0.5) != (b > 0.5) for a, b in zip(ours, theirs))
+        row = self.agreement.add(kind, what, ours, theirs, ROUNDING.get(dtype, 1.0), **more)
+        if row:
+            extra = "".join(f", {k} {v}" for k, v in row.items() if k not in ("what", "mean", "max"))
+            print(f"{what}: mean {row['mean']:.2e}, max {row['max']:.2e}{extra}", flush=True)
 
     def finish(self):
         print()
@@ -102,8 +116,12 @@ class Report:
             with open(self.o.json, "w", encoding="utf-8") as f:
                 json.dump({"options": vars(self.o), "torch": torch.__version__,
                            "transformers": transformers.__version__, "peer": device_name(self.o),
-                           "rows": self.rows, "agreement": self.agreement}, f, indent=1)
+                           "rows": self.rows, "agreement": self.agreement.rows,
+                           "problems": self.agreement.problems()}, f, indent=1)
                 f.write("\n")
+        for problem in self.agreement.problems():
+            print(f"NOT AS ASKED: {problem}")
+        return not self.agreement.problems()
 
 
 def device_name(o):
@@ -237,7 +255,7 @@ def make_texts(o, path, file):
 def detect(o, report, scratch):
     path = folder(o, o.detector, scratch)
     tokenizer = transformers.RobertaTokenizer.from_pretrained(path)
-    model = load(o, transformers.RobertaForSequenceClassification, path, torch_dtype(o))
+    model = load(o, transformers.RobertaForSequenceClassification, path, torch.float32)
     file, out = os.path.join(scratch, "texts.jsonl"), os.path.join(scratch, "judged.jsonl")
     make_texts(o, path, file)
     with open(file, encoding="utf-8") as f:
@@ -251,7 +269,7 @@ def detect(o, report, scratch):
         with open(out, encoding="utf-8") as f:
             return [json.loads(line)["fake"] for line in f]
 
-    def judge(a_model, batch):
+    def judge(texts, batch):
         """From texts to probabilities: batches of texts sorted by length and padded."""
         fake = [0.0] * len(texts)
         encoded = tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
@@ -259,35 +277,25 @@ def detect(o, report, scratch):
         for at in range(0, len(order), batch):
             some = order[at:at + batch]
             padded = tokenizer.pad({"input_ids": [encoded[i] for i in some]}, return_tensors="pt")
-            logits = a_model(**padded.to(o.peer_device)).logits.double()
+            logits = model(**padded.to(o.peer_device)).logits.double()
             for i, p in zip(some, torch.softmax(logits, -1)[:, 0].tolist()):
                 fake[i] = p
         return fake
 
     def theirs(batch):
         model(**tokenizer(["warm up"] * batch, return_tensors="pt").to(o.peer_device))
-        seconds, fake = timed(o, lambda: judge(model, batch))
+        seconds, _ = timed(o, lambda: judge(texts, batch))
         report.speed("detect", "transformers", f"batch {batch}", len(texts) / seconds, "texts/s")
-        return fake
 
-    fake = ours()
+    torch.backends.cuda.matmul.allow_tf32 = False
+    some = texts[:512]  # agreement comes first: there is always time for it
+    report.agree("probability", f"probability, tandem {o.dtype} against transformers f32", ours()[:len(some)],
+                 peer(report, "detect", "f32", lambda: judge(some, min(o.batches))))
+    model.to(torch_dtype(o))
     for _ in range(o.rounds):
         for batch in o.batches:
             peer(report, "detect", f"batch {batch}", lambda b=batch: theirs(b))
         ours()
-    model.float()
-    differ("detect", report, f"probability, tandem {o.dtype} against transformers f32", fake,
-           peer(report, "detect", "f32", lambda: judge(model, min(o.batches))))
-
-
-def differ(job, report, what, ours, theirs):
-    if theirs is None:
-        return
-    d = [abs(a - b) for a, b in zip(ours, theirs)]
-    more = {}
-    if job == "detect":
-        more["flips"] = sum((a > 0.5) != (b > 0.5) for a, b in zip(ours, theirs))
-    report.agree(what, statistics.fmean(d), max(d), values=len(d), **more)
 
 
 def random_texts(o, model, scratch):
@@ -323,14 +331,14 @@ def logprobs(o, report, scratch):
     torch.backends.cuda.matmul.allow_tf32 = False
     exact = peer(report, "logprobs", "f32", theirs)
     for d in dtypes:
-        differ("logprobs", report, f"logprob, tandem {d} against transformers f32", of_tandem[d], exact)
+        report.agree("logprob", f"logprob, tandem {d} against transformers f32", of_tandem[d], exact, d)
         if d != "f32":
-            differ("logprobs", report, f"logprob, tandem {d} against tandem f32", of_tandem[d],
-                   of_tandem["f32"])
-    if o.peer_device == "cuda":
+            report.agree(None, f"logprob, tandem {d} against tandem f32", of_tandem[d], of_tandem["f32"])
+    if o.peer_device == "cuda" and exact is not None:
         model.half()
-        differ("logprobs", report, "logprob, transformers f16 against transformers f32",
-               peer(report, "logprobs", "f16", theirs) if exact is not None else [], exact)
+        half = peer(report, "logprobs", "f16", theirs)
+        report.agree(None, "logprob, transformers f16 against transformers f32",
+                     half if half is not None else [], exact)
 
 
 def score(o, report, scratch):
@@ -379,8 +387,8 @@ def main():
                 globals()[job](o, report, scratch)
                 if o.peer_device == "cuda":
                     torch.cuda.empty_cache()
-    report.finish()
+    return report.finish()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if main() else 1)
