@@ -23,7 +23,7 @@ strip "$pack"/bin/*
 for program in "$pack"/bin/*; do
     ldd "$program"
 done | awk '$3 ~ /lib(cjson|utf8proc|cmocka)/ {print $3}' | sort -u | xargs -I{} cp -L {} "$pack/lib"
-cp "$root/tools/compare_hf.py" "$pack/tools"
+cp "$root/tools/compare_hf.py" "$root/tools/agreement.py" "$pack/tools"
 cp "$root"/tests/gpu/*.sh "$root/tests/gpu/summary.py" "$pack"
 git -C "$root" log -1 --format='%H %cI' >"$pack/commit" 2>/dev/null || echo unknown >"$pack/commit"
 if ! git -C "$root" diff --quiet HEAD 2>/dev/null; then

@@ -5,7 +5,7 @@
 # Environment: TDM_GPU_BIN folder with the programs (bin/ beside this script, as prepare.sh packs it; else
 # build-gpu/, which is built if need be); TDM_GPU_SECONDS for each call (570); TDM_GPU_SMALL=1 tiny
 # models and shapes, which the emulated device can do; TDM_GPU_PYTHON (python3).
-# Exit code: 0; 1 when a step that is about correctness failed, ran out of time or was left out.
+# Exit code: 0; 1 when a step that is about correctness failed, ran out of time or had none left.
 # shellcheck disable=SC2034,SC2154,SC2086,SC2317 # variables of work.sh and steps.sh; numbers; called by name
 set -u
 set -a # work.sh, which is a process of its own, sees all of it
@@ -19,7 +19,8 @@ all) parts='first second third' ;;
 esac
 seconds=${TDM_GPU_SECONDS:-570}
 python=${TDM_GPU_PYTHON:-python3}
-small=${TDM_GPU_SMALL:+yes}
+small=
+[ "${TDM_GPU_SMALL:-}" != 1 ] || small=yes
 began=$(date +%s)
 mkdir -p "$out"
 work=$(mktemp -d "${TMPDIR:-/tmp}/tandem-gpu-XXXXXX") || exit 1
@@ -64,62 +65,67 @@ export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 # ---- sizes ----
 
+# same, long: what is written at each batch, as batch:documents.
 if [ -n "$small" ]; then
     writer=tiny writer2=tiny reader=tiny-detector reader2=tiny-detector
-    bulk_n=6 bulk_length=12 one_n=2 one_length=12 texts=8 texts2=8 score_n=3 short=12 many=12
+    bulk_n=6 bulk_length=12 one_n=2 one_length=12 texts=8 texts2=8 score_n=3
+    same='1:2 7:6 64:10 10:10' same_length=12 long='1:1 3:3' long_length=70
     bench_small=--small tune_seconds=0.05 peers='--n 4 --length 12 --texts 6 --words 40'
-    few=2 some=2 lots=2
-    rows=1,17
+    few=2 some=2 lots=2 rows=1,17 slack=10
 else
     writer=1558M writer2=124M reader=large reader2=base
-    bulk_n=908 bulk_length=1024 one_n=2 one_length=1024 texts=8000 texts2=20000 score_n=512 short=64 many=512
+    bulk_n=908 bulk_length=1024 one_n=2 one_length=1024 texts=8000 texts2=20000 score_n=512
+    same='1:4 7:64 64:512 512:512' same_length=200 long='1:2 64:64' long_length=1024
     bench_small='' tune_seconds=2 peers='--n 256 --length 1024 --texts 4096'
-    few=8,16,32 some=64,256 lots=32,128,512
+    few=8,16,32 some=64,256 lots=32,128,512 slack=1
     rows=1,2,4,8,16,32,64,96,128,256,512,768,1024,1536,2048
 fi
 
-# ---- three parts: what matters most comes first ----
+# ---- three parts ----
 
-# Correct, and how fast.
+# What must be comes first, and its limits add up to less than a call's time (emulated.sh adds them). Then how fast.
 first() {
-    step tests_kernels 60 must "$bin/gpu_test_row_kernels"
-    step tests_attention 90 must "$bin/gpu_test_attention_kernels"
-    step tests_sample 60 must "$bin/gpu_test_sample_kernels"
-    step tests_stats 60 must "$bin/gpu_test_stats_kernels"
-    step tests_backend 60 must "$bin/gpu_test_backend_cuda"
-    step tests_memory 60 must "$bin/gpu_test_backend_memory"
-    step tests_gemm_rows 60 must "$bin/gpu_test_gemm_rows"
-    step vectors 20 may call vectors
-    step ceilings 30 must call bench ceilings device
-    step models 90 must call models "$writer" "$reader" "$reader2"
-    step generate_bulk 150 may call bench generate_bulk generate --model "$work/$writer" --n $bulk_n \
+    step tests_kernels 20 must "$bin/gpu_test_row_kernels"
+    step tests_lay_out 15 must "$bin/gpu_test_lay_out"
+    step tests_attention 40 must "$bin/gpu_test_attention_kernels"
+    step tests_sample 20 must "$bin/gpu_test_sample_kernels"
+    step tests_stats 20 must "$bin/gpu_test_stats_kernels"
+    step tests_backend 30 must "$bin/gpu_test_backend_cuda"
+    step tests_memory 20 must "$bin/gpu_test_backend_memory"
+    step tests_gemm_rows 30 must "$bin/gpu_test_gemm_rows"
+    step tests_emulator 15 must "$bin/gpu_test_emulator"
+    step tests_gemm_shapes 90 must "$bin/gpu_test_gemm_shapes"
+    step vectors 10 may call vectors
+    step ceilings 20 must call bench ceilings device
+    step models 80 must call models "$writer" "$reader" "$reader2"
+    step invariance 110 must call invariance "$writer"
+    step invariance_detector 25 must call detector_invariance "$reader2"
+    step generate_bulk 120 may call bench generate_bulk generate --model "$work/$writer" --n $bulk_n \
         --length $bulk_length --batch auto
-    step generate_one 60 may call bench generate_one generate --model "$work/$writer" --n $one_n \
+    step generate_one 40 may call bench generate_one generate --model "$work/$writer" --n $one_n \
         --length $one_length --batch 1
-    step detect_large 60 may call bench detect_large detect --model "$work/$reader" --n $texts
-    step detect_base 60 may call bench detect_base detect --model "$work/$reader2" --n $texts2
-    step score 60 may call bench score score --model "$work/$writer" --n $score_n
+    step detect_large 40 may call bench detect_large detect --model "$work/$reader" --n $texts
+    step detect_base 40 may call bench detect_base detect --model "$work/$reader2" --n $texts2
+    step score 40 may call bench score score --model "$work/$writer" --n $score_n
     step load 40 may call bench load load --model "$work/$writer"
-    step invariance 90 must call invariance "$writer"
-    step invariance_detector 40 must call detector_invariance "$reader2"
-    step kernels 90 may call bench kernels kernels
-    step tests_gemm_shapes 120 must "$bin/gpu_test_gemm_shapes"
-    step tune 120 may call tune
-    step tests_emulator 30 must "$bin/gpu_test_emulator"
+    step generate_steady 180 may call bench generate_steady generate --model "$work/$writer" \
+        --n $((2 * bulk_n)) --length $bulk_length --batch auto
+    step kernels 60 may call bench kernels kernels
+    step tune 150 may call tune
 }
 
 # transformers beside it.
 second() {
     step models_to_compare 90 must call models "$writer" "$writer2" "$reader" "$reader2"
     step compare_logprobs 90 must call compare 80 logprobs "$writer" "$reader2" $few
-    step compare_detect_large 90 may call compare 60 detect "$writer2" "$reader" $lots
+    step compare_detect_large 90 must call compare 60 detect "$writer2" "$reader" $lots
+    step compare_detect_base 60 must call compare 40 detect "$writer2" "$reader2" $lots
+    step compare_logprobs_124M 60 must call compare 50 logprobs "$writer2" "$reader2" $few
     step compare_score 60 may call compare 45 score "$writer" "$reader2" $few
     step compare_generate 220 may call compare 170 generate "$writer" "$reader2" $some
-    step compare_detect_base 60 may call compare 40 detect "$writer2" "$reader2" $lots
-    step compare_logprobs_124M 60 must call compare 50 logprobs "$writer2" "$reader2" $few
 }
 
-# After tuning; the sanitizers; where the time goes.
+# The sanitizers; after tuning; where the time goes.
 third() {
     step tiny_model 5 must call models tiny
     step memcheck 90 must call sanitize memcheck
@@ -127,14 +133,14 @@ third() {
     step synccheck 60 must call sanitize synccheck
     step initcheck 60 must call sanitize initcheck
     step models_tuned 90 must call models "$writer" "$writer2" "$reader"
-    step generate_tuned 150 may call bench generate_tuned generate --model "$work/$writer" --n $bulk_n \
+    step generate_tuned 120 may call bench generate_tuned generate --model "$work/$writer" --n $bulk_n \
         --length $bulk_length --batch auto
-    step generate_one_tuned 60 may call bench generate_one_tuned generate --model "$work/$writer" \
+    step generate_one_tuned 40 may call bench generate_one_tuned generate --model "$work/$writer" \
         --n $one_n --length $one_length --batch 1
-    step detect_tuned 60 may call bench detect_tuned detect --model "$work/$reader" --n $texts
-    step score_tuned 60 may call bench score_tuned score --model "$work/$writer" --n $score_n
+    step detect_tuned 40 may call bench detect_tuned detect --model "$work/$reader" --n $texts
+    step score_tuned 40 may call bench score_tuned score --model "$work/$writer" --n $score_n
     step profile_generate 60 may call profile profile_generate "$tandem" generate --model "$work/$writer" \
-        --device cuda --n 454 --length 64 --batch 454 --quiet --out "$work/profiled.jsonl"
+        --device cuda --n 64 --length 64 --batch 64 --quiet --out "$work/profiled.jsonl"
     step profile_texts 5 may call some_texts_file 600 510
     step profile_detect 40 may call profile profile_detect "$tandem" detect --model "$work/$reader" \
         --device cuda --quiet "$work/some.jsonl" --out "$work/profiled.judged"
@@ -162,5 +168,6 @@ cp "$logs/summary.txt" "$logs/steps.txt" "$out"
 collect
 echo
 cat "$logs/summary.txt"
+[ -z "$undone" ] || echo "left out, what they need is not here:$undone"
 echo "$(elapsed) s in all; $([ "$failed" = 0 ] && echo correct || echo NOT CORRECT, see the steps above)"
 exit "$failed"

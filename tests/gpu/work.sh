@@ -33,21 +33,33 @@ bench() {
     cat "$file"
 }
 
-# The first documents of any run are those of every other: batch 1, 7, 64 and $many.
-invariance() { # model
-    n=$((short / 4))
-    for batch in 1 7 64 "$many"; do
-        # the more at once, the more documents: at batch 1 only a few can be waited for
-        case $batch in 1) count=$n ;; 7) count=$short ;; *) count=$many ;; esac
-        "$tandem" generate --model "$work/$1" --device cuda --seed 3 --n "$count" --length "$short" \
-            --top-k 40 --batch "$batch" --quiet --out "$work/batch-$batch.jsonl" || return 1
-        head -n "$n" "$work/batch-$batch.jsonl" >"$work/head-$batch"
-        head -n "$short" "$work/batch-$batch.jsonl" >"$work/short-$batch"
-        cmp "$work/head-1" "$work/head-$batch" || return 1
-        [ "$batch" = 1 ] || cmp "$work/short-7" "$work/short-$batch" || return 1
+write() { # model length batch documents
+    "$tandem" generate --model "$work/$1" --device cuda --seed 3 --length "$2" --batch "$3" --n "$4" \
+        --top-k 40 --quiet --out "$work/written-$3.jsonl"
+}
+
+# What is written at one batch begins with what is written at the batch before it in the list.
+same_documents() { # model length batch:documents...
+    model=$1 length=$2 before=
+    shift 2
+    for run in "$@"; do
+        batch=${run%:*} n=${run#*:}
+        write "$model" "$length" "$batch" "$n" || return 1
+        [ -z "$before" ] || head -n "$before_n" "$work/written-$batch.jsonl" | cmp - "$before" || return 1
+        before=$work/written-$batch.jsonl before_n=$n
     done
-    cmp "$work/batch-64.jsonl" "$work/batch-$many.jsonl" || return 1
-    echo "$1: batch 1, 7, 64, $many: equal bytes"
+    echo "$model, $length tokens, batch:documents $*: equal bytes"
+}
+
+# The same documents at every batch, over several pages, up to the whole context, with graphs and without.
+invariance() { # model
+    # shellcheck disable=SC2086 # lists
+    same_documents "$1" "$same_length" $same && same_documents "$1" "$long_length" $long || return 1
+    mv "$before" "$work/with-graphs.jsonl"
+    export TDM_SYNC=1
+    write "$1" "$long_length" "$batch" "$n" &&
+        cmp "$work/written-$batch.jsonl" "$work/with-graphs.jsonl" || return 1
+    echo "without graphs: equal bytes"
 }
 
 # Texts of made-up words: as many each, or (0) 1 to 200.
@@ -88,10 +100,15 @@ tune() {
         >"$logs/gemm_table.inc"
 }
 
-# Our kernels under every tool; under memcheck cuBLASLt, graphs and a whole job too.
+# Our kernels under every tool; under memcheck cuBLASLt, graphs and a whole job too. Some machines refuse
+# every tool: a small program tells.
 sanitize() { # tool
     command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not there"; return 77; }
-    tests='gpu_test_row_kernels gpu_test_sample_kernels gpu_test_stats_kernels gpu_test_attention_kernels'
+    [ -e "$work/probe.log" ] ||
+        compute-sanitizer "$bin/ptx_vectors" --record "$work/probe" >"$work/probe.log" 2>&1
+    ! grep -i 'not supported' "$work/probe.log" || return 77
+    tests='gpu_test_row_kernels gpu_test_lay_out gpu_test_sample_kernels gpu_test_stats_kernels
+        gpu_test_attention_kernels'
     [ "$1" != memcheck ] || tests="$tests gpu_test_backend_cuda"
     for test in $tests; do
         compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/$test" || return 1
@@ -101,30 +118,41 @@ sanitize() { # tool
         --device cuda --n 3 --length 9 --batch 2 --quiet --out "$work/sanitized.jsonl"
 }
 
-# Where the time of a job goes, kernel by kernel, and what the kernels reach.
+# Where the time of a job goes, kernel by kernel, and what the kernels reach. Metrics that one pass can
+# give: no kernel is run twice, so nothing of the memory need be saved and restored.
 profile() { # name command...
     command -v ncu >/dev/null || { echo "ncu is not there"; return 77; }
     name=$1
     shift
-    ncu --clock-control none --csv --launch-skip 2000 --launch-count 600 \
-        --metrics gpu__time_duration.sum,dram__bytes.sum.per_second,sm__throughput.avg.pct_of_peak_sustained_elapsed \
+    ncu --clock-control none --cache-control none --csv --launch-skip 2000 --launch-count 600 \
+        --metrics gpu__time_duration.sum,dram__bytes.sum.per_second \
         --log-file "$logs/$name.csv" "$@" || return 1
     $python "$here/summary.py" --profile "$logs/$name.csv"
 }
 
-# One job of compare_hf.py; its figures are one object for the summary.
+# One job of compare_hf.py; its figures are one object for the summary. What may be apart: log-probabilities 32
+# roundings, a sum over all layers; probabilities what is promised.
 compare() { # seconds job gpt2 detector batches
     budget=$1
     shift
     $python -c 'import torch, transformers' || { echo "torch and transformers are not there"; return 77; }
     peer_device=
     [ -z "$small" ] || peer_device='--peer-device cpu --small'
+    case $1 in
+    logprobs) most='--most-logprob 32' ;;
+    detect) most='--most-probability 1e-3' ;;
+    *) most= ;;
+    esac
+    name=$logs/compare-$1-$2-$3
+    code=0
     # shellcheck disable=SC2086
     $python "$tools/compare_hf.py" --tandem "$tandem" --logprobs "$bin/logprobs" --device cuda $peer_device \
-        --budget "$budget" --json "$logs/compare-$1-$2-$3.json" --jobs "$1" --gpt2 "$work/$2" \
-        --detector "$work/$3" --batches "$4" $peers || return 1
-    $python -c 'import json, sys; print(json.dumps({"bench": "compare", **json.load(open(sys.argv[1]))}))' \
-        "$logs/compare-$1-$2-$3.json" >"$logs/compare-$1-$2-$3.jsonl"
+        --budget "$budget" --json "$name.json" --jobs "$1" --gpt2 "$work/$2" --detector "$work/$3" \
+        --batches "$4" $peers $most || code=$?
+    [ ! -e "$name.json" ] ||
+        $python -c 'import json, sys; print(json.dumps({"bench": "compare", **json.load(open(sys.argv[1]))}))' \
+            "$name.json" >"$name.jsonl"
+    return "$code"
 }
 
 "$@"
