@@ -10,8 +10,8 @@ import math
 import statistics
 
 # What one rounding changes a number by, relative. In f32 the sums of thousands of products lose more than
-# the roundings of what is stored: 2^6 of its own.
-ROUNDING = {"f32": 2.0**-18, "f16": 2.0**-11, "bf16": 2.0**-8}
+# the roundings of what is stored: 2^4 of its own.
+ROUNDING = {"f32": 2.0**-20, "f16": 2.0**-11, "bf16": 2.0**-8}
 
 
 class Agreement:
