@@ -47,17 +47,23 @@ enum { MOST = 12, LAYERS = 2, LAYER = 1, TEXT_PAGES = 4, GAP = 8 };
 /* Texts of a batch: q | k | v of all their rows one after another. */
 typedef struct {
     int n, heads, starts[MOST + 1], slots[MOST];
+    int n_slots, text_pages;
+    int32_t first_page; /* the number of the first page that there is */
     tdm_dtype act, cache;
     float *qkv; /* [rows, 3E], rounded to act */
 } texts;
 
 static inline texts make_texts(const int *lengths, int n, int heads, tdm_dtype act, tdm_dtype cache)
 {
-    texts t = {.n = n, .heads = heads, .act = act, .cache = cache};
+    texts t = {.n = n, .heads = heads, .act = act, .cache = cache, .text_pages = TEXT_PAGES};
     const size_t width = (size_t)heads * TDM_HEAD;
+    for (int i = 0; i < n; i++)
+        if (lengths[i] > t.text_pages * TDM_PAGE)
+            t.text_pages = (lengths[i] + TDM_PAGE - 1) / TDM_PAGE;
+    t.n_slots = t.text_pages > TEXT_PAGES ? n : MOST; /* long texts have no slots beside theirs */
     for (int i = 0; i < n; i++) {
         t.starts[i + 1] = t.starts[i] + lengths[i];
-        t.slots[i] = (i * 7 + 3) % MOST;
+        t.slots[i] = (i * 7 + 3) % t.n_slots;
     }
     const size_t size = (size_t)t.starts[n] * 3 * width;
     t.qkv = random_values(size, (uint64_t)n * 31 + (uint64_t)heads, 1, 0);
@@ -93,28 +99,46 @@ static inline float *seen_qkv(const texts *t, int i)
 
 typedef struct {
     tdmk_cache c;
-    int32_t pages[MOST][TEXT_PAGES], *device_pages;
-    size_t n; /* elements */
+    int32_t pages[MOST * TEXT_PAGES], *device_pages;
+    void *there; /* the pages that there are, `n` elements: the others are before them */
+    size_t n;
 } test_cache;
+
+static inline size_t page_elements(int heads)
+{
+    return (size_t)LAYERS * 2 * (size_t)heads * TDM_PAGE * TDM_HEAD;
+}
+
+static inline void fill_cache(test_cache *cache, const texts *t, const float *values)
+{
+    const size_t before = (size_t)t->first_page * page_elements(t->heads);
+    cache->there = narrowed_on_device(values, cache->n, t->cache);
+    cache->c.p = (void *)((uintptr_t)cache->there - before * tdm_dtype_size(t->cache));
+}
 
 static inline test_cache open_cache(const texts *t)
 {
-    test_cache cache = {.c = {NULL, t->cache, LAYERS, t->heads, MOST * TEXT_PAGES, TEXT_PAGES}};
-    for (int i = 0; i < MOST * TEXT_PAGES; i++) /* 29 has no factor in common with 48 */
-        cache.pages[i / TEXT_PAGES][i % TEXT_PAGES] = (i * 29 + 11) % (MOST * TEXT_PAGES);
-    cache.n = (size_t)cache.c.pages * LAYERS * 2 * (size_t)t->heads * TDM_PAGE * TDM_HEAD;
+    const int32_t pages = t->n_slots * t->text_pages;
+    test_cache cache = {
+        .c = {NULL, t->cache, LAYERS, t->heads, t->first_page + pages, t->text_pages}};
+    assert_true(pages <= (int32_t)COUNT(cache.pages) && pages % 29);
+    for (int32_t i = 0; i < pages; i++) /* each once: 29 is a prime */
+        cache.pages[i] = t->first_page + (i * 29 + 11) % pages;
+    cache.n = (size_t)pages * page_elements(t->heads);
     float *empty = nans(cache.n);
-    cache.c.p = narrowed_on_device(empty, cache.n, t->cache);
+    fill_cache(&cache, t, empty);
     cache.device_pages = on_device(cache.pages, sizeof cache.pages);
     free(empty);
     return cache;
 }
 
-/* Where the contract says that an element is. */
-static inline size_t cache_at(const test_cache *cache, int slot, size_t key, int part, size_t head,
-                              size_t d)
+/* Where the contract says that an element is, from the first page that there is. */
+static inline size_t cache_at(const test_cache *cache, const texts *t, int i, size_t key, int part,
+                              size_t head, size_t d)
 {
-    const size_t page = (size_t)cache->pages[slot][key / TDM_PAGE], heads = (size_t)cache->c.heads;
+    const size_t heads = (size_t)cache->c.heads;
+    const int32_t number = cache->pages[t->slots[i] * t->text_pages + (int)key / TDM_PAGE];
+    const size_t page = (size_t)(number - t->first_page);
     return ((((page * LAYERS + LAYER) * 2 + (size_t)part) * heads + head) * TDM_PAGE +
             key % TDM_PAGE) *
                TDM_HEAD +
@@ -130,8 +154,8 @@ static inline float *cache_image(const test_cache *cache, const texts *t, size_t
         float *seen = seen_qkv(t, i);
         for (size_t r = 0; r + short_of < length_of(t, i); r++)
             for (size_t c = 0; c < 2 * width; c++)
-                image[cache_at(cache, t->slots[i], r, c >= width, c % width / TDM_HEAD,
-                               c % TDM_HEAD)] = seen[r * 3 * width + width + c];
+                image[cache_at(cache, t, i, r, c >= width, c % width / TDM_HEAD, c % TDM_HEAD)] =
+                    seen[r * 3 * width + width + c];
         free(seen);
     }
     return image;
@@ -140,7 +164,7 @@ static inline float *cache_image(const test_cache *cache, const texts *t, size_t
 /* The cache holds all keys of all texts, and nothing else was written. */
 static inline void check_cache(const test_cache *cache, const texts *t)
 {
-    float *got = fetch_floats(cache->c.p, cache->n, cache->c.dtype);
+    float *got = fetch_floats(cache->there, cache->n, cache->c.dtype);
     float *want = cache_image(cache, t, 0);
     for (size_t i = 0; i < cache->n; i++)
         if (isnan(want[i]) ? !isnan(got[i]) : got[i] != want[i])
@@ -266,7 +290,7 @@ static inline float *run(kernel k, const texts *t)
         cache = open_cache(t);
     if (k == DECODE) {
         float *image = cache_image(&cache, t, 1);
-        cache.c.p = narrowed_on_device(image, cache.n, t->cache);
+        fill_cache(&cache, t, image);
         free(image);
         y = run_decode(t, &cache);
     } else {

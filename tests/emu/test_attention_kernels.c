@@ -3,6 +3,9 @@
 #include "tests/emu/attention_texts.h"
 
 static const tdm_dtype DTYPES[] = {TDM_F32, TDM_F16, TDM_BF16};
+/* Is there where the device is emulated, which is too slow for texts of full length. */
+extern long tdm_emu_allocations(void) __attribute__((weak));
+
 static const int LENGTHS[] = {17, 1, 200, 64, 65, 2, 16, 130, 15, 63};
 
 /* Inputs are exact and sums are f32, so what is left in 16 bits is the rounding of the result, and
@@ -97,6 +100,47 @@ static void attention_matches_float64(void **state)
                     check_pair((kernel)k, DTYPES[a], DTYPES[c]);
 }
 
+/* Every 31st row from the last, and every sixth head, of texts as long as GPT-2 1558M takes and as
+ * wide. */
+static void check_long(kernel k, const int *lengths, int heads, tdm_dtype act, tdm_dtype cache)
+{
+    enum { ROW_STEP = 31, HEAD_STEP = 6 };
+    char what[64];
+    double want[TDM_HEAD];
+    record r = {what, act, tolerance(act), 0, 0};
+    snprintf(what, sizeof what, "long, %s, keys %s", NAMES[k], tdm_dtype_name(cache));
+    texts t = make_texts(lengths, 2, heads, act, cache);
+    const size_t width = (size_t)heads * TDM_HEAD;
+    float *y = run(k, &t);
+    for (int i = 0; i < t.n; i++) {
+        const size_t n = length_of(&t, i), rows = rows_of_text(k, &t, i);
+        const float *of_text = y + at_text(k, &t, i);
+        float *seen = seen_qkv(&t, i);
+        for (size_t left = rows; left > 0; left -= left > ROW_STEP ? ROW_STEP : left)
+            for (size_t h = 0; h < width; h += HEAD_STEP * TDM_HEAD) {
+                const size_t row = left - 1, keys = k == PACKED ? n : n - rows + left;
+                reference_row(want, seen + (n - rows + row) * 3 * width + h, seen + width + h,
+                              width, keys, 0.125);
+                note(&r, "a row", of_text + row * width + h, want, TDM_HEAD);
+            }
+        free(seen);
+    }
+    print_record(&r);
+    free(y);
+    free(t.qkv);
+}
+
+/* In full on a GPU, and where TDM_LONG_TEXTS is set; else with a few pages more than above. */
+static void long_texts_match_float64(void **state)
+{
+    (void)state;
+    const bool full = !tdm_emu_allocations || getenv("TDM_LONG_TEXTS");
+    const int lengths[] = {full ? 1024 : 321, full ? 513 : 66}, heads = full ? 25 : 1;
+    for (int k = PREFILL; k <= CAUSAL; k++)
+        for (size_t a = 0; a < COUNT(DTYPES); a++)
+            check_long((kernel)k, lengths, heads, DTYPES[a], DTYPES[a]);
+}
+
 /* ---- bits ---- */
 
 static void assert_bits(const float *got, const float *want, size_t n, const char *what, int i)
@@ -135,6 +179,29 @@ static void neighbours_do_not_matter(void **state)
             check_alone((kernel)k, DTYPES[a], DTYPES[a]);
             if (k == PREFILL || k == DECODE)
                 check_alone((kernel)k, DTYPES[a], DTYPES[(a + 1) % COUNT(DTYPES)]);
+        }
+}
+
+/* Pages whose elements are beyond 2^31 from the cache's first: there is no memory for the pages
+ * before them, which nothing may touch. */
+static void far_pages_are_found(void **state)
+{
+    enum { HEADS = 2 };
+    (void)state;
+    for (int k = PREFILL; k <= DECODE; k++)
+        for (size_t c = 0; c < COUNT(DTYPES); c++) {
+            texts t = make_texts(LENGTHS, 5, HEADS, TDM_F16, DTYPES[c]);
+            float *near = run((kernel)k, &t);
+            t.first_page = (int32_t)(((size_t)1 << 31) / page_elements(HEADS));
+            float *far = run((kernel)k, &t);
+            for (int i = 0; i < t.n; i++) {
+                const size_t at = at_text((kernel)k, &t, i);
+                assert_bits(far + at, near + at, rows_of_text((kernel)k, &t, i) * HEADS * TDM_HEAD,
+                            NAMES[k], i);
+            }
+            free(far);
+            free(near);
+            free(t.qkv);
         }
 }
 
@@ -288,7 +355,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_matches_float64),
+        cmocka_unit_test(long_texts_match_float64),
         cmocka_unit_test(neighbours_do_not_matter),
+        cmocka_unit_test(far_pages_are_found),
         cmocka_unit_test(a_nan_stays_in_its_text),
         cmocka_unit_test(cuts_do_not_matter),
         cmocka_unit_test(nans_are_not_hidden),
