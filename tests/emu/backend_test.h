@@ -6,6 +6,7 @@
 #include "tests/ops_reference.h"
 
 static const tdm_dtype DTYPES[] = {TDM_F32, TDM_F16, TDM_BF16};
+#define SUMS 0x1p-20 /* error of a few hundred products or exponentials in f32 */
 
 /* Half of the distance between neighbours, relative: the error of one rounding. */
 static inline double unit_of(tdm_dtype t)

@@ -2,9 +2,8 @@
  * float64, in every dtype. Inputs are rounded to the dtype first, so what is judged is the
  * operation's own error: f32 sums, and one rounding of each result that is kept in 16 bits. */
 #include "host/sample.h"
+#include "tests/emu/backend_attention.h"
 #include "tests/emu/backend_test.h"
-
-static const double SUMS = 0x1p-20; /* of a few hundred products or exponentials in f32 */
 
 /* ---- linear ---- */
 
@@ -286,96 +285,7 @@ static void heads_on(const tdm_backend *be)
     free(x);
 }
 
-/* ---- attention: two texts with pages of their own in no order, then one more token of each ----
- */
-
-enum {
-    HEADS = 2,
-    WIDTH = HEADS * TDM_HEAD,
-    LONG = 70,
-    SHORT = 5,
-    PAGES = 6,
-    TEXT_PAGES = 2,
-    SLOTS = 3
-};
-
-/* Rows of both texts up to and without their last: LONG - 1 and SHORT - 1. */
-static void attention_on(const tdm_backend *be, tdm_dtype kv_dtype)
-{
-    enum { A = LONG - 1, B = SHORT - 1, ROWS = A + B };
-    static const int32_t STARTS[] = {0, A, ROWS}, TEXTS[] = {2, 0};
-    static const int32_t TABLE[SLOTS][TEXT_PAGES] = {{4, 4}, {0, 0}, {3, 1}};
-    static const int32_t POSITIONS[SLOTS] = {B, -1, A}, DECODING[] = {1, 0, 2};
-    record r = {.what = "attend"};
-    const tdm_dtype act = be->dtype;
-    const double tolerance =
-        2 * SUMS + 2 * unit_of(act) + unit_of(kv_dtype); /* weights, results; cache */
-    float *a = values_of(LONG * 3 * WIDTH, 1, 1, 0, act),
-          *b = values_of(SHORT * 3 * WIDTH, 2, 1, 0, act);
-    float *both = random_floats(ROWS * 3 * WIDTH, 0),
-          *last = values_of(3 * 3 * WIDTH, 3, 1, 0, act);
-    double *want = doubles(LONG * WIDTH), *want_b = doubles(SHORT * WIDTH);
-    int32_t positions[ROWS];
-    tdm_kv *kv = NULL;
-    memcpy(both, a, A * 3 * WIDTH * sizeof *a);
-    memcpy(both + A * 3 * WIDTH, b, B * 3 * WIDTH * sizeof *b);
-    memcpy(last + 3 * WIDTH, b + B * 3 * WIDTH, 3 * WIDTH * sizeof *b); /* row 0 is idle */
-    memcpy(last + 6 * WIDTH, a + A * 3 * WIDTH, 3 * WIDTH * sizeof *a);
-    for (int32_t i = 0; i < ROWS; i++)
-        positions[i] = i < A ? i : i - A;
-    ASSERT_OK(tdm_kv_open(be, 2, HEADS, PAGES, TEXT_PAGES, &kv, err));
-    const tdm_step ragged = {.n_rows = ROWS,
-                             .n_seqs = 2,
-                             .longest = A,
-                             .positions = on_device(be, positions, sizeof positions),
-                             .starts = on_device(be, STARTS, sizeof STARTS),
-                             .slots = on_device(be, TEXTS, sizeof TEXTS),
-                             .pages = on_device(be, TABLE, sizeof TABLE)};
-    const tdm_step decoding = {.n_rows = 3,
-                               .n_seqs = 3,
-                               .longest = 1,
-                               .positions = on_device(be, POSITIONS, sizeof POSITIONS),
-                               .slots = on_device(be, DECODING, sizeof DECODING),
-                               .pages = ragged.pages};
-    const tdm_mat in = put(be, both, ROWS, 3 * WIDTH, act), y = room(be, ROWS, WIDTH, 0, act);
-    const tdm_mat in_last = put(be, last, 3, 3 * WIDTH, act), y_last = room(be, 3, WIDTH, 0, act);
-    ASSERT_OK(tdm_attend_cached(be, y, in, kv, 1, &ragged, err));
-    ASSERT_OK(tdm_kv_copy(be, kv, 5, 4, err)); /* the short text goes on in a copy of its page */
-    static const int32_t MOVED[SLOTS][TEXT_PAGES] = {{5, 5}, {0, 0}, {3, 1}};
-    ASSERT_OK(tdm_upload(be, (void *)decoding.pages, MOVED, sizeof MOVED, err));
-    ASSERT_OK(tdm_attend_cached(be, y_last, in_last, kv, 1, &decoding, err));
-    float *got = get(be, y), *got_last = get(be, y_last);
-    ref_attend(want, a, LONG, HEADS, 0, 0.125);
-    ref_attend(want_b, b, SHORT, HEADS, 0, 0.125);
-    note(&r, "long prompt", act, got, want, A * WIDTH, tolerance);
-    note(&r, "short prompt", act, got + A * WIDTH, want_b, B * WIDTH, tolerance);
-    note(&r, "a token of the long text", act, got_last + 2 * WIDTH, want + A * WIDTH, WIDTH,
-         tolerance);
-    note(&r, "a token of the short text", act, got_last + WIDTH, want_b + B * WIDTH, WIDTH,
-         tolerance);
-    for (size_t i = 0; i < WIDTH; i++)
-        assert_true(got_last[i] == 0);
-    free(got);
-    for (int causal = 0; causal < 2; causal++) {
-        ASSERT_OK(tdm_attend_packed(be, y, in, &ragged, causal, err));
-        got = get(be, y);
-        ref_attend(want, a, A, HEADS, causal ? 0 : A, 0.125);
-        ref_attend(want_b, b, B, HEADS, causal ? 0 : B, 0.125);
-        note(&r, "packed, long", act, got, want, A * WIDTH, tolerance);
-        note(&r, "packed, short", act, got + A * WIDTH, want_b, B * WIDTH, tolerance);
-        free(got);
-    }
-    print_record(&r, act);
-    tdm_kv_close(be, kv);
-    release_all(be);
-    free(got_last);
-    free(want_b);
-    free(want);
-    free(last);
-    free(both);
-    free(b);
-    free(a);
-}
+/* ---- attention ---- */
 
 static void attention_of_every_cache(void **state)
 {

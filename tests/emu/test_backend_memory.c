@@ -136,6 +136,29 @@ static tdm_mat random_mat(const tdm_backend *be, int rows, int cols, uint64_t se
     return m;
 }
 
+/* 60 keys of the text that starts late, so that nothing is read that was never written. */
+static void open_cache(model *m)
+{
+    enum { KEYS = 60 };
+    static const int32_t STARTS[] = {0, KEYS}, SLOT = 1;
+    const tdm_backend *be = &m->be;
+    float *rows = random_floats(KEYS * 3 * E, 11);
+    int32_t positions[KEYS];
+    for (int32_t i = 0; i < KEYS; i++)
+        positions[i] = i;
+    const tdm_step prompt = {.n_rows = KEYS,
+                             .n_seqs = 1,
+                             .longest = KEYS,
+                             .positions = on_device(be, positions, sizeof positions),
+                             .starts = on_device(be, STARTS, sizeof STARTS),
+                             .slots = on_device(be, &SLOT, sizeof SLOT),
+                             .pages = m->step.pages};
+    ASSERT_OK(tdm_kv_open(be, 1, E / TDM_HEAD, 4, 2, &m->kv, err));
+    ASSERT_OK(tdm_attend_cached(be, room(be, KEYS, E, 0, TDM_F16),
+                                put(be, rows, KEYS, 3 * E, TDM_F16), m->kv, 0, &prompt, err));
+    free(rows);
+}
+
 static void open_model(model *m, bool no_graphs)
 {
     static const int32_t TOKENS[SLOTS] = {1, 2, 3}, STARTED[SLOTS] = {0, 60, -1},
@@ -173,23 +196,7 @@ static void open_model(model *m, bool no_graphs)
     m->qkv = room(be, SLOTS, 3 * E, 0, TDM_F16);
     m->wide = room(be, SLOTS, 4 * E, 0, TDM_F16);
     m->logits = room(be, SLOTS, V, tdm_padded(V), TDM_F32);
-    ASSERT_OK(tdm_kv_open(be, 1, E / TDM_HEAD, 4, 2, &m->kv, err));
-    /* 64 keys of the text that starts late, so that nothing is read that was never written */
-    float *rows = random_floats(60 * 3 * E, 11);
-    int32_t positions[60];
-    for (int32_t i = 0; i < 60; i++)
-        positions[i] = i;
-    static const int32_t STARTS[] = {0, 60}, SLOT = 1;
-    const tdm_step prompt = {.n_rows = 60,
-                             .n_seqs = 1,
-                             .longest = 60,
-                             .positions = on_device(be, positions, sizeof positions),
-                             .starts = on_device(be, STARTS, sizeof STARTS),
-                             .slots = on_device(be, &SLOT, sizeof SLOT),
-                             .pages = m->step.pages};
-    ASSERT_OK(tdm_attend_cached(be, room(be, 60, E, 0, TDM_F16), put(be, rows, 60, 3 * E, TDM_F16),
-                                m->kv, 0, &prompt, err));
-    free(rows);
+    open_cache(m);
 }
 
 static void close_model(model *m)
