@@ -218,7 +218,9 @@ __device__ __forceinline__ void store_rows(T *y, int stride, int n, warp_rows &r
 /* Grid texts x tiles of 128 rows of the longest text x heads. 4 warps; a warp owns 32 rows, its
  * queries and sums in registers. Shared: 128 queries (then the result), and two tiles of keys and
  * of values: while one is used the next is on its way, so that one barrier a tile says both that it
- * has arrived everywhere and that the one before is no longer in use. */
+ * has arrived everywhere and that the one before is no longer in use. One function although it is
+ * long: its parts would hand each other a dozen values, and the order of copies, barriers and uses
+ * is what there is to read. */
 template <class T, class Keys, bool causal>
 __global__ __launch_bounds__(kThreads, 2) void attend_tiles(const attend_args a)
 {

@@ -18,6 +18,26 @@ struct workspace {
     double sums[3][TDM_WARP];
 };
 
+/* What a thread sees of a row in the first pass. */
+struct outline {
+    float largest;
+    int ahead; /* entries above the given one */
+    bool bad;  /* one is not finite */
+};
+
+__device__ __forceinline__ outline look_at(const float *row, int n, float given)
+{
+    outline seen = {-INFINITY, 0, false};
+    tdm_each_four(row, n, [&](const tdm_four &v, int first) {
+        for (int i = 0; i < 4; i++) {
+            seen.bad |= first + i < n && !(fabsf(v.v[i]) <= FLT_MAX);
+            seen.largest = fmaxf(seen.largest, v.v[i]);
+            seen.ahead += v.v[i] > given;
+        }
+    });
+    return seen;
+}
+
 /* grid = rows; block = a power of two of threads, from the vocabulary alone; a thread owns packs t,
  * t + blockDim, ... of the row. Two passes, the second out of the L2 cache. */
 __global__ __launch_bounds__(TDM_ROW_THREADS) void token_stats(tdm_stat *stats, const float *logits,
@@ -34,23 +54,14 @@ __global__ __launch_bounds__(TDM_ROW_THREADS) void token_stats(tdm_stat *stats, 
         return;
     }
     const float given = target < n ? row[target] : nanf("");
-    float largest = -INFINITY;
-    int ahead = 0;
-    bool bad = target >= n;
-    tdm_each_four(row, n, [&](const tdm_four &v, int first) {
-        for (int i = 0; i < 4; i++) {
-            bad |= first + i < n && !(fabsf(v.v[i]) <= FLT_MAX);
-            largest = fmaxf(largest, v.v[i]);
-            ahead += v.v[i] > given;
-        }
-    });
-    if (__syncthreads_or(bad)) {
+    const outline seen = look_at(row, n, given);
+    if (__syncthreads_or(seen.bad || target >= n)) {
         if (threadIdx.x == 0)
             stats[blockIdx.x] = {nanf(""), nanf(""), nanf(""), TDM_NOT_FINITE};
         return;
     }
-    largest = tdm_block_reduce(largest, tdm_larger(), -INFINITY, s.largest);
-    ahead = tdm_block_reduce(ahead, tdm_plus(), 0, s.ahead);
+    const float largest = tdm_block_reduce(seen.largest, tdm_larger(), -INFINITY, s.largest);
+    const int ahead = tdm_block_reduce(seen.ahead, tdm_plus(), 0, s.ahead);
 
     double sums[3] = {};
     tdm_each_four(row, n, [&](const tdm_four &v, int) {
