@@ -15,6 +15,7 @@
 #include "host/json.h"
 #include "host/sample.h"
 
+enum { WINDOW_TOKENS = 64 << 20 /* 256 MiB of ids: all that is useful for 1024 texts of 1024 tokens */ };
 static const float LEAST_TEMPERATURE = 1e-6f; /* so that no finite logit becomes infinite */
 
 /* One document in the ring. */
@@ -82,10 +83,13 @@ int32_t tdm_generate_context(const tdm_generate_options *o, const tdm_config *co
     return has_prompts || o->length == 0 ? config->n_context : o->length;
 }
 
-size_t tdm_generate_window(int32_t batch)
+size_t tdm_generate_window(int32_t batch, int32_t context)
 {
     /* A text of 1024 tokens must not keep the slots empty while others of 50 come and go. */
-    return 32 * (size_t)batch + 256;
+    const size_t useful = 32 * (size_t)batch + 256, fit = WINDOW_TOKENS / ((size_t)context + 1);
+    if (useful <= fit)
+        return useful;
+    return fit > (size_t)batch ? fit : (size_t)batch;
 }
 
 /* ---- admission ---- */
@@ -309,7 +313,7 @@ static tdm_status open_job(job *j, const gpt2_model *model, tdm_err *err)
     size_t n_tokens = 0;
     TDM_TRY(tdm_generate_check(j->o, j->config, err));
     j->context = tdm_generate_context(j->o, j->config, j->prompts != NULL);
-    j->n_ring = tdm_generate_window(j->o->batch);
+    j->n_ring = tdm_generate_window(j->o->batch, j->context);
     if (!j->prompts && j->o->n < j->n_ring)
         j->n_ring = (size_t)j->o->n;
     j->ring = calloc(j->n_ring, sizeof *j->ring);
@@ -356,8 +360,7 @@ tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_g
         TDM_TRY(deliver_complete(&j, err)); /* bad prompts may be next in order */
         if (tdm_batch_running(j.batch) == 0 && j.dry)
             break;
-        TDM_REQUIRE(!tdm_stopped(o->stop), TDM_ESTOPPED, "signal %d after %" PRIu64 " documents",
-                    tdm_stopped(o->stop), totals->documents);
+        TDM_TRY(tdm_check_stop(o->stop, err));
         if (tdm_batch_running(j.batch) == 0)
             continue; /* all has been delivered: wait for a prompt */
         TDM_TRY(tdm_batch_step(j.batch, err));

@@ -8,7 +8,7 @@
  *
  * A document depends on the model, the options, the seed, its id and its prompt alone: not on
  * o.batch, nor on the others. Memory is bounded: texts wait for their turn in a window of
- * tdm_generate_window(batch) documents.
+ * tdm_generate_window(batch, context) documents.
  *
  * Thread safety: one call, one thread: that of the model's backend. */
 #ifndef HOST_GENERATE_H
@@ -99,8 +99,9 @@ tdm_status tdm_generate_plan(const tdm_backend *be, const tdm_config *config,
                              const tdm_generate_options *o, bool has_prompts, size_t memory,
                              tdm_generate_memory *plan, tdm_err *err);
 
-/* Documents that are in work or wait for one before them. */
-size_t tdm_generate_window(int32_t batch);
+/* Documents that are in work or wait for one before them, at most: a number that the batch makes useful,
+ * unless their ids would take more than 256 MiB of the host's memory; never fewer than the batch. */
+size_t tdm_generate_window(int32_t batch, int32_t context);
 
 /* Write documents.
  *   bpe      the model's tokenizer: prompts to ids, ids to text

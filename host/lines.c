@@ -142,8 +142,7 @@ static tdm_status wait_for_input(tdm_lines *l, tdm_err *err)
             break;
         TDM_REQUIRE(ready == 0 || errno == EINTR, TDM_EIO, "%s: waiting for input: %s", l->file,
                     strerror(errno));
-        TDM_REQUIRE(!tdm_stopped(l->stop), TDM_ESTOPPED, "signal %d while waiting for %s",
-                    tdm_stopped(l->stop), strcmp(l->file, "-") ? l->file : "standard input");
+        TDM_TRY(tdm_check_stop(l->stop, err));
     }
 done:
     return st;

@@ -8,14 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct {
+    tdm_status status;
+    tdm_err err;
+} failure;
+
 struct tdm_pipeline {
     tdm_pipeline_steps steps;
     pthread_mutex_t mutex; /* of all below */
     pthread_cond_t moved;  /* something below has changed */
     uint64_t filled, taken, given, emptied;
     bool fill_ended, work_ended, empty_failed;
-    tdm_status status; /* the first failure */
-    tdm_err err;
+    failure of_filling, of_others; /* the first of the work and the emptying */
     int n_threads;
     pthread_t threads[2];
 };
@@ -26,18 +30,16 @@ static void *window(const tdm_pipeline *p, uint64_t number)
 }
 
 /* With the mutex held. */
-static void note_failure(tdm_pipeline *p, tdm_status st, const tdm_err *err)
+static void note(failure *f, tdm_status st, const tdm_err *err)
 {
-    if (st == TDM_OK || p->status != TDM_OK)
-        return;
-    p->status = st;
-    p->err = *err;
+    if (st != TDM_OK && f->status == TDM_OK)
+        *f = (failure){st, *err};
 }
 
 /* Nothing that is filled from now on would be used. With the mutex held. */
 static void end_filling(tdm_pipeline *p)
 {
-    tdm_stop_set(p->steps.stop_fill, 1);
+    tdm_stop_set(p->steps.stop_fill, TDM_STOP_USELESS);
     pthread_cond_broadcast(&p->moved);
 }
 
@@ -64,7 +66,7 @@ static void *fill_windows(void *arg)
             p->steps.fill(p->steps.ctx, p, window(p, p->filled), &at_end, &err);
         at_end = at_end || st != TDM_OK;
         pthread_mutex_lock(&p->mutex);
-        note_failure(p, st, &err);
+        note(&p->of_filling, st, &err);
         p->filled += st == TDM_OK;
         p->fill_ended = at_end;
         pthread_cond_broadcast(&p->moved);
@@ -92,7 +94,7 @@ static void *empty_windows(void *arg)
         tdm_err err = {0};
         st = p->steps.empty(p->steps.ctx, window(p, p->emptied), &err);
         pthread_mutex_lock(&p->mutex);
-        note_failure(p, st, &err);
+        note(&p->of_others, st, &err);
         p->emptied += st == TDM_OK;
         p->empty_failed = st != TDM_OK;
         if (p->empty_failed)
@@ -159,15 +161,17 @@ tdm_status tdm_pipeline_close(tdm_pipeline *p, tdm_status st, tdm_err *err)
     if (st != TDM_OK && err)
         said = *err;
     pthread_mutex_lock(&p->mutex);
-    note_failure(p, st, &said);
+    note(&p->of_others, st, &said);
     p->work_ended = true;
     end_filling(p);
     pthread_mutex_unlock(&p->mutex);
     for (int i = 0; i < p->n_threads; i++)
         pthread_join(p->threads[i], NULL);
-    st = p->status;
+    /* All that was filled before filling failed comes first in the stream. */
+    const failure *first = p->of_others.status != TDM_OK ? &p->of_others : &p->of_filling;
+    st = first->status;
     if (st != TDM_OK && err)
-        *err = p->err;
+        *err = first->err;
     pthread_cond_destroy(&p->moved);
     pthread_mutex_destroy(&p->mutex);
     free(p);

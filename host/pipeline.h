@@ -30,7 +30,7 @@ typedef struct {
     tdm_status (*fill)(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err);
     /* On a thread of its own: write what the window holds. */
     tdm_status (*empty)(void *ctx, void *window, tdm_err *err);
-    tdm_stop *stop_fill; /* set when filling has become useless, so that fill waits for nothing */
+    tdm_stop *stop_fill; /* set to TDM_STOP_USELESS with the first failure or at the end: fill waits for nothing then */
 } tdm_pipeline_steps;
 
 /* Start both threads. Errors: TDM_ENOMEM. */
@@ -48,8 +48,8 @@ bool tdm_pipeline_is_hungry(tdm_pipeline *p);
 /* Let what was given be emptied, end the threads, release p.
  *   st, err  how the work ended; a failure ends the filling. Windows that were taken and not given
  *            are dropped
- * Returns: the first failure of the three steps, with its message. An error of fill comes after all
- * windows before it, one of empty at once. */
+ * Returns: the first failure in the order of the stream, with its message: that of fill, which comes after
+ * all windows before it, only where work and emptying ended well. An error of empty comes at once. */
 tdm_status tdm_pipeline_close(tdm_pipeline *p, tdm_status st, tdm_err *err);
 
 #endif

@@ -50,8 +50,7 @@ static tdm_status wait_for_room(const stream *f, tdm_err *err)
             break;
         TDM_REQUIRE(ready == 0 || errno == EINTR, TDM_EIO, "%s: waiting to write: %s", f->path,
                     strerror(errno));
-        TDM_REQUIRE(!tdm_stopped(f->stop), TDM_ESTOPPED, "signal %d while %s takes no more",
-                    tdm_stopped(f->stop), f->path);
+        TDM_TRY(tdm_check_stop(f->stop, err));
     }
 done:
     return st;

@@ -295,7 +295,7 @@ static void test_window(void **state)
     loaded l;
     load(&l, dir, 2);
     o.batch = 2;
-    const int n = (int)tdm_generate_window(o.batch) * 2 + 7;
+    const int n = (int)tdm_generate_window(o.batch, POSITIONS) * 2 + 7;
     for (int i = 0; i < n; i++)
         assert_int_equal(tdm_buf_printf(&text, NULL, "%s", i % 300 ? "1\n" : "{\"text\": \"01\"}\n"),
                          TDM_OK);

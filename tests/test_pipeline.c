@@ -171,6 +171,41 @@ static void test_failures(void **state)
             }
 }
 
+/* Filling has failed already when a window before that does: the earlier window counts, not the earlier time. */
+static void test_two_failures(void **state)
+{
+    (void)state;
+    static const struct {
+        bool work_fails;
+        int empty_fails;
+        tdm_status status;
+        const char *message;
+    } CASES[] = {
+        {false, NEVER, TDM_EIO, "window 3 cannot be filled"},
+        {true, NEVER, TDM_ENODEV, "the device was lost"},
+        {false, 1, TDM_ECANTCREATE, "window 1 cannot be emptied"},
+    };
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        job j = {5, 60, 3, NEVER, CASES[c].empty_fails, .pace = 0};
+        tdm_err err = {0};
+        tdm_pipeline *line = NULL;
+        void *places[MOST_WINDOWS];
+        for (int i = 0; i < MOST_WINDOWS; i++)
+            places[i] = &j.windows[i];
+        const tdm_pipeline_steps steps = {&j, places, MOST_WINDOWS, fill, empty, &j.stop};
+        assert_int_equal(tdm_pipeline_open(&steps, &line, &err), TDM_OK);
+        for (window *w; (w = tdm_pipeline_take(line, true)) != NULL;) /* until filling has failed */
+            w->is_done = true;
+        for (int i = 0; i < 3 && !CASES[c].work_fails; i++)
+            tdm_pipeline_give(line);
+        tdm_status st =
+            CASES[c].work_fails ? tdm_fail(&err, TDM_ENODEV, "the device was lost") : TDM_OK;
+        st = tdm_pipeline_close(line, st, &err);
+        if (st != CASES[c].status || !strstr(err.msg, CASES[c].message))
+            fail_msg("status %d, %s", (int)st, err.msg);
+    }
+}
+
 /* Whoever fills may ask whether a small window is welcome: yes when all that there is has been taken. */
 static tdm_status fill_when_hungry(void *ctx, tdm_pipeline *line, void *place, bool *at_end,
                                    tdm_err *err)
@@ -206,6 +241,22 @@ static void test_stop(void **state)
     tdm_stop_set(&inner, 2);
     assert_int_equal(tdm_stopped(&inner), 2);
     assert_int_equal(tdm_stopped(&outer), 15);
+    static const struct {
+        int why;
+        tdm_status status;
+        const char *message;
+    } CASES[] = {
+        {0, TDM_OK, ""},
+        {15, TDM_ESTOPPED, "stopped by signal 15"},
+        {1, TDM_ESTOPPED, "stopped by signal 1"}, /* SIGHUP */
+        {TDM_STOP_USELESS, TDM_ESTOPPED, "stopped"},
+    };
+    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
+        tdm_err err = {0};
+        outer.why = CASES[c].why;
+        assert_int_equal(tdm_check_stop(&outer, &err), CASES[c].status);
+        assert_string_equal(err.msg, CASES[c].message);
+    }
 }
 
 int main(void)
@@ -213,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_two_failures),
         cmocka_unit_test(test_hungry),
         cmocka_unit_test(test_stop),
     };

@@ -2,7 +2,6 @@
  *
  * Records go in windows through three threads (host/pipeline.h): one reads, parses and tokenises, this one
  * judges, one writes. Nothing of this changes a result. */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +16,6 @@ static const char *const FIELDS[DETECT_FIELDS] = {"fake",       "real",       "l
                                                   "logit_real", "all_tokens", "used_tokens"};
 /* In the order of tdm_preprocess_mode. */
 static const char *const PREPROCESS_CHOICES[] = {"release", "hf", "demo", NULL};
-
-tdm_status detect_check_stop(const detect_job *job, tdm_err *err)
-{
-    const int why = tdm_stopped(&job->reading);
-    if (!why)
-        return TDM_OK;
-    return tdm_fail(err, TDM_ESTOPPED, "%s", why == SIGINT ? "interrupted" : "asked to terminate");
-}
 
 /* ---- judging ---- */
 
@@ -69,7 +60,7 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
     TDM_TRY(tdm_pipeline_open(&steps, &job->line, err));
     st = tdm_detector_judge(job->detector, &line, err);
     if (st == TDM_ESTOPPED && tdm_stopped(&job->reading)) /* a lost device says so itself */
-        st = detect_check_stop(job, err);
+        st = tdm_check_stop(&job->reading, err);
     TDM_TRY(tdm_pipeline_close(job->line, st, err));
     tdm_sink_counts(job->sink)->skipped = tdm_reader_blank_lines(job->reader);
     TDM_TRY(tdm_sink_commit(job->sink, err));

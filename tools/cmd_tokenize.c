@@ -142,8 +142,7 @@ static tdm_status convert_all(job *j, tdm_err *err)
     tdm_record record;
     uint64_t bytes_done = 0, bytes_total = 0;
     for (;;) {
-        TDM_REQUIRE(!tdm_stopped(j->stop), TDM_ESTOPPED, "signal %d; %s", tdm_stopped(j->stop),
-                    tdm_sink_is_direct(j->sink) ? "the output is incomplete" : "no output was made");
+        TDM_TRY(tdm_check_stop(j->stop, err));
         if (tdm_reader_would_block(j->reader))
             TDM_TRY(tdm_sink_flush(j->sink, err)); /* whoever sends slowly gets what there is */
         TDM_TRY(tdm_reader_next(j->reader, &record, err));

@@ -52,14 +52,13 @@ typedef struct {
     detect_window windows[DETECT_WINDOWS];
     tdm_pipeline *line;
     tdm_stop reading;   /* by a signal, or when what is read could no longer be written */
+    tdm_status broken;  /* why there is no more to read, once the records before that are on their way */
+    tdm_err broken_err;
     pthread_mutex_t progress_lock;
     tdm_progress progress;
     run_totals totals; /* tokens: through the network, <s> and </s> included */
     tdm_buf result;    /* one line */
 } detect_job;
-
-/* TDM_ESTOPPED after a signal. */
-tdm_status detect_check_stop(const detect_job *job, tdm_err *err);
 
 /* The steps of the pipeline; ctx is the job. Reading hands on a window when it is full, when the input ends,
  * or when it would have to wait while there is nothing to judge. */

@@ -96,6 +96,7 @@ static int64_t guess_tokens(const detect_job *job, const tdm_record *r)
     return tokens < context ? tokens : context;
 }
 
+/* On an error the window holds the records before it. */
 static tdm_status read_records(detect_job *job, tdm_pipeline *line, detect_window *w, bool *at_end,
                                tdm_err *err)
 {
@@ -107,7 +108,7 @@ static tdm_status read_records(detect_job *job, tdm_pipeline *line, detect_windo
         if (w->n_slots > 0 && should_hand_on(job, line))
             break;
         TDM_TRY(tdm_reader_next(job->reader, &record, err));
-        TDM_TRY(detect_check_stop(job, err));
+        TDM_TRY(tdm_check_stop(&job->reading, err));
         *at_end = record.kind == TDM_RECORD_END;
         if (*at_end)
             break;
@@ -125,7 +126,12 @@ tdm_status detect_read(void *ctx, tdm_pipeline *line, void *window, bool *at_end
     detect_window *w = window;
     w->arena.len = 0;
     w->n_slots = w->n_texts = 0;
-    TDM_TRY(read_records(job, line, w, at_end, err));
+    if (job->broken == TDM_OK)
+        job->broken = read_records(job, line, w, at_end, &job->broken_err);
+    if (job->broken != TDM_OK && w->n_slots == 0) {
+        *err = job->broken_err;
+        return job->broken;
+    }
     set_addresses(w);
     tdm_reader_progress(job->reader, &w->bytes_read, &w->bytes_total);
     TDM_TRY(tdm_detector_prepare(job->detector, w->judged, w->texts, w->n_texts, err));
