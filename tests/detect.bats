@@ -142,6 +142,7 @@ many_texts() {
         code=0
         wait $pid || code=$?
         [ $code -eq 75 ] || { echo "$signal: exit $code"; cat said; false; }
+        [[ $(tail -n 1 said) == "tandem detect: stopped by signal "[0-9]*" (stopped)" ]] || { cat said; false; }
         [ "$(made)" = $'pipe\nsaid' ]
     done
 }
@@ -149,24 +150,47 @@ many_texts() {
 @test "who does not read the results stops the reading, and memory with it" {
     mkfifo from
     exec 8<> from
-    yes '{"text": "And it came to pass in those days"}' 2> /dev/null |
-        "$TANDEM" detect --model "$reader" --device cpu --batch 1 --quiet - > from 2> said 8>&- &
+    record='{"text": "And it came to pass in those days"}'
+    yes "$record" 2> /dev/null |
+        "$TANDEM" detect --model "$reader" --device cpu --batch 1 - > from 2> said 8>&- &
     pid=$!
-    before=-1
-    for i in $(seq 60); do
+    until grep -q '^device' said; do sleep 0.05; done
+    loaded=$(sed -n 's/^rchar: //p' /proc/$pid/io)
+    before=-1 calm=0
+    for i in $(seq 240); do # until the pipe and the windows are full
         read_so_far=$(sed -n 's/^rchar: //p' /proc/$pid/io)
-        [ "$read_so_far" -gt 1000000000 ] && break
-        [ $i -gt 5 ] && [ "$read_so_far" -eq "$before" ] && break
+        [ "$read_so_far" -eq "$before" ] && calm=$((calm + 1)) || calm=0
+        [ $calm -lt 4 ] || break
         before=$read_so_far
-        sleep 0.5
+        sleep 0.25
     done
-    [ "$read_so_far" -eq "$before" ] # the pipe and the windows are full
     rss=$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)
     kill -TERM $pid
     code=0
     wait $pid || code=$?
     [ $code -eq 75 ] || { echo "exit $code"; cat said; false; }
+    [ "$(tail -n 1 said)" = "tandem detect: stopped by signal 15 (stopped)" ] || { cat said; false; }
+    [ $calm -eq 4 ]
+    # 4 windows of 4096 records at most; results of more than 64 bytes in a pipe of 64 KiB; a read ahead
+    most=$(((4 * 4096 + 1024) * (${#record} + 1) + (1 << 20)))
+    [ $((read_so_far - loaded)) -lt $most ] || { echo "read $((read_so_far - loaded)), at most $most"; false; }
     [ "$rss" -lt 300000 ]
+}
+
+@test "an input that breaks in the middle of a window: what came before it is judged" {
+    mkfifo pipe
+    exec 7<> pipe
+    cp good.jsonl gone.jsonl
+    "$TANDEM" detect --model "$reader" --device cpu pipe good.jsonl gone.jsonl > got.jsonl 2> said 7>&- &
+    pid=$!
+    until grep -q '^device' said; do sleep 0.05; done
+    rm gone.jsonl # was there when the files were checked
+    exec 7>&-
+    code=0
+    wait $pid || code=$?
+    [ $code -eq 66 ] || { echo "exit $code"; cat said; false; }
+    [ "$(wc -l < got.jsonl)" -eq 2 ]
+    [[ $(tail -n 1 said) == *gone.jsonl* ]] || { cat said; false; }
 }
 
 @test "a slow reader of the results gets them all, in order" {
@@ -238,7 +262,9 @@ many_texts() {
     refuses 2 "--batch 0" --batch 0 good.jsonl
     refuses 2 "--threads -1" --threads -1 good.jsonl
     refuses 2 "--dtype f16" --dtype f16 good.jsonl
-    refuses 69 "cuda" --device cuda:99 good.jsonl
+    refuses 69 "(no device)" --device cuda:99 good.jsonl
+    [[ ${stderr_lines[-1]} =~ "detect: cuda"(":99")?": "(this build|there is|there are|the driver|CUDA driver) ]] ||
+        { echo "$stderr"; false; }
 }
 
 @test "a model that is missing, or is no detector" {
@@ -304,6 +330,7 @@ many_texts() {
             timeout --preserve-status -s $signal 1 "$TANDEM" detect --model "$reader" --device cpu \
                 --out out.jsonl - 2> said && status=0 || status=$?
         [ "$status" -eq 75 ] || { echo "$signal: exit $status"; cat said; false; }
+        [[ $(tail -n 1 said) == "tandem detect: stopped by signal "[0-9]*" (stopped)" ]] || { cat said; false; }
         [ -z "$(made | grep -vx said)" ]
     done
 }

@@ -19,10 +19,19 @@ refuses() {
     [ -z "$output" ]
 }
 
+# Why CUDA cannot be used, as stderr says it for the device that the message may name as $1.
+no_cuda() {
+    local reasons="this build has no CUDA backend|there is no CUDA device|there is no NVIDIA driver"
+    reasons="$reasons|there (is|are) [0-9]+ CUDA device|the driver is made for CUDA"
+    [[ ${stderr_lines[-1]} =~ ^"tandem "[a-z]+": cuda"("${1#cuda}")?": "($reasons|.*cudaErrorInsufficientDriver) ]] ||
+        { echo "$stderr"; false; }
+}
+
 @test "CUDA asked for by name and not usable: exit 69" {
-    refuses 69 "cuda" --device cuda
-    refuses 69 "cuda" --device cuda:0
-    refuses 69 "cuda" --device cuda:12
+    for device in cuda:0 cuda:12 cuda; do
+        refuses 69 "(no device)" --device $device
+        no_cuda ${device/%cuda/cuda:0}
+    done
 }
 
 @test "auto takes the CPU and says why it is not CUDA" {
