@@ -69,10 +69,12 @@ tdm_status tdm_scorer_open(const gpt2_model *m, const tdm_score_options *options
     *out = NULL;
     tdm_scorer *s = calloc(1, sizeof *s);
     TDM_REQUIRE(s, TDM_ENOMEM, "scorer handle");
-    TDM_REQUIRE(options->rows >= 0 && options->rows <= MOST_ROWS && options->logits >= 0, TDM_EARG,
-                "scoring %d tokens at once with the logits of %d, want at most %d", (int)options->rows,
-                (int)options->logits, MOST_ROWS);
+    TDM_REQUIRE(options->rows >= 0 && options->logits >= 0, TDM_EARG,
+                "scoring %d tokens at once with the logits of %d", (int)options->rows,
+                (int)options->logits);
     const gpt2_limits limits = choose_limits(m, options);
+    TDM_REQUIRE(limits.rows <= MOST_ROWS, TDM_EARG, "scoring %d tokens at once, want at most %d",
+                (int)limits.rows, MOST_ROWS);
     s->model = m;
     s->rows = limits.rows;
     TDM_TRY(gpt2_run_open(m, &limits, &s->run, err));

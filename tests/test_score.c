@@ -22,9 +22,9 @@ typedef struct {
     tdm_stat stats[CONTEXT];
 } text;
 
-static void load(loaded *l, int threads)
+static void load_shape(loaded *l, int threads, int layers, int heads, int positions)
 {
-    tiny_gpt2 tiny = {.layers = 2, .heads = 2, .positions = CONTEXT, .words = 0.25f};
+    tiny_gpt2 tiny = {.layers = layers, .heads = heads, .positions = positions, .words = 0.25f};
     tdm_checkpoint *ck = NULL;
     char dir[TINY_PATH];
     tdm_err err = {0};
@@ -39,6 +39,11 @@ static void load(loaded *l, int threads)
     tdm_checkpoint_close(ck);
     tiny_roberta_remove(dir);
     tiny_gpt2_free(&tiny);
+}
+
+static void load(loaded *l, int threads)
+{
+    load_shape(l, threads, 2, 2, CONTEXT);
 }
 
 static void unload(loaded *l)
@@ -268,13 +273,39 @@ static void test_refused(void **state)
     assert_int_equal(tdm_scorer_run(scorer, NULL, 0, NULL), TDM_OK);
     tdm_scorer_close(scorer);
     tdm_scorer_close(NULL);
-    static const tdm_score_options OPTIONS[] = {{-1, 0}, {0, -1}, {TDM_LANE_BYTES, 0}};
-    for (size_t c = 0; c < sizeof OPTIONS / sizeof *OPTIONS; c++) {
-        tdm_err err = {0};
-        assert_int_equal(tdm_scorer_open(l.model, &OPTIONS[c], &scorer, &err), TDM_EARG);
-        assert_non_null(strstr(err.msg, "want at most 65536"));
-        assert_null(scorer);
-    }
+    unload(&l);
+}
+
+static void refuse_options(const loaded *l, int32_t rows, int32_t logits, const char *message)
+{
+    tdm_err err = {0};
+    tdm_scorer *scorer = NULL;
+    const tdm_score_options options = {rows, logits};
+    assert_int_equal(tdm_scorer_open(l->model, &options, &scorer, &err), TDM_EARG);
+    assert_non_null(strstr(err.msg, message));
+    assert_null(scorer);
+}
+
+static void test_bad_options(void **state)
+{
+    enum { MOST_ROWS = TDM_LANE_BYTES / sizeof(tdm_stat) };
+    (void)state;
+    loaded l;
+    load(&l, 1);
+    refuse_options(&l, -1, 0, "scoring -1 tokens at once");
+    refuse_options(&l, 0, -1, "with the logits of -1");
+    refuse_options(&l, MOST_ROWS + 1, 0, "scoring 65537 tokens at once, want at most 65536");
+    unload(&l);
+    tdm_scorer *scorer = NULL;
+    load_shape(&l, 1, 1, 1, MOST_ROWS); /* raised to the context, which just fits */
+    const tdm_score_options one = {.rows = 1, .logits = 1};
+    assert_int_equal(tdm_scorer_open(l.model, &one, &scorer, NULL), TDM_OK);
+    assert_int_equal(tdm_scorer_rows(scorer), MOST_ROWS);
+    tdm_scorer_close(scorer);
+    unload(&l);
+    load_shape(&l, 1, 1, 1, MOST_ROWS + 1);
+    refuse_options(&l, 0, 0, "scoring 65537 tokens at once, want at most 65536");
+    refuse_options(&l, 1, 1, "scoring 65537 tokens at once, want at most 65536");
     unload(&l);
 }
 
@@ -285,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_independence),
         cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_bad_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
