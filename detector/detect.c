@@ -65,7 +65,7 @@ static tdm_status open_model(tdm_detector *d, const char *dir, const tdm_backend
     tdm_checkpoint *ck = NULL;
     set_limits(d, be, options);
     TDM_TRY(tdm_checkpoint_open(dir, &ck, err));
-    TDM_TRY(roberta_open(be, ck, &d->config, &(roberta_limits){d->max_rows, d->max_texts},
+    TDM_TRY(roberta_open(be, ck, &d->config, &(roberta_limits){.rows = d->max_rows, .texts = d->max_texts},
                          !options->skip_weight_check, &d->model, err));
     d->batch_ids = calloc((size_t)d->max_rows, sizeof *d->batch_ids);
     d->batch_starts = calloc((size_t)d->max_texts + 1, sizeof *d->batch_starts);

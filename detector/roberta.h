@@ -1,6 +1,6 @@
 /* detector/roberta.h - RoBERTa with the two-way head of the GPT-2 output detector.
  *
- *   TDM_TRY(roberta_open(&backend, ck, &config, &(roberta_limits){2048, 256}, true, &model, err));
+ *   TDM_TRY(roberta_open(&backend, ck, &config, &(roberta_limits){.rows = 2048, .texts = 256}, true, &model, err));
  *   TDM_TRY(roberta_classify(model, ids, starts, n_texts, logits, err)); // [n_texts, 2]
  *   roberta_softmax(logits, p);                                          // p[ROBERTA_FAKE]
  *   roberta_close(model);
@@ -34,6 +34,8 @@ enum { ROBERTA_MOST_TEXTS = TDM_LANE_BYTES / (ROBERTA_LABELS * (int)sizeof(float
 typedef struct {
     int32_t rows;  /* tokens; at least config->n_context */
     int32_t texts;
+    int32_t slice; /* of the tokens, those whose inner activations are in memory at a time; 0: what suits a
+                      device. Changes no result */
 } roberta_limits;
 
 /* Load the weights and allocate all memory that classifying needs.
@@ -62,7 +64,7 @@ bool roberta_ignores(const char *name);
 /* Bytes of the weights and of the scratch memory, on the backend. */
 size_t roberta_weight_bytes(const roberta *m);
 size_t roberta_scratch_bytes(const roberta *m);
-/* Bytes of scratch memory that one more token takes, where activations are of type act. */
+/* Bytes of scratch memory that one more token takes at most, where activations are of type act. */
 size_t roberta_row_bytes(const tdm_config *config, tdm_dtype act);
 
 /* Enqueue the judging of some texts. Two lanes let the next texts be enqueued before the logits of the

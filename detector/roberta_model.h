@@ -34,15 +34,16 @@ typedef struct {
 #undef X
 } block;
 
-/* What a forward pass overwrites. R rows, B texts, E width, W the larger of 3E and F: the inner
- * activations take the place of q, k and v, which are dead by then. The residuals x are f32; what linear
+/* What a forward pass overwrites. R rows, B texts, E width. W elements are what the rows of q, k and v
+ * take, or the inner activations of one slice, if that is more: these take the place of q, k and v, which
+ * are dead by then. The residuals x are f32; what linear
  * reads and writes is act, so x has a copy in act, unless act is f32: then C and D are 0, else R and B. */
 #define SCRATCH(X)                                                                                 \
     X(x, R, E, 4)                                                                                  \
     X(x_act, C, E, act)                                                                            \
     X(attended, R, E, act)                                                                         \
     X(delta, R, E, act)                                                                            \
-    X(wide, R, W, act)                                                                             \
+    X(wide, W, 1, act)                                                                             \
     X(first_x, B, E, 4)                                                                            \
     X(first_act, D, E, act)                                                                        \
     X(first_attended, B, E, act)                                                                   \
@@ -60,7 +61,7 @@ typedef struct {
 struct roberta {
     const tdm_backend *be; /* borrowed */
     tdm_config config;
-    int32_t max_rows, max_texts;
+    int32_t max_rows, max_texts, slice;
     size_t weight_bytes, scratch_bytes;
     tdm_mat words, positions; /* the token-type row is folded into positions */
     norm embedding_norm;

@@ -44,6 +44,7 @@ typedef struct {
     tdm_ops counting;
     tdm_config config;
     roberta *model;
+    int32_t slice;
 } subject;
 
 static tdm_status try_open(subject *s, const char *prefix, tdm_dtype dtype, int threads,
@@ -61,8 +62,8 @@ static tdm_status try_open(subject *s, const char *prefix, tdm_dtype dtype, int 
     assert_int_equal(tdm_config_load(s->dir, &s->config, err), TDM_OK);
     tdm_status st = tdm_checkpoint_open(s->dir, &ck, err);
     if (st == TDM_OK)
-        st = roberta_open(&s->backend, ck, &s->config, &(roberta_limits){MAX_ROWS, MAX_TEXTS}, true,
-                          &s->model, err);
+        st = roberta_open(&s->backend, ck, &s->config,
+                          &(roberta_limits){MAX_ROWS, MAX_TEXTS, s->slice}, true, &s->model, err);
     tdm_checkpoint_close(ck);
     tiny_roberta_remove(s->dir);
     return st;
@@ -196,6 +197,34 @@ static void test_row_bits(void **state)
             assert_int_equal(roberta_classify(s.model, ids, starts, N, together[0], NULL), TDM_OK);
             for (int i = 0; i < N; i++)
                 assert_memory_equal(together[i], alone[(i * 3 + shift) % N], sizeof *together);
+        }
+        subject_close(&s);
+    }
+}
+
+/* The inner layer in slices of any size: those of a single token, one that ends inside a text, one that the
+ * texts just fill, one larger than all. */
+static void test_slices(void **state)
+{
+    (void)state;
+    enum { N = 4, ROWS = 3 * MOST_TOKENS + 2 };
+    static const int32_t SLICES[] = {0, 1, 7, ROWS - 1, ROWS, ROWS + 1, MAX_ROWS};
+    const int32_t starts[N + 1] = {0, MOST_TOKENS, MOST_TOKENS + 2, 2 * MOST_TOKENS + 2, ROWS};
+    int32_t ids[ROWS];
+    float want[N][2], got[N][2];
+    for (int i = 0; i < N; i++)
+        make_text((uint64_t)i + 60, ids + starts[i], starts[i + 1] - starts[i]);
+    for (size_t c = 0; c < sizeof SLICES / sizeof *SLICES; c++) {
+        tdm_err err = {0};
+        subject s = {.slice = SLICES[c]};
+        tiny_roberta_make(&s.tiny, 2, 2, 7);
+        assert_int_equal(try_open(&s, "roberta.", TDM_F32, 2, &err), TDM_OK);
+        assert_int_equal(roberta_classify(s.model, ids, starts, N, (c ? got : want)[0], &err), TDM_OK);
+        if (c)
+            assert_memory_equal(got, want, sizeof got);
+        for (int i = 0; i < N; i++) {
+            classify_one(&s, ids + starts[i], starts[i + 1] - starts[i], got[i]);
+            assert_memory_equal(got[i], want[i], sizeof got[i]);
         }
         subject_close(&s);
     }
@@ -557,7 +586,7 @@ int main(void)
         cmocka_unit_test(test_softmax),       cmocka_unit_test(test_classifying_allocates_nothing),
         cmocka_unit_test(test_list),          cmocka_unit_test(test_ignored_names),
         cmocka_unit_test(test_lanes),         cmocka_unit_test(test_misuse_of_lanes),
-        cmocka_unit_test(test_row_bytes),
+        cmocka_unit_test(test_row_bytes),     cmocka_unit_test(test_slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
