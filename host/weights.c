@@ -7,6 +7,7 @@
 #include "host/buf.h"
 
 enum { FROM_FILE, CONVERTED }; /* uses of the two staging buffers */
+/* Reading waits for a disk or for page faults more than for a core, so this is no matter of --threads. */
 enum { READERS = 4, SLICE_BYTES = 4 << 20 /* of a tensor, for one reader */ };
 
 tdm_status tdm_loader_open(tdm_loader *l, const tdm_backend *be, const tdm_checkpoint *ck,

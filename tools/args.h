@@ -105,7 +105,8 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
      .help = "of weights and activations; auto is f16 on CUDA; the CPU has f32 alone",             \
      .choices = DTYPE_CHOICES},                                                                    \
     {.name = "threads", .kind = ARG_I64, .out = &(c)->threads, .value = "N", .min = 0,             \
-     .max = 1024, .help = "CPU threads; 0 is one per core"}
+     .max = 1024,                                                                                  \
+     .help = "CPU threads; 0 is one per core. While a model loads, four more read its files"}
 #define ARGS_KV_DTYPE(c)                                                                           \
     {.name = "kv-dtype", .kind = ARG_CHOICE, .out = &(c)->kv_dtype, .value = "auto|f16|bf16|f32",  \
      .help = "of the keys and values that are kept; auto is that of --dtype",                      \
