@@ -96,7 +96,7 @@ class Report:
             more["flips"] = sum((a > 0.5) != (b > 0.5) for a, b in zip(ours, theirs))
         row = self.agreement.add(kind, what, ours, theirs, ROUNDING.get(dtype, 1.0), **more)
         if row:
-            extra = "".join(f", {k} {v}" for k, v in row.items() if k not in ("what", "mean", "max"))
+            extra = "".join(f", {k} {v:g}" for k, v in row.items() if k not in ("what", "mean", "max"))
             print(f"{what}: mean {row['mean']:.2e}, max {row['max']:.2e}{extra}", flush=True)
 
     def finish(self):

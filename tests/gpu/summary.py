@@ -82,7 +82,7 @@ def comparisons(logs):
             figure = f"{show(r['rate'])} {r['unit']}" if "rate" in r else r["failed"]
             print(f"  {r['job']:16s} {r['who']:13s} {r['setting']:24s} {figure}")
         for a in c["agreement"]:
-            more = "".join(f", {k} {v}" for k, v in a.items() if k not in ("what", "mean", "max"))
+            more = "".join(f", {k} {v:g}" for k, v in a.items() if k not in ("what", "mean", "max"))
             print(f"  {a['what']}: mean {a['mean']:.2e}, max {a['max']:.2e}{more}")
         for problem in c["problems"]:
             print(f"  NOT AS ASKED: {problem}")
