@@ -72,8 +72,8 @@ is_json_lines() {
     run --separate-stderr "$TANDEM" bench generate --size tiny --device cpu --n 2 --length 5 --small -- --top-k 3
     [ "$status" -eq 0 ]
     run --separate-stderr "$TANDEM" bench generate --size tiny --device cpu --n 2 --small -- --top-k x
-    [ "$status" -eq 70 ]
-    [[ $stderr == *"generate ended with exit code 2"* ]]
+    [ "$status" -eq 2 ] # the job's own
+    [[ $stderr == *"generate ended with exit code 2 (bad argument)" ]]
     [ -z "$(ls)" ]
 }
 
@@ -93,4 +93,22 @@ is_json_lines() {
     refuses "--tune: the product of the CPU has nothing to choose" gemm --device cpu --small --tune
     refuses "--csv and --json: want one of them" device --csv --json
     refuses "--batch 1,: want up to" generate --size tiny --batch 1,
+}
+
+@test "a list of batches is checked before anything is measured" {
+    for list in 1x 0 65537 auto, 1,,2 automatic; do
+        run --separate-stderr "$TANDEM" bench generate --size tiny --device cpu --batch "$list"
+        [ "$status" -eq 2 ]
+        [[ $stderr == "tandem bench generate: --batch $list: want "* ]]
+    done
+}
+
+@test "a signal ends the job and removes the model" {
+    "$TANDEM" bench generate --size tiny --device cpu --n 1000000 --length 100 --small > out.txt 2> err.txt &
+    local bench=$! code=0
+    until compgen -G "tandem-bench-*/.out.jsonl*" > /dev/null; do sleep 0.05; done # it writes
+    kill -TERM $bench
+    wait $bench || code=$?
+    [ $code -eq 75 ]
+    [ "$(ls)" = "$(printf 'err.txt\nout.txt')" ]
 }

@@ -4,8 +4,9 @@
  *   TDM_TRY(bench_open(&options, &b, err));           // backend, ceilings
  *   bench_print_head(&b, COLUMNS, COUNT(COLUMNS));
  *   bench_run runs[] = {{.call = multiply, .ctx = &operands, .turns = 8}, ...};
- *   TDM_TRY(bench_measure(&b, runs, COUNT(runs), err)); // in turn, so that all see the same
- * machine bench_print_row(&b, COLUMNS, COUNT(COLUMNS), cells); bench_close(&b);
+ *   TDM_TRY(bench_measure(&b, runs, COUNT(runs), err)); // in turn: all see the same machine
+ *   bench_print_row(&b, COLUMNS, COUNT(COLUMNS), cells);
+ *   bench_close(&b);
  *
  * Thread safety: one bench, one thread. */
 #ifndef TOOLS_BENCH_COMMON_H

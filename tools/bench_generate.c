@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/batch.h"
 #include "tools/bench.h"
 #include "tools/bench_job.h"
 
@@ -26,9 +27,11 @@ static tdm_status read_batches(const char *text, batch *batches, size_t *n, tdm_
     const char *at = text;
     for (*n = 0;; at++) {
         const size_t len = strcspn(at, ",");
-        TDM_REQUIRE(len > 0 && len < sizeof batches->name && *n < MOST_BATCHES, TDM_EARG,
-                    "--batch %s: want up to %d of N and auto with commas between", text,
-                    MOST_BATCHES);
+        const long value = strspn(at, "0123456789") == len && len < 8 ? atol(at) : 0;
+        TDM_REQUIRE(*n < MOST_BATCHES && ((len == 4 && !memcmp(at, "auto", 4)) ||
+                                          (value >= 1 && value <= TDM_MAX_BATCH)),
+                    TDM_EARG, "--batch %s: want up to %d of 1 to %d and auto with commas between",
+                    text, MOST_BATCHES, TDM_MAX_BATCH);
         batches[*n] = (batch){.best.seconds = INFINITY};
         memcpy(batches[(*n)++].name, at, len);
         at += len;
@@ -78,9 +81,8 @@ static const bench_column COLUMNS[] = {
 
 static void print_batch(const job *j, const generate_options *o, const batch *b)
 {
-    const double at_once = !strcmp(b->name, "auto") || atof(b->name) > (double)o->job.n
-                               ? (double)o->job.n
-                               : atof(b->name);
+    const double at_once = !strcmp(b->name, "auto") ? b->best.tokens / b->best.steps
+                                                     : fmin(atof(b->name), (double)o->job.n);
     const double rate = b->best.tokens / b->best.seconds;
     const double floor = 1 / job_floor_generate(j, at_once, (double)o->job.length);
     const bench_cell cells[] = {

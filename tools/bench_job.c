@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include "host/json.h"
 #include "tokenizer/bpe.h"
+#include "tools/signals.h"
 
 extern char **environ;
 
@@ -53,7 +55,7 @@ tdm_status job_open(const job_options *options, const char *part, tdm_arch arch,
 {
     tdm_status st = TDM_OK;
     const bench_shape *shape = NULL;
-    *out = (job){.options = options};
+    *out = (job){.options = options, .stop = signals_catch()}; /* job_close removes the scratch */
     TDM_REQUIRE(!options->model != !options->size, TDM_EARG, "want one of --model and --size");
     TDM_TRY(bench_folder_make(out->scratch, err));
     if (options->size) {
@@ -108,7 +110,8 @@ done:
     return st;
 }
 
-static tdm_status read_all(int fd, tdm_buf *text, tdm_err *err)
+/* What the process prints, to its end. A signal to us ends the process too. */
+static tdm_status read_all(int fd, pid_t pid, const tdm_stop *stop, tdm_buf *text, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     ssize_t n = 0;
@@ -116,10 +119,23 @@ static tdm_status read_all(int fd, tdm_buf *text, tdm_err *err)
         TDM_TRY(tdm_buf_reserve(text, 4096, err));
         n = read(fd, text->p + text->len, 4096);
         text->len += n > 0 ? (size_t)n : 0;
+        if (n < 0 && tdm_stopped(stop))
+            kill(pid, SIGTERM);
     } while (n > 0 || (n < 0 && errno == EINTR));
 done:
     close(fd);
     return st;
+}
+
+/* A command that failed has said why on stderr; its exit code is a status of the library. */
+static tdm_status check_end(const char *command, int status, tdm_err *err)
+{
+    if (WIFSIGNALED(status))
+        return tdm_fail(err, TDM_EINTERNAL, "%s ended with signal %d", command, WTERMSIG(status));
+    if (WEXITSTATUS(status) == TDM_OK)
+        return TDM_OK;
+    return tdm_fail(err, (tdm_status)WEXITSTATUS(status), "%s ended with exit code %d", command,
+                    WEXITSTATUS(status));
 }
 
 static tdm_status parse_summary(const tdm_buf *text, job_result *out, tdm_err *err)
@@ -158,6 +174,7 @@ tdm_status job_run(const job *j, const char *const *args, size_t n, job_result *
     int fd = -1, status = 0;
     pid_t pid = 0;
     TDM_REQUIRE(n <= MOST_ARGS, TDM_EARG, "%zu arguments for %s", n, args[0]);
+    TDM_TRY(tdm_check_stop(j->stop, err));
     for (size_t i = 0; i < n; i++)
         argv[1 + i] = args[i];
     snprintf(threads, sizeof threads, "%lld", (long long)c->threads);
@@ -168,14 +185,12 @@ tdm_status job_run(const job *j, const char *const *args, size_t n, job_result *
         argv[1 + n + i] = more[i];
     const double start = bench_seconds();
     TDM_TRY(spawn((char *const *)(uintptr_t)argv, &fd, &pid, err));
-    st = read_all(fd, &text, err);
+    st = read_all(fd, pid, j->stop, &text, err);
     while (wait4(pid, &status, 0, &usage) < 0 && errno == EINTR)
         ;
     const double wall = bench_seconds() - start;
     TDM_TRY(st);
-    TDM_REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0, TDM_EINTERNAL, "%s ended with %s %d",
-                args[0], WIFEXITED(status) ? "exit code" : "signal",
-                WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    TDM_TRY(check_end(args[0], status, err));
     TDM_TRY(parse_summary(&text, out, err));
     out->start = wall - out->seconds;
     getrusage(RUSAGE_SELF, &own); /* a new process counts what it was before it became this one */

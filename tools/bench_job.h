@@ -8,6 +8,7 @@
 #define TOOLS_BENCH_JOB_H
 
 #include "host/config.h"
+#include "host/stop.h"
 #include "tools/bench_common.h"
 #include "tools/bench_model.h"
 
@@ -36,6 +37,7 @@ typedef struct {
 typedef struct {
     const job_options *options; /* borrowed */
     char dir[BENCH_PATH];       /* the model */
+    const tdm_stop *stop;       /* set by a signal */
     char scratch[BENCH_PATH];   /* a folder for what the job writes, and for a model of --size */
     tdm_config config;
     bench b; /* measured, and its backend closed again */
