@@ -1,112 +1,11 @@
-/* The detector's network against a float64 forward pass, and its promises:
- * a row of logits depends on its text alone, and a file that is no detector is refused by name. */
-#include "detector/roberta.h"
-
+/* The detector's network against a float64 forward pass, and its promise: a row of logits depends on its
+ * text alone. */
 #include <math.h>
 
-#include "tests/roberta_reference.h"
-
-enum { MAX_ROWS = 200, MAX_TEXTS = 20 };
+#include "tests/roberta_subject.h"
 
 /* Logits are of the order of 1 and went through a few hundred f32 roundings of 2^-24 each. */
 static const double TOLERANCE = 0x1p-16;
-
-/* ---- opening tiny models ---- */
-
-/* What the backend is asked to allocate is counted. */
-static const tdm_ops *inner;
-static int n_allocations;
-
-static tdm_status count_alloc(void *self, size_t bytes, void **out, tdm_err *err)
-{
-    n_allocations++;
-    return inner->alloc(self, bytes, out, err);
-}
-
-static tdm_status count_kv(void *self, int32_t layers, int32_t heads, int32_t slots,
-                           int32_t context, tdm_kv **kv, tdm_err *err)
-{
-    n_allocations++;
-    return inner->kv_open(self, layers, heads, slots, context, kv, err);
-}
-
-static tdm_status count_weight(void *self, const void *src, tdm_dtype dtype, int32_t in, int32_t out,
-                               tdm_layout layout, tdm_weight **w, tdm_err *err)
-{
-    n_allocations++;
-    return inner->weight_open(self, src, dtype, in, out, layout, w, err);
-}
-
-typedef struct {
-    tiny_roberta tiny;
-    char dir[TINY_PATH];
-    tdm_backend backend;
-    tdm_ops counting;
-    tdm_config config;
-    roberta *model;
-    int32_t slice;
-} subject;
-
-static tdm_status try_open(subject *s, const char *prefix, tdm_dtype dtype, int threads,
-                           tdm_err *err)
-{
-    tdm_checkpoint *ck = NULL;
-    tiny_roberta_write(&s->tiny, s->dir, prefix, dtype);
-    assert_int_equal(tdm_open_cpu(threads, &s->backend, err), TDM_OK);
-    inner = s->backend.ops;
-    s->counting = *inner;
-    s->counting.alloc = count_alloc;
-    s->counting.kv_open = count_kv;
-    s->counting.weight_open = count_weight;
-    s->backend.ops = &s->counting;
-    assert_int_equal(tdm_config_load(s->dir, &s->config, err), TDM_OK);
-    tdm_status st = tdm_checkpoint_open(s->dir, &ck, err);
-    if (st == TDM_OK)
-        st = roberta_open(&s->backend, ck, &s->config,
-                          &(roberta_limits){MAX_ROWS, MAX_TEXTS, s->slice}, true, &s->model, err);
-    tdm_checkpoint_close(ck);
-    tiny_roberta_remove(s->dir);
-    return st;
-}
-
-static void subject_open(subject *s, int layers, int heads, const char *prefix, tdm_dtype dtype,
-                         int threads)
-{
-    tdm_err err = {0};
-    *s = (subject){0};
-    tiny_roberta_make(&s->tiny, layers, heads, 7);
-    if (try_open(s, prefix, dtype, threads, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-}
-
-static void subject_close(subject *s)
-{
-    roberta_close(s->model);
-    tdm_backend_close(&s->backend);
-    tiny_roberta_free(&s->tiny);
-}
-
-/* A text of n tokens: <s>, anything, </s>; the longer ones have a <pad>. */
-static void make_text(uint64_t seed, int32_t *ids, int n)
-{
-    uint64_t random = seed * 77 + 1;
-    for (int i = 0; i < n; i++)
-        ids[i] = (int32_t)(tiny_random(&random) % TINY_VOCAB);
-    ids[0] = 0;
-    if (n > 10)
-        ids[5] = 1;
-    ids[n - 1] = 2;
-}
-
-static void classify_one(subject *s, const int32_t *ids, int n, float logits[2])
-{
-    tdm_err err = {0};
-    const int32_t starts[] = {0, n};
-    if (roberta_classify(s->model, ids, starts, 1, logits, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-}
-
-/* ---- tests ---- */
 
 /* Infinity when anything is not finite: fmax would pass over a NaN. */
 static double distance(const float got[2], const double want[2])
@@ -226,119 +125,6 @@ static void test_slices(void **state)
             classify_one(&s, ids + starts[i], starts[i + 1] - starts[i], got[i]);
             assert_memory_equal(got[i], want[i], sizeof got[i]);
         }
-        subject_close(&s);
-    }
-}
-
-static tiny_tensor *tensor(tiny_roberta *m, const char *name)
-{
-    return &m->tensors[tiny_find(m, name) - m->tensors];
-}
-
-/* Give names that end in `from` the end `to`. */
-static void rename_all(tiny_roberta *m, const char *from, const char *to)
-{
-    for (int i = 0; i < m->n_tensors; i++) {
-        char *at = strstr(m->tensors[i].name, from);
-        if (at)
-            strcpy(at, to);
-    }
-}
-
-/* Files that differ in form alone give the same logits. */
-static void test_forms_of_files(void **state)
-{
-    (void)state;
-    int32_t ids[20];
-    float want[2], got[2];
-    tdm_err err = {0};
-    subject plain, other = {0};
-    make_text(1, ids, 20);
-    subject_open(&plain, 2, 1, "roberta.", TDM_F32, 1);
-    classify_one(&plain, ids, 20, want);
-
-    uint64_t random = 9;
-    tiny_roberta_make(&other.tiny, 2, 1, 7);
-    tiny_add(&other.tiny, &random, 64, 64, 1.f, 0.f, "pooler.dense.weight");
-    tiny_add(&other.tiny, &random, 64, 0, 1.f, 0.f, "pooler.dense.bias");
-    tiny_add(&other.tiny, &random, 1, 50, 1.f, 0.f, "embeddings.position_ids");
-    rename_all(&other.tiny, "LayerNorm.weight", "LayerNorm.gamma");
-    rename_all(&other.tiny, "LayerNorm.bias", "LayerNorm.beta");
-    if (try_open(&other, "roberta.", TDM_F32, 1, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-    classify_one(&other, ids, 20, got);
-    assert_memory_equal(got, want, sizeof got);
-    subject_close(&plain);
-    subject_close(&other);
-}
-
-static void name_as_language_model(tiny_roberta *m)
-{
-    rename_all(m, "classifier.dense.weight", "lm_head.dense.weight");
-    rename_all(m, "classifier.dense.bias", "lm_head.dense.bias");
-    rename_all(m, "classifier.out_proj.weight", "lm_head.decoder.weight");
-    rename_all(m, "classifier.out_proj.bias", "lm_head.decoder.bias");
-}
-static void remove_head(tiny_roberta *m)
-{
-    rename_all(m, "classifier.dense.weight", "pooler.dense.weight");
-}
-static void remove_key(tiny_roberta *m)
-{
-    strcpy(tensor(m, "encoder.layer.1.attention.self.key.weight")->name, "pooler.dense.weight");
-}
-static void reshape(tiny_roberta *m)
-{
-    tensor(m, "encoder.layer.0.output.dense.weight")->rows = 32;
-    tensor(m, "encoder.layer.0.output.dense.weight")->cols = 192;
-}
-static void three_labels(tiny_roberta *m)
-{
-    tiny_tensor *t = tensor(m, "classifier.out_proj.weight");
-    t->rows = 1;
-    t->cols = 128;
-}
-static void add_infinity(tiny_roberta *m)
-{
-    tensor(m, "encoder.layer.1.intermediate.dense.weight")->p[70] = INFINITY;
-}
-static void add_nan_to_type(tiny_roberta *m)
-{
-    tensor(m, "embeddings.token_type_embeddings.weight")->p[3] = NAN;
-}
-static void add_stranger(tiny_roberta *m)
-{
-    uint64_t random = 1;
-    tiny_add(m, &random, 2, 2, 1.f, 0.f, "encoder.layer.2.extra.weight");
-}
-
-static void test_refused_files(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *why;
-        void (*spoil)(tiny_roberta *m);
-        const char *message;
-    } CASES[] = {
-        {"a language model", name_as_language_model, "language model"},
-        {"no head at all", remove_head, "classifier.dense.weight"},
-        {"a missing matrix", remove_key, "roberta.encoder.layer.1.attention.self.key.weight"},
-        {"a wrong shape", reshape, "roberta.encoder.layer.0.output.dense.weight"},
-        {"not two labels", three_labels, "classifier.out_proj.weight"},
-        {"infinity", add_infinity, "roberta.encoder.layer.1.intermediate.dense.weight"},
-        {"not a number", add_nan_to_type, "roberta.embeddings.token_type_embeddings.weight"},
-        {"a tensor of another model", add_stranger, "roberta.encoder.layer.2.extra.weight"},
-    };
-    for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
-        tdm_err err = {0};
-        subject s = {0};
-        tiny_roberta_make(&s.tiny, 2, 1, 7);
-        CASES[c].spoil(&s.tiny);
-        const tdm_status st = try_open(&s, "roberta.", TDM_F32, 1, &err);
-        print_message("%s: %s\n", CASES[c].why, err.msg);
-        assert_int_equal(st, TDM_EFORMAT);
-        assert_non_null(strstr(err.msg, CASES[c].message));
-        assert_null(s.model);
         subject_close(&s);
     }
 }
@@ -489,104 +275,19 @@ static void test_classifying_allocates_nothing(void **state)
     subject_close(&s);
 }
 
-/* ---- the list of tensors ---- */
-
-typedef struct {
-    const tdm_checkpoint *ck;
-    bool *seen;
-    int n;
-} listed;
-
-static tdm_status see(void *ctx, const char *name, int64_t rows, int64_t cols, tdm_tensor_role role)
-{
-    listed *l = ctx;
-    const tdm_tensor *t = NULL;
-    tdm_err err = {0};
-    assert_true(role == TDM_AS_TABLE || role == TDM_AS_MATRIX || role == TDM_AS_F32);
-    if (tdm_checkpoint_expect(l->ck, name, rows, cols, &t, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-    const size_t i = (size_t)(t - tdm_checkpoint_at(l->ck, 0));
-    assert_false(l->seen[i]);
-    l->seen[i] = true;
-    l->n++;
-    return l->n == 1000 ? TDM_EARG : TDM_OK;
-}
-
-/* Every tensor of a folder is listed once, with its name and shape, or ignored by name. */
-static void test_list(void **state)
-{
-    (void)state;
-    for (int form = 0; form < 4; form++) {
-        const char *prefix = form % 2 ? "roberta." : "";
-        tiny_roberta tiny;
-        tdm_config config;
-        tdm_checkpoint *ck = NULL;
-        char dir[TINY_PATH];
-        uint64_t random = 9;
-        tiny_roberta_make(&tiny, 2, 1, 7);
-        const int needed = tiny.n_tensors;
-        tiny_add(&tiny, &random, 64, 64, 1.f, 0.f, "pooler.dense.weight");
-        tiny_add(&tiny, &random, 64, 0, 1.f, 0.f, "pooler.dense.bias");
-        tiny_add(&tiny, &random, 1, 50, 1.f, 0.f, "embeddings.position_ids");
-        if (form / 2) {
-            rename_all(&tiny, "LayerNorm.weight", "LayerNorm.gamma");
-            rename_all(&tiny, "LayerNorm.bias", "LayerNorm.beta");
-        }
-        tiny_roberta_write(&tiny, dir, prefix, TDM_F32);
-        assert_int_equal(tdm_config_load(dir, &config, NULL), TDM_OK);
-        assert_int_equal(tdm_checkpoint_open(dir, &ck, NULL), TDM_OK);
-        bool seen[TINY_TENSORS] = {false};
-        listed l = {ck, seen, 0};
-        assert_int_equal(roberta_each_tensor(ck, &config, see, &l), TDM_OK);
-        assert_int_equal(l.n, needed);
-        for (size_t i = 0; i < tdm_checkpoint_count(ck); i++)
-            assert_int_equal(roberta_ignores(tdm_checkpoint_at(ck, i)->name), !seen[i]);
-        memset(seen, 0, sizeof seen);
-        l.n = 1000 - 5; /* the fifth call fails, and is the last */
-        assert_int_equal(roberta_each_tensor(ck, &config, see, &l), TDM_EARG);
-        assert_int_equal(l.n, 1000);
-        tdm_checkpoint_close(ck);
-        tiny_roberta_remove(dir);
-        tiny_roberta_free(&tiny);
-    }
-}
-
-static void test_ignored_names(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *name;
-        bool ignored;
-    } NAMES[] = {
-        {"pooler.dense.weight", true},
-        {"roberta.pooler.dense.bias", true},
-        {"roberta.embeddings.position_ids", true},
-        {"embeddings.position_ids", true},
-        {"lm_head.layer_norm.weight", true},
-        {"roberta.encoder.layer.3.pooler.dense.weight", false},
-        {"my_pooler.dense.weight", false},
-        {"pooler.dense.weights", false},
-        {"pooler.dense.", false},
-        {"roberta.roberta.pooler.dense.bias", false},
-        {"roberta.embeddings.position_ids.more", false},
-        {"roberta.lm_head.bias", false},
-        {"", false},
-    };
-    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
-        if (roberta_ignores(NAMES[i].name) != NAMES[i].ignored)
-            fail_msg("%s", NAMES[i].name);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),     cmocka_unit_test(test_mistakes_are_seen),
-        cmocka_unit_test(test_row_bits),      cmocka_unit_test(test_forms_of_files),
-        cmocka_unit_test(test_refused_files), cmocka_unit_test(test_refused_arguments),
-        cmocka_unit_test(test_softmax),       cmocka_unit_test(test_classifying_allocates_nothing),
-        cmocka_unit_test(test_list),          cmocka_unit_test(test_ignored_names),
-        cmocka_unit_test(test_lanes),         cmocka_unit_test(test_misuse_of_lanes),
-        cmocka_unit_test(test_row_bytes),     cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_mistakes_are_seen),
+        cmocka_unit_test(test_row_bits),
+        cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_refused_arguments),
+        cmocka_unit_test(test_lanes),
+        cmocka_unit_test(test_misuse_of_lanes),
+        cmocka_unit_test(test_row_bytes),
+        cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_classifying_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

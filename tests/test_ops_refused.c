@@ -1,0 +1,107 @@
+/* Bad arguments: what every operation refuses, with the place and the value. */
+#include "tests/ops_reference.h"
+
+static void refuses_linear(tdm_backend *be)
+{
+    float x[12] = {0}, y[12] = {0};
+    tdm_weight *w = NULL;
+    ASSERT_FAILS(tdm_weight_open(be, x, TDM_F32, 0, 4, TDM_IN_OUT, &w, err), TDM_EARG, "0 x 4");
+    ASSERT_FAILS(tdm_weight_open(be, NULL, TDM_F32, 3, 4, TDM_IN_OUT, &w, err), TDM_EARG, "NULL");
+    ASSERT_OK(tdm_weight_open(be, x, TDM_F32, 3, 4, TDM_IN_OUT, &w, err));
+    const tdm_mat bias = mat(y, 1, 3), half = {x, 1, 3, TDM_F16, 0},
+                  null = {NULL, 1, 3, TDM_F32, 0};
+    ASSERT_FAILS(tdm_linear(be, mat(y, 2, 4), mat(x, 1, 3), w, NULL, TDM_LINEAR, err), TDM_EARG,
+                 "y has 2 rows, want 1");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 4), w, NULL, TDM_LINEAR, err), TDM_EARG,
+                 "x has 4 columns, want 3");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 3), w, &bias, TDM_LINEAR, err), TDM_EARG,
+                 "bias has 3 columns, want 4");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), half, w, NULL, TDM_LINEAR, err), TDM_EARG, "f16");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), null, w, NULL, TDM_LINEAR, err), TDM_EARG, "NULL");
+    ASSERT_FAILS(tdm_linear(be, mat(x, 1, 4), mat(x, 1, 3), w, NULL, TDM_LINEAR, err), TDM_EARG,
+                 "y is x");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 3), w, NULL, (tdm_epilogue)9, err),
+                 TDM_EARG, "epilogue 9");
+    ASSERT_FAILS(tdm_linear(be, mat(y, 1, 4), mat(x, 1, 3), NULL, NULL, TDM_LINEAR, err), TDM_EARG,
+                 "no weight");
+    ASSERT_OK(tdm_linear(be, mat(NULL, 0, 4), mat(NULL, 0, 3), w, NULL, TDM_LINEAR, err));
+    tdm_weight_close(be, w);
+    tdm_weight_close(be, NULL);
+}
+
+static void refuses_rows(tdm_backend *be)
+{
+    float x[192] = {0}, y[192] = {0};
+    const int32_t tokens[] = {1, 4}, positions[] = {0, 1};
+    const int32_t starts[] = {0, 2};
+    tdm_step step = {.n_rows = 2, .n_seqs = 1, .tokens = tokens, .positions = positions,
+                     .starts = starts};
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 4, 4), mat(x, 4, 4), 0, err), TDM_EARG,
+                 "embed: row 1: token 4, want 0 to 3");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 2, err), TDM_EARG,
+                 "row 1: position 3, want 0 to 2");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 3), mat(x, 3, 4), 2, err), TDM_EARG,
+                 "words has 3 columns, want 4");
+    ASSERT_FAILS(tdm_add_norm(be, mat(y, 2, 4), mat(x, 2, 4), NULL, mat(x, 1, 4), mat(x, 1, 3),
+                              1e-5f, TDM_PRE_NORM, err), TDM_EARG, "beta has 3 columns");
+    ASSERT_FAILS(tdm_add_norm(be, mat(y, 2, 4), mat(x, 2, 4), NULL, mat(x, 1, 4), mat(x, 1, 4), 0,
+                              TDM_PRE_NORM, err), TDM_EARG, "eps is 0");
+    ASSERT_FAILS(tdm_add_norm(be, mat(x, 2, 4), mat(x, 2, 4), NULL, mat(y, 1, 4), mat(y, 1, 4),
+                              1e-5f, TDM_PRE_NORM, err), TDM_EARG, "y is x");
+    ASSERT_FAILS(tdm_sample(be, &(tdm_slots){0}, NULL, mat(x, 1, 4), 0, err), TDM_EARG, "no slots");
+    ASSERT_FAILS(tdm_token_stats(be, NULL, mat(x, 1, 4), NULL, err), TDM_EARG, "no statistics");
+    ASSERT_FAILS(tdm_classify(be, mat(y, 1, 33), mat(x, 1, 4), mat(x, 33, 4), mat(x, 1, 33), err),
+                 TDM_EARG, "33 labels, want 1 to 32");
+    ASSERT_FAILS(tdm_classify(be, mat(y, 1, 3), mat(x, 1, 4), mat(x, 2, 4), mat(x, 1, 2), err),
+                 TDM_EARG, "y has 3 columns, want 2");
+    step.starts = NULL;
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 0, err), TDM_EARG,
+                 "no starts and no slots");
+    step.slots = tokens;
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 0, err), TDM_EARG,
+                 "a decoding step of 2 rows in 1 texts");
+    tdm_mat gaps = mat(x, 2, 4);
+    gaps.stride = 5;
+    ASSERT_FAILS(tdm_gather(be, mat(y, 1, 4), gaps, positions, err), TDM_EARG, "rows of 4 in 5");
+}
+
+static void refuses_memory(tdm_backend *be)
+{
+    char y[4];
+    assert_true(tdm_backend_memory(be) > 0);
+    assert_false(tdm_has_graphs(be));
+    void *p = NULL;
+    ASSERT_FAILS(tdm_alloc(be, SIZE_MAX - 3, &p, err), TDM_ENOMEM, "18446744073709551612 bytes");
+    assert_null(p);
+    ASSERT_OK(tdm_alloc(be, 5, &p, err));
+    assert_int_equal((uintptr_t)p % 256, 0);
+    ASSERT_OK(tdm_upload(be, p, "abc", 4, err));
+    ASSERT_OK(tdm_download(be, y, p, 4, err));
+    ASSERT_OK(tdm_sync(be, err));
+    assert_string_equal(y, "abc");
+    tdm_release(be, p);
+    tdm_release(be, NULL);
+}
+
+static void bad_arguments_are_refused(void **state)
+{
+    (void)state;
+    tdm_backend be;
+    ASSERT_FAILS(tdm_open_cpu(-1, &be, err), TDM_EARG, "-1 threads");
+    ASSERT_FAILS(tdm_open_cuda(&(tdm_cuda_options){.device = 9999}, &be, err), TDM_ENODEV,
+                 "cuda"); /* with a GPU, without one, without a driver, without CUDA */
+    ASSERT_OK(tdm_open_cpu(0, &be, err));
+    refuses_linear(&be);
+    refuses_rows(&be);
+    refuses_memory(&be);
+    tdm_backend_close(&be);
+    tdm_backend_close(&be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_arguments_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
