@@ -21,7 +21,8 @@
 
 #include "host/rng.h"
 
-#if defined(__x86_64__)
+/* ThreadSanitizer is not there yet when the clone is chosen. */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define CLONES

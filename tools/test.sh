@@ -2,9 +2,9 @@
 # sh tools/test.sh [--no-install]: build tandem and run every test, twice.
 #
 # First the release build in build/, then the same tests under AddressSanitizer and UBSan in
-# build-asan/. With CI=true in the environment warnings are errors and clang must compile the tree
-# without a warning too. Missing Debian packages are installed first (root or sudo) unless
-# --no-install is given.
+# build-asan/, then what runs in threads under ThreadSanitizer in build-tsan/. With CI=true in the
+# environment warnings are errors and clang must compile the tree without a warning too. Missing Debian
+# packages are installed first (root or sudo) unless --no-install is given.
 
 . "$(dirname "$0")/setup.sh"
 
@@ -27,6 +27,21 @@ check() { # preset
 
 check release build
 check asan build-asan
+
+# What runs in threads, under ThreadSanitizer: loops, the pipeline, and whole jobs, whose kernels are too
+# slow in this build for the rest.
+cmake -S . -B build-tsan -G Ninja -DCMAKE_C_FLAGS=-fsanitize=thread -DBUILD_TESTING=ON -DTDM_CUDA=OFF \
+    -DTDM_WERROR=$werror
+cmake --build build-tsan --target test_pipeline test_threads tandem
+build-tsan/tests/test_pipeline
+build-tsan/tests/test_threads
+for options in "--threads 3" "--threads 2 --batch 1"; do
+    # shellcheck disable=SC2086 # a list of words
+    build-tsan/tandem detect --model tools/demo/reader --device cpu $options --out build-tsan/judged.jsonl \
+        tests/golden/detector_texts.jsonl
+done
+build-tsan/tandem generate --model tools/demo/writer --device cpu --threads 3 --n 3 --length 20 \
+    --out build-tsan/written.jsonl
 
 if [ "${CI:-}" = true ]; then
     cmake -S . -B build-clang -G Ninja -DCMAKE_C_COMPILER=clang -DTDM_WERROR=ON -DBUILD_TESTING=ON \
