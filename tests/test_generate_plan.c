@@ -116,11 +116,31 @@ static void test_what_is_said_to_fit(void **state)
     tdm_backend_close(&cpu);
 }
 
+/* Useful for the batch; of bounded size; and a place for each text. */
+static void test_windows(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t batch, context;
+        size_t documents;
+    } CASES[] = {
+        {1, 1024, 32 + 256},
+        {1024, 1024, 32 * 1024 + 256},
+        {4096, 1024, (64 << 20) / 1025},
+        {TDM_MAX_BATCH, 1024, TDM_MAX_BATCH},
+        {1, 1 << 20, 63},
+        {100, 1 << 20, 100},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
+        assert_int_equal(tdm_generate_window(CASES[i].batch, CASES[i].context), CASES[i].documents);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plans),
         cmocka_unit_test(test_what_is_said_to_fit),
+        cmocka_unit_test(test_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
