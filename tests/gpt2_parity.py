@@ -1,11 +1,10 @@
 """Compare GPT-2 on the CPU with transformers in fp32, eager attention.
 
-    python3 tests/gpt2_parity.py --build build            # small models and the 124M shape
-    python3 tests/gpt2_parity.py --build build --large    # and one step of the 1558M shape
-    python3 tests/gpt2_parity.py --build build --model DIR ...   # folders of your own
+    python3 tests/gpt2_parity.py --build build-cpu            # small models and the 124M shape
+    python3 tests/gpt2_parity.py --build build-cpu --large    # and one step of the 1558M shape
+    python3 tests/gpt2_parity.py --build build-cpu --model DIR ...   # folders of your own
 
-Needs torch, transformers, numpy, and libtandem.a from a build folder; a C compiler turns that into a
-shared object for ctypes. Exits with 1 when a bar is missed:
+Needs torch, transformers, numpy, and libtandem.a from a build folder (c_library.py). Exits with 1 when a bar is missed:
   logits    max |difference| over 256 positions (or the context), over the largest |logit|: <= 2e-5
   greedy    a continuation of 200 tokens, identical up to where the reference's two largest logits are
             closer than that tolerance
@@ -21,6 +20,8 @@ import tempfile
 import numpy as np
 import torch
 from transformers import GPT2LMHeadModel
+
+from c_library import INTS, Backend, Config, Err, Mat, ints, open_library
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BAR = 2e-5
@@ -41,48 +42,13 @@ SMALL = [
 
 # ---- the C library ----
 
-class Backend(C.Structure):
-    _fields_ = [("ops", C.c_void_p), ("self", C.c_void_p)]
-
-
-class Mat(C.Structure):
-    _fields_ = [("p", C.c_void_p), ("rows", C.c_int64), ("cols", C.c_int32), ("dtype", C.c_int)]
-
-
-class Err(C.Structure):
-    _fields_ = [("status", C.c_int), ("msg", C.c_char * 512)]
-
-
-class Config(C.Structure):
-    _fields_ = [(n, C.c_int) for n in ("arch", "n_layer", "n_head", "n_embd", "n_inner", "n_vocab",
-                                       "n_position", "n_context")] + [
-        ("norm_eps", C.c_float), ("tied", C.c_bool)] + [(n, C.c_int) for n in ("eos", "bos", "pad", "unk")]
-
-
 class Limits(C.Structure):
-    _fields_ = [(n, C.c_int32) for n in ("slots", "context", "rows", "logits")]
-
-
-INTS = C.POINTER(C.c_int32)
+    _fields_ = [(n, C.c_int32) for n in ("slots", "pages", "context", "rows", "logits")]
 
 
 class Step(C.Structure):
     _fields_ = [(n, C.c_int32) for n in ("n_rows", "n_seqs", "n_logits")] + [
         (n, INTS) for n in ("tokens", "positions", "starts", "slots", "logit_rows")]
-
-
-def open_library(build, folder):
-    """libtandem.a as a shared object."""
-    archive, shared = os.path.join(build, "libtandem.a"), os.path.join(folder, "libtandem.so")
-    libraries = subprocess.run(["pkg-config", "--libs", "libcjson", "libutf8proc"], check=True,
-                               capture_output=True, text=True).stdout.split()
-    subprocess.run(["cc", "-shared", "-o", shared, "-Wl,--whole-archive", archive,
-                    "-Wl,--no-whole-archive", *libraries, "-lpthread", "-lm"], check=True)
-    return C.CDLL(shared)
-
-
-def ints(values):
-    return (C.c_int32 * len(values))(*values)
 
 
 class Tandem:
@@ -96,7 +62,8 @@ class Tandem:
         self.must(lib.tdm_checkpoint_open(name, C.byref(self.checkpoint), C.byref(self.err)))
         self.must(lib.gpt2_open(C.byref(self.backend), self.checkpoint, C.byref(self.config), True,
                                 C.byref(self.model), C.byref(self.err)))
-        limits = Limits(2, self.config.n_context, rows, rows)
+        context = self.config.n_context
+        limits = Limits(2, 2 * ((context + 63) // 64), context, rows, rows)
         self.must(lib.gpt2_run_open(self.model, C.byref(limits), C.byref(self.run), C.byref(self.err)))
 
     def must(self, status):
@@ -111,7 +78,8 @@ class Tandem:
         out = Mat()
         self.must(self.lib.gpt2_forward(self.run, C.byref(step), C.byref(out), C.byref(self.err)))
         p = C.cast(out.p, C.POINTER(C.c_float))
-        return np.ctypeslib.as_array(p, (n, self.config.n_vocab)).copy()
+        stride = out.stride or out.cols
+        return np.ctypeslib.as_array(p, (n, stride))[:, :self.config.n_vocab].copy()
 
     def close(self):
         self.lib.gpt2_run_close(self.run)

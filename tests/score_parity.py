@@ -1,12 +1,11 @@
 """Compare teacher-forced scoring on the CPU with transformers in fp32, eager attention.
 
-    python3 tests/score_parity.py --build build                  # small random models
-    python3 tests/score_parity.py --build build --model DIR ...  # folders of your own
+    python3 tests/score_parity.py --build build-cpu                  # small random models
+    python3 tests/score_parity.py --build build-cpu --model DIR ...  # folders of your own
 
 For each token of random texts of 2 tokens to one more than the context, packed together: log-probability,
 entropy and variance against a softmax in float64 over the logits of transformers, and the rank. Needs torch,
-transformers, numpy, and libtandem.a from a build folder; a C compiler turns that into a shared object for
-ctypes. Exits with 1 when a bar is missed:
+transformers, numpy, and libtandem.a from a build folder (c_library.py). Exits with 1 when a bar is missed:
   values  max |difference| over the largest |logit|: <= 2e-5 (variance: of a square, over the largest |log p| too)
   rank    between the numbers of logits that are larger by more than that, and by more than minus that
 """
@@ -22,6 +21,8 @@ import torch
 import transformers
 from transformers import GPT2LMHeadModel
 
+from c_library import INTS, Backend, Config, Err, open_library
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 BAR = 2e-5
 SMALL = [
@@ -30,20 +31,6 @@ SMALL = [
     ("5 heads, untied, f16 file", "--layers 3 --heads 5 --vocab 777 --positions 300 --untied --dtype f16 --scale 3"),
     ("the published vocabulary", "--layers 2 --heads 2 --vocab 50257 --positions 128 --scale 3"),
 ]
-INTS = C.POINTER(C.c_int32)
-
-
-class Backend(C.Structure):
-    _fields_ = [("ops", C.c_void_p), ("self", C.c_void_p), ("dtype", C.c_int)]
-
-
-class Err(C.Structure):
-    _fields_ = [("status", C.c_int), ("msg", C.c_char * 512)]
-
-
-class Config(C.Structure):
-    _fields_ = [(n, C.c_int) for n in ("arch", "n_layer", "n_head", "n_embd", "n_inner", "n_vocab",
-                                       "n_position", "n_context")] + [("rest", C.c_char * 256)]
 
 
 class Options(C.Structure):
@@ -55,16 +42,6 @@ class Text(C.Structure):
 
 
 STAT = np.dtype([("logprob", "f4"), ("entropy", "f4"), ("variance", "f4"), ("rank", "i4")])
-
-
-def open_library(build, folder):
-    """libtandem.a as a shared object."""
-    archive, shared = os.path.join(build, "libtandem.a"), os.path.join(folder, "libtandem.so")
-    libraries = subprocess.run(["pkg-config", "--libs", "libcjson", "libutf8proc"], check=True,
-                               capture_output=True, text=True).stdout.split()
-    subprocess.run(["cc", "-shared", "-o", shared, "-Wl,--whole-archive", archive,
-                    "-Wl,--no-whole-archive", *libraries, "-lpthread", "-lm"], check=True)
-    return C.CDLL(shared)
 
 
 def score(lib, folder, texts, rows):
