@@ -249,23 +249,23 @@ class Pool
     ~Pool();
 
   private:
-    void work();
+    void work(const std::function<void(int)> &f, int n);
     void loop();
 
     std::mutex lock_;
     std::condition_variable begin_, end_;
     std::vector<std::thread> threads_;
-    const std::function<void(int)> *f_ = nullptr;
+    const std::function<void(int)> *f_ = nullptr; /* of the round; NULL once its caller ran out */
     std::atomic<int> next_{0};
     int n_ = 0, busy_ = 0;
     uint64_t round_ = 0;
     bool stop_ = false;
 };
 
-void Pool::work()
+void Pool::work(const std::function<void(int)> &f, int n)
 {
-    for (int i; (i = next_++) < n_;)
-        (*f_)(i);
+    for (int i; (i = next_++) < n;)
+        f(i);
 }
 
 void Pool::loop()
@@ -276,9 +276,11 @@ void Pool::loop()
         if (stop_)
             return;
         seen = round_;
+        const std::function<void(int)> &f = *f_; /* lives until busy_ is 0 again */
+        const int n = n_;
         busy_++;
         l.unlock();
-        work();
+        work(f, n);
         l.lock();
         if (--busy_ == 0)
             end_.notify_all();
@@ -298,7 +300,7 @@ void Pool::run(int n, const std::function<void(int)> &f)
     round_++;
     l.unlock();
     begin_.notify_all();
-    work();
+    work(f, n);
     l.lock();
     f_ = nullptr;
     end_.wait(l, [&] { return busy_ == 0; });
