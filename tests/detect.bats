@@ -183,8 +183,9 @@ many_texts() {
     cp good.jsonl gone.jsonl
     "$TANDEM" detect --model "$reader" --device cpu pipe good.jsonl gone.jsonl > got.jsonl 2> said 7>&- &
     pid=$!
-    until grep -q '^device' said; do sleep 0.05; done
-    rm gone.jsonl # was there when the files were checked
+    # the files have been checked, and the pipe is open: without a writer ever, it would be waited for
+    until [[ $(readlink /proc/$pid/fd/*) == *"$PWD/pipe"* ]]; do sleep 0.05; done
+    rm gone.jsonl
     exec 7>&-
     code=0
     wait $pid || code=$?
