@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "host/buf.h"
+#include "host/chunk.h"
 #include "host/err.h"
 #include "host/gpt2.h"
 #include "host/record.h"
@@ -60,10 +61,17 @@ typedef struct {
     size_t prompt_id_len;
 } tdm_document;
 
-/* Where documents go. */
+/* Where documents go. With chunks (host/chunk.h, of chunk_documents documents by their number, counted from
+ * first_id), those that are not wanted are left out: nothing of another document depends on them. */
 typedef struct {
     tdm_status (*deliver)(void *ctx, const tdm_document *d, tdm_err *err); /* in order of ids */
     void (*tick)(void *ctx, int32_t n_tokens); /* after each step: tokens drawn. NULL allowed */
+    /* All documents of a wanted chunk have been delivered. skipped: blank lines in front of the prompts whose
+     * first document is in it, in the last chunk also those at the end; hash: of all prompts up to its last.
+     * A file of prompts that holds none has one chunk, which is empty. NULL without chunks */
+    tdm_status (*end_chunk)(void *ctx, const tdm_chunk *chunk, tdm_err *err);
+    uint64_t chunk_documents; /* 0: no chunks */
+    tdm_chunk_filter filter;
     void *ctx;
 } tdm_generate_to;
 

@@ -1,10 +1,10 @@
-/* host/lines.h - several files as one stream of lines, in bounded memory.
+/* host/lines.h - several files as one stream of lines, in bounded memory, chunk by chunk where asked.
  *
- *   TDM_TRY(tdm_lines_open(paths, n_paths, max_line, NULL, &lines, err));
+ *   TDM_TRY(tdm_lines_open(&inputs, &options, &lines, err));
  *   for (;;) {
  *       TDM_TRY(tdm_lines_next(lines, &line, err));
- *       if (!line.file) break;                            // the end
- *       if (line.too_long) ...; else use(line.text, line.len);
+ *       if (line.kind == TDM_LINES_END) break;
+ *       ...
  *   }
  *   tdm_lines_close(lines);
  *
@@ -18,38 +18,82 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "host/chunk.h"
 #include "host/err.h"
+#include "host/inputs.h"
 #include "host/stop.h"
 
 typedef struct tdm_lines tdm_lines;
 
+typedef struct {
+    size_t max_line;        /* bytes; memory stays below twice that and 1 MiB */
+    double max_ratio;       /* of compressed files (tdm_source_options); 0: no limit */
+    uint64_t chunk_bytes;   /* 0: no chunks */
+    tdm_chunk_filter filter; /* with chunks: which are read. A seekable file is read from where a wanted one
+                                begins; in others what is not wanted is read and passed over */
+    const tdm_stop *stop;   /* set: no longer wait for a pipe or terminal; looked at several times a second
+                               while waiting. NULL allowed; must outlive the object */
+} tdm_lines_options;
+
+typedef enum {
+    TDM_LINES_LINE,
+    TDM_LINES_TOO_LONG, /* a line of more than max_line bytes; they were skipped */
+    TDM_LINES_DAMAGED,  /* compressed data that cannot be read on; detail says why and where. The file ends */
+    TDM_LINES_CHUNK,    /* with chunks: `chunk` has been read. Each wanted one comes, also without a line */
+    TDM_LINES_END,
+} tdm_line_kind;
+
 /* Valid until the next call. */
 typedef struct {
-    const char *file; /* as given; NULL at the end of the last file */
-    int64_t line;     /* 1-based, blank lines counted */
-    uint64_t offset;  /* where the line begins in its file: the sum of what came before it */
-    const char *text; /* [len] bytes; NULL when too_long */
-    size_t len;       /* without the line ending; the true length also when too_long */
-    bool too_long;    /* more than max_line bytes; they were skipped */
+    tdm_line_kind kind;
+    const char *file; /* as given */
+    size_t number;    /* of the file */
+    int64_t line;     /* 1-based, blank lines counted; 0: not known, since what is before it was not read */
+    uint64_t offset;  /* where the line begins in its file, decompressed */
+    const char *text; /* [len] bytes; NULL unless LINE */
+    size_t len;       /* without the line ending; the true length also when too long */
+    uint64_t hash;    /* of text; of the length when too long */
+    const char *detail; /* DAMAGED */
+    tdm_chunk chunk;    /* CHUNK; hash is over its lines' hashes and offsets */
 } tdm_line;
 
-/* Check that every file can be read and open the first.
- *   paths     [n_paths] must outlive the object; "-" is stdin. None at all means stdin
- *   max_line  bytes; memory stays below twice that and 1 MiB
- *   stop      set: no longer wait for a pipe or terminal; looked at several times a second while
- *             waiting. NULL allowed; must outlive the object
- * Errors: TDM_ENOINPUT names a missing or unreadable file or a folder; TDM_EARG a compressed one;
- * TDM_ENOMEM. */
-tdm_status tdm_lines_open(const char *const *paths, size_t n_paths, size_t max_line,
-                          const tdm_stop *stop, tdm_lines **out, tdm_err *err);
+/* Open the first file. inputs (which were checked when they were listed) are borrowed.
+ * Errors: TDM_ENOINPUT, TDM_ENOMEM. */
+tdm_status tdm_lines_open(const tdm_inputs *inputs, const tdm_lines_options *options, tdm_lines **out,
+                          tdm_err *err);
 void tdm_lines_close(tdm_lines *l); /* NULL is fine */
-/* Errors: TDM_EIO and TDM_ENOINPUT name the file; TDM_ESTOPPED by stop; TDM_ENOMEM. */
+/* Errors: TDM_EIO and TDM_ENOINPUT name the file; TDM_ESTOPPED by stop; TDM_EMISMATCH by the filter;
+ * TDM_ENOMEM. */
 tdm_status tdm_lines_next(tdm_lines *l, tdm_line *line, tdm_err *err);
 /* Whether the next line would have to be waited for. A line that is too long is waited for here. The
  * line before is no longer valid. */
 bool tdm_lines_would_block(tdm_lines *l);
+/* Blank lines so far, of what was read. */
 int64_t tdm_lines_blank(const tdm_lines *l);
-/* Bytes handed out so far, and in all (0 when a pipe makes that unknown). */
+/* Bytes of the files themselves read so far (compressed ones count compressed), and in all (0 when a pipe makes
+ * that unknown). Parts that the filter leaves out of a seekable file count as read. */
 void tdm_lines_progress(const tdm_lines *l, uint64_t *done, uint64_t *total);
+
+/* ---- line numbers of files that are read in parts ---- */
+
+/* Counts lines from the last place that it was asked for. One object, one thread. */
+typedef struct {
+    int fd;        /* -1: none */
+    size_t number; /* of the open file */
+    uint64_t at;   /* bytes of it that were looked at */
+    int64_t newlines;
+    char *buf; /* owned */
+} tdm_line_counter;
+#define TDM_LINE_COUNTER_NONE                                                                      \
+    {                                                                                              \
+        .fd = -1                                                                                   \
+    }
+
+/* The 1-based number of the line that begins at `offset` of a plain regular file: reads what is before it.
+ *   number  of the file among the inputs, to know it again
+ * Errors: TDM_ENOINPUT, TDM_EIO, TDM_ESTOPPED by stop (NULL allowed), TDM_ENOMEM. */
+tdm_status tdm_line_number(tdm_line_counter *c, const char *path, size_t number, uint64_t offset,
+                           const tdm_stop *stop, int64_t *line, tdm_err *err);
+void tdm_line_counter_close(tdm_line_counter *c);
 
 #endif

@@ -1,7 +1,7 @@
 /* host/progress.h - one live line on a terminal, plain lines elsewhere, JSON events on request.
  *
  *   tdm_progress p;
- *   tdm_progress_start(&p, TDM_PROGRESS_AUTO, quiet, stderr, "generate", "documents", total);
+ *   TDM_TRY(tdm_progress_start(&p, &options, err));
  *   tdm_progress_add(&p, 1, n_tokens, n_bad);  // cheap: prints at most ten times a second on a terminal
  *   tdm_progress_finish(&p);
  *
@@ -16,6 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+
+#include "host/chunk.h"
+#include "host/err.h"
 
 typedef enum {
     TDM_PROGRESS_AUTO,
@@ -34,11 +37,19 @@ typedef struct {
     uint64_t bytes_done, bytes_total;  /* where the record count is unknown, ETA from bytes */
 } tdm_progress;
 
-/* Begin to count. quiet wins over every mode.
- *   unit   plural: "documents"
- *   total  records to come, 0 when unknown */
-void tdm_progress_start(tdm_progress *p, tdm_progress_mode mode, bool quiet, FILE *to,
-                        const char *command, const char *unit, uint64_t total);
+typedef struct {
+    tdm_progress_mode mode;
+    bool quiet; /* wins over every mode */
+    FILE *to;
+    const char *command, *unit; /* "detect"; plural: "documents" */
+    uint64_t total;             /* records to come, 0 when unknown */
+    const char *metrics_file;   /* NULL: none. Prometheus text, replaced as a whole every few seconds and at the end */
+    tdm_rank rank;              /* a label of the metrics */
+    uint64_t records_before, bad_before; /* done by earlier runs of the job: shown, but not in the rates */
+} tdm_progress_options;
+
+/* Begin to count. Strings are borrowed. Errors: TDM_ECANTCREATE when the metrics file cannot be written. */
+tdm_status tdm_progress_start(tdm_progress *p, const tdm_progress_options *options, tdm_err *err);
 /* Count `records` finished records, `bad` of them bad ones, and print when it is time. */
 void tdm_progress_add(tdm_progress *p, uint64_t records, uint64_t tokens, uint64_t bad);
 /* Set how much of the input has been read (tdm_reader_progress). Prints nothing. */

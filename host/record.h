@@ -1,8 +1,9 @@
 /* host/record.h - JSON Lines records in, with an error class for everything that is wrong.
  *
- *   TDM_TRY(tdm_reader_open(paths, n_paths, &options, &reader, err));
+ *   TDM_TRY(tdm_reader_open(&inputs, &options, &reader, err));
  *   while ((st = tdm_reader_next(reader, &record, err)) == TDM_OK && record.kind != TDM_RECORD_END) {
  *       if (record.kind == TDM_RECORD_BAD) { ...record.fault, record.detail... }
+ *       else if (record.kind == TDM_RECORD_CHUNK) { ...record.chunk... } // with options.chunk_bytes
  *       else { ...record.text, record.id_json... }
  *   }
  *   tdm_reader_close(reader);
@@ -18,7 +19,9 @@
 #include <stdint.h>
 
 #include "host/buf.h"
+#include "host/chunk.h"
 #include "host/err.h"
+#include "host/inputs.h"
 #include "host/stop.h"
 
 #define TDM_FAULT_MAP(X)                                                                           \
@@ -34,7 +37,8 @@
     X(LINE_TOO_LONG, "line-too-long")                                                              \
     X(PROMPT_TOO_LONG, "prompt-too-long")                                                          \
     X(COLLISION, "collision")                                                                      \
-    X(NON_FINITE, "non-finite")
+    X(NON_FINITE, "non-finite")                                                                    \
+    X(DAMAGED, "damaged") /* compressed data: what is behind it cannot be read */
 
 typedef enum {
 #define X(name, text) TDM_FAULT_##name,
@@ -44,14 +48,17 @@ typedef enum {
 
 const char *tdm_fault_name(tdm_fault fault);
 
-typedef enum { TDM_RECORD_OK, TDM_RECORD_BAD, TDM_RECORD_END } tdm_record_kind;
+typedef enum { TDM_RECORD_OK, TDM_RECORD_BAD, TDM_RECORD_CHUNK, TDM_RECORD_END } tdm_record_kind;
 
 /* All pointers are valid until the next call on the same reader. */
 typedef struct {
     tdm_record_kind kind;
     const char *file; /* as given; "-" is stdin */
-    int64_t line;     /* 1-based, blank lines counted */
-    uint64_t offset;  /* of the line's first byte in its file */
+    size_t file_number; /* among the inputs */
+    int64_t line;     /* 1-based, blank lines counted; 0: not counted, since the file is read in parts. Known
+                         where id_json names it; else tdm_line_number can tell */
+    uint64_t offset;  /* of the line's first byte in its file, decompressed */
+    uint64_t hash;    /* of the line */
     const char *id_json; /* [id_len] the id's source bytes, or "FILE:LINE" as a JSON string */
     bool has_no_id;      /* id_json is "FILE:LINE" */
     size_t id_len;       /* 0 in a bad record that is no object: its id is unknown */
@@ -63,12 +70,16 @@ typedef struct {
     size_t n_ids;
     tdm_fault fault;    /* BAD records only */
     const char *detail; /* one line that says what is wrong and where in the line */
+    tdm_chunk chunk;    /* CHUNK records only: all of its records have been handed out */
 } tdm_record;
 
 typedef struct {
     const char *text_key; /* "text" */
     const char *id_key;   /* "id" */
     size_t max_line;      /* bytes; a longer line is a bad record and is skipped unread */
+    double max_ratio;     /* of compressed files, decompressed to compressed: 500. More is TDM_FAULT_DAMAGED */
+    uint64_t chunk_bytes; /* 0: no chunks (host/chunk.h) */
+    tdm_chunk_filter filter; /* of the chunks */
     bool want_ids;        /* read {"ids": [...]} instead of text */
     bool collide;         /* refuse records that hold one of collide_keys (--passthrough) */
     const char *const *collide_keys; /* NULL-terminated; NULL allowed */
@@ -76,21 +87,24 @@ typedef struct {
 } tdm_reader_options;
 #define TDM_READER_DEFAULTS                                                                        \
     {                                                                                              \
-        .text_key = "text", .id_key = "id", .max_line = (size_t)8 << 20                            \
+        .text_key = "text", .id_key = "id", .max_line = (size_t)8 << 20, .max_ratio = 500          \
     }
 
 typedef struct tdm_reader tdm_reader;
 
-/* Read the files one after the other; "-" is stdin, and so is an empty list. options and paths must
- * outlive the reader.
- * Errors: TDM_ENOINPUT names a missing or unreadable file (all are checked at open), TDM_EARG a
- * compressed one, TDM_ENOMEM. */
-tdm_status tdm_reader_open(const char *const *paths, size_t n_paths,
-                           const tdm_reader_options *options, tdm_reader **out, tdm_err *err);
+/* Read the files one after the other. options and inputs must outlive the reader.
+ * Errors: TDM_ENOINPUT, TDM_ENOMEM. */
+tdm_status tdm_reader_open(const tdm_inputs *inputs, const tdm_reader_options *options, tdm_reader **out,
+                           tdm_err *err);
 void tdm_reader_close(tdm_reader *r); /* NULL is fine */
 /* The next record, good or bad, or TDM_RECORD_END.
- * Errors: TDM_EIO, TDM_ESTOPPED by options.stop while waiting for a pipe or terminal, TDM_ENOMEM. */
+ * Errors: TDM_EIO, TDM_ESTOPPED by options.stop while waiting for a pipe or terminal, TDM_EMISMATCH by
+ * options.filter, TDM_ENOMEM. */
 tdm_status tdm_reader_next(tdm_reader *r, tdm_record *record, tdm_err *err);
+/* The next record without a look into it: OK with file, line, offset and hash alone, or CHUNK, or END. What
+ * cannot be a record (a line that is too long, damaged data) is BAD as ever. For records that are
+ * somebody else's. Errors: as above. */
+tdm_status tdm_reader_skip(tdm_reader *r, tdm_record *record, tdm_err *err);
 /* Whether tdm_reader_next would have to wait for a pipe or terminal: time to hand on what is done.
  * Ends the validity of the last record's source. */
 bool tdm_reader_would_block(tdm_reader *r);

@@ -81,13 +81,17 @@ typedef struct {
     const char *text_key, *id_key;
     size_t max_line;
     tdm_max_errors max_errors;
+    double max_ratio;
+    size_t chunk;      /* of files with records, bytes */
+    const char *shard; /* NULL: by the environment (tools/ranks.h) */
+    const char *metrics_file;
     int progress; /* tdm_progress_mode */
-    bool quiet, json, skip_weight_check;
+    bool restart, dry_run, quiet, json, skip_weight_check;
 } common_args;
 #define COMMON_DEFAULTS                                                                            \
     {                                                                                              \
         .out = "-", .device = "auto", .text_key = "text", .id_key = "id",                          \
-        .max_line = (size_t)8 << 20                                                                \
+        .max_line = (size_t)8 << 20, .max_ratio = 500, .chunk = TDM_CHUNK_BYTES                    \
     }
 extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
 

@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 export LC_ALL=C.UTF-8
 
-BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config libcjson-dev libutf8proc-dev"
+BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config libcjson-dev libutf8proc-dev zlib1g-dev libzstd-dev libssl-dev libxxhash-dev"
 TEST_PACKAGES="libcmocka-dev bats g++" # g++ for CUDA kernels, real and emulated
 
 tdm_install=yes

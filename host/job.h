@@ -1,0 +1,133 @@
+/* host/job.h - a run that may be killed at any moment, by any number of processes, and goes on.
+ *
+ *   TDM_TRY(tdm_job_open(&options, &job, err));           // makes OUT.job, or goes on with it
+ *   if (!tdm_job_is_complete(job)) {
+ *       ...for each chunk with tdm_job_wants(job, file, number):
+ *           TDM_TRY(tdm_job_commit(job, &result, err));   // durable soon; at once for the next process
+ *       TDM_TRY(tdm_job_finish(job, max_errors, err));    // whoever is last joins the parts to OUT
+ *   }
+ *   tdm_job_close(job);
+ *
+ * OUT.job/ holds
+ *   manifest.json   all that the bytes of OUT depend on; written once, then compared
+ *   lock            byte ranges of it are locked by the processes that are at work
+ *   RANK.data, RANK.errors, RANK.journal
+ *                   of each process: results and error records of its chunks one behind the other, and a line
+ *                   for each chunk that says where they are, with counts and hashes
+ * A chunk counts once its journal line is on the disk, which is after its data is: append, fdatasync the data,
+ * append to the journal, fdatasync the journal. Whatever lies behind the last good journal line is cut off
+ * by the next process of that rank. Several chunks that were finished while the disk was busy share one round.
+ *
+ * At the end the parts are joined in the order of the chunks and checked against their hashes; then
+ * OUT.errors.jsonl, OUT.manifest.json and, last, OUT get their names, and OUT.job is removed.
+ * Where one process wrote all chunks in order, its data file becomes OUT without a copy.
+ *
+ * Thread safety: is_wanted and pass from one thread, commit from another, all else from the opener's while
+ * neither runs. */
+#ifndef HOST_JOB_H
+#define HOST_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/chunk.h"
+#include "host/codec.h"
+#include "host/err.h"
+#include "host/inputs.h"
+#include "host/record.h"
+#include "host/stop.h"
+
+/* --max-errors: a number is judged at once, a percentage at the end. */
+typedef struct {
+    bool percent;
+    double limit;
+} tdm_max_errors;
+
+enum { TDM_FAULTS_CAP = 16 };
+
+typedef struct {
+    int64_t ok, bad, skipped; /* in = ok + bad + skipped; blank lines are skipped */
+    int64_t by_fault[TDM_FAULTS_CAP]; /* indexed by tdm_fault */
+} tdm_counts;
+
+typedef struct {
+    const char *out;      /* a name for a regular file, existing or not; a link is followed */
+    const char *command;  /* "detect" */
+    const char *settings; /* JSON object: the options that the bytes of OUT depend on */
+    const char *engine;   /* JSON object: device, dtype, ...: what else they depend on */
+    const char *model;    /* folder; its config, tokenizer and weight files are known by size, time and SHA-256.
+                             NULL: none */
+    const tdm_inputs *inputs; /* NULL: none */
+    const uint64_t *n_chunks; /* [inputs->n, or 1] chunks of each file, or TDM_CHUNKS_UNKNOWN */
+    bool all_read;        /* every rank reads a file whose chunks are unknown, and takes its share of the chunks
+                             (prompts); otherwise such a file belongs to one rank */
+    tdm_rank rank;
+    bool restart;         /* discard what an earlier run left. Only with rank.count 1 */
+    const tdm_stop *stop; /* NULL allowed */
+} tdm_job_options;
+
+typedef struct tdm_job tdm_job;
+
+/* Whether `path` is to become the result of a job: a regular file or nothing yet, not "-", a pipe or a device. */
+bool tdm_job_is_for(const char *path);
+
+/* Make or continue the job of options->out. Strings and inputs are borrowed until close.
+ * Errors: TDM_EMISMATCH lists what differs from the manifest (options, inputs, model, engine); TDM_ECANTCREATE
+ * when OUT.job cannot be made, or another process has this rank, or ranks of another count are at work, or
+ * OUT is a folder; TDM_EFORMAT when the manifest is damaged; TDM_ENOINPUT, TDM_EIO, TDM_ENOMEM. */
+tdm_status tdm_job_open(const tdm_job_options *options, tdm_job **out, tdm_err *err);
+/* Leaves OUT.job as it is: committed chunks stay. Waits until what was handed to commit is on the disk. */
+void tdm_job_close(tdm_job *j); /* NULL is fine */
+
+/* OUT is there, made by the same command: there is nothing to do. The engine may be another one then. */
+bool tdm_job_is_complete(const tdm_job *j);
+/* Whether another rank has work left that only it can do: OUT is not there yet. After tdm_job_finish. */
+bool tdm_job_is_waiting(const tdm_job *j);
+
+/* For readers: a chunk is wanted when it belongs to this rank and is not committed. */
+tdm_chunk_filter tdm_job_filter(tdm_job *j);
+/* The rule by which chunks belong to ranks, also where there is no job: stripes of consecutive chunks that are
+ * short in small inputs. first: chunks of the files before this one; total: of all files. */
+bool tdm_rank_owns(tdm_rank rank, uint64_t first, uint64_t number, uint64_t total);
+
+/* One chunk's results. */
+typedef struct {
+    tdm_chunk chunk;
+    tdm_counts counts;
+    uint64_t tokens;
+    const char *data;   /* [len] as OUT will hold them, compressed where OUT is */
+    size_t len;
+    const char *errors; /* [errors_len] lines for OUT.errors.jsonl */
+    size_t errors_len;
+} tdm_chunk_result;
+
+/* Append a chunk. What is handed over is copied; a thread of the job makes it durable. Waits when 64 MiB are not
+ * yet on the disk.
+ * Errors: TDM_EIO, also for an earlier chunk that could not be made durable: nothing is retried, the
+ * next process does such chunks again. TDM_ENOMEM. */
+tdm_status tdm_job_commit(tdm_job *j, const tdm_chunk_result *result, tdm_err *err);
+
+/* What all processes have committed, as far as this one knows. */
+typedef struct {
+    tdm_counts counts;
+    uint64_t tokens, bytes; /* of OUT */
+    uint64_t chunks_done, chunks_total; /* total: TDM_CHUNKS_UNKNOWN while a file was not read to its end */
+    uint64_t input_done;    /* bytes of seekable inputs in committed chunks, for progress */
+} tdm_job_totals;
+void tdm_job_totals_get(const tdm_job *j, tdm_job_totals *totals);
+
+/* Wait until all is durable, look at the other ranks' journals, and if no chunk is left, join the parts.
+ * Errors: TDM_EFORMAT when bad records are over max_errors (nothing is lost: run again with more), TDM_EIO,
+ * also for a part that is not what its journal says; TDM_ESTOPPED by options.stop: go on another time. */
+tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err);
+
+/* ---- looking at a job from outside ---- */
+
+/* The state of OUT.job as one JSON object, appended to out: command, complete, counts, chunks and bytes done and
+ * left, per rank: chunks, whether a process is at work. Takes no lock and changes nothing.
+ *   path  OUT.job, or OUT.manifest.json of a complete job
+ * Errors: TDM_ENOINPUT, TDM_EFORMAT, TDM_ENOMEM. */
+tdm_status tdm_job_describe(const char *path, tdm_buf *out, tdm_err *err);
+
+#endif

@@ -1,0 +1,47 @@
+/* tools/run.h - what the commands over records and documents share: from --out, --shard, --restart and --chunk to
+ * a job or a stream, and from its end to an exit code.
+ *
+ *   TDM_TRY(run_open(&run, &options, &err));
+ *   if (!run.is_complete) {
+ *       ...read with run.filter, write to run.sink, tdm_sink_end_chunk behind each chunk...
+ *       TDM_TRY(tdm_sink_finish(run.sink, &err));
+ *   }
+ *   code = summary_finish(...);
+ *   run_close(&run); */
+#ifndef TOOLS_RUN_H
+#define TOOLS_RUN_H
+
+#include "host/backend.h"
+#include "host/inputs.h"
+#include "host/job.h"
+#include "host/sink.h"
+#include "tools/args.h"
+
+typedef struct {
+    const common_args *common;
+    const char *command;       /* "detect" */
+    const char *settings;      /* JSON object: the command's options that results depend on. Those of
+                                  common_args (text-key, ..., chunk) are added here */
+    const tdm_backend *backend; /* NULL: none */
+    const tdm_inputs *inputs;  /* NULL: none */
+    uint64_t documents;        /* without inputs: how many; else ignored */
+    bool by_documents;         /* chunks are of documents, also with inputs (prompts, which every rank reads) */
+    const tdm_stop *stop;
+} run_options;
+
+typedef struct {
+    tdm_rank rank;
+    tdm_job *job;   /* NULL: results go to stdout, a pipe or a device */
+    tdm_sink *sink; /* NULL when is_complete */
+    bool is_complete; /* the job was complete already; said on stderr */
+    tdm_chunk_filter filter; /* the chunks of this process that are left; without a job and with one rank: all */
+    uint64_t *n_chunks; /* owned */
+} command_run;
+
+/* Say on stderr, unless quiet: which rank of how many and by what; what is there already of a job that goes on.
+ * Errors: those of ranks_find, tdm_job_open and tdm_sink_open; TDM_EARG for --restart without a job or with
+ * several ranks, and stdin as an input of several ranks. */
+tdm_status run_open(command_run *run, const run_options *options, tdm_err *err);
+void run_close(command_run *run); /* a zeroed one is fine */
+
+#endif
