@@ -11,44 +11,12 @@
 #include <string.h>
 
 #include "host/generate_plan.h"
+#include "host/generate_state.h"
 #include "host/hash.h"
 #include "host/json.h"
-#include "host/sample.h"
 
 enum { WINDOW_TOKENS = 64 << 20 /* 256 MiB of ids: all that is useful for 1024 texts of 1024 tokens */ };
 static const float LEAST_TEMPERATURE = 1e-6f; /* so that no finite logit becomes infinite */
-
-/* One document in the ring. */
-typedef struct {
-    uint64_t id;
-    tdm_batch_text text;
-    bool is_bad;
-    tdm_record bad;    /* its pointers lead into the buffers below */
-    tdm_buf prompt_id; /* JSON source */
-    tdm_buf detail;    /* what is wrong, NUL-terminated */
-} entry;
-
-typedef struct {
-    const tdm_generate_options *o;
-    const tdm_bpe *bpe;
-    tdm_reader *prompts;
-    const tdm_generate_to *to;
-    tdm_generate_totals *totals;
-    const tdm_config *config;
-    tdm_batch *batch;
-    int32_t context;
-    entry *ring; /* [n_ring] */
-    int32_t *tokens; /* [n_ring, context + 1] */
-    size_t n_ring;
-    uint64_t oldest, next; /* entries counted from the start; ring[x % n_ring] */
-    bool dry;              /* no more documents to admit */
-    uint64_t number;       /* of the next document: prompt x samples_per_prompt + sample */
-    int32_t sample;        /* of the current prompt that is next; 0: read a prompt */
-    tdm_ids prompt;        /* ids of the current prompt */
-    tdm_record source;     /* the current prompt's record; its id is in source_id */
-    tdm_buf source_id;
-    tdm_buf bytes, text; /* of the document that is being delivered */
-} job;
 
 /* ---- options ---- */
 
@@ -92,156 +60,13 @@ size_t tdm_generate_window(int32_t batch, int32_t context)
     return fit > (size_t)batch ? fit : (size_t)batch;
 }
 
-/* ---- admission ---- */
-
-static size_t new_tokens(const job *j, size_t n_prompt)
-{
-    const size_t fits = (size_t)j->context + 1 - n_prompt;
-    return j->o->length > 0 && (size_t)j->o->length < fits ? (size_t)j->o->length : fits;
-}
-
-/* The next place of the ring, for a document with this number. How many prompts there are is not
- * known beforehand: here is where ids can run out. */
-static tdm_status take_entry(job *j, entry **out, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    TDM_REQUIRE(j->number < INT64_MAX - j->o->first_id, TDM_EARG,
-                "first-id %" PRIu64 ": document %" PRIu64 " has no id, ids end at %" PRId64,
-                j->o->first_id, j->number, INT64_MAX);
-    entry *e = &j->ring[j->next++ % j->n_ring];
-    e->id = j->o->first_id + j->number;
-    e->is_bad = false;
-    e->prompt_id.len = e->detail.len = 0;
-    *out = e;
-done:
-    return st;
-}
-
-/* The document that is next, with this prompt, if there is room for it. */
-static tdm_status admit_text(job *j, const int32_t *prompt, size_t n_prompt, bool *admitted,
-                             tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const tdm_generate_options *o = j->o;
-    entry *e = NULL;
-    const bool draws_p = o->top_p[0] < o->top_p[1], shared = o->samples_per_prompt > 1 && j->prompts;
-    const uint64_t id = o->first_id + j->number;
-    tdm_batch_text text = {
-        .n_prompt = (int32_t)n_prompt,
-        .n_tokens = (int32_t)n_prompt,
-        .max_tokens = (int32_t)(n_prompt + new_tokens(j, n_prompt)),
-        .prompt = shared ? (int64_t)(j->number / (uint64_t)o->samples_per_prompt) : -1,
-        .draw = {.seed = o->seed,
-                 .document = id,
-                 .temperature = o->temperature,
-                 .top_k = o->top_k,
-                 .top_p = draws_p ? tdm_draw_top_p(o->seed, id, o->top_p[0], o->top_p[1]) : o->top_p[0],
-                 .nucleus = o->nucleus}};
-    *admitted = tdm_batch_has_room(j->batch, &text);
-    if (!*admitted)
-        goto done;
-    TDM_TRY(take_entry(j, &e, err));
-    text.tokens = j->tokens + (size_t)(e - j->ring) * ((size_t)j->context + 1);
-    memcpy(text.tokens, prompt, n_prompt * sizeof *prompt);
-    e->text = text;
-    e->bad = j->source; /* where it came from, should its logits turn out not to be finite */
-    TDM_TRY(tdm_buf_put(&e->prompt_id, j->source_id.p, j->source_id.len, err));
-    TDM_TRY(tdm_batch_admit(j->batch, &e->text, err));
-    j->number++;
-done:
-    return st;
-}
-
-/* A prompt that cannot be used takes its place in the order too. */
-static tdm_status admit_bad(job *j, const tdm_record *record, tdm_fault fault, const char *detail,
-                            tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    entry *e = NULL;
-    TDM_TRY(take_entry(j, &e, err));
-    j->number += (uint64_t)j->o->samples_per_prompt;
-    e->is_bad = true;
-    e->bad = *record;
-    e->bad.kind = TDM_RECORD_BAD;
-    e->bad.fault = fault;
-    TDM_TRY(tdm_buf_put(&e->prompt_id, record->id_json, record->id_len, err));
-    TDM_TRY(tdm_buf_put(&e->detail, detail, strlen(detail) + 1, err));
-done:
-    return st;
-}
-
-/* Read one prompt: its ids become the current ones, or it is admitted as bad. */
-static tdm_status read_prompt(job *j, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    tdm_record record;
-    char detail[128];
-    TDM_TRY(tdm_reader_next(j->prompts, &record, err));
-    j->dry = record.kind == TDM_RECORD_END;
-    if (j->dry)
-        goto done;
-    if (record.kind == TDM_RECORD_BAD) {
-        st = admit_bad(j, &record, record.fault, record.detail, err);
-        goto done;
-    }
-    j->prompt.len = 0;
-    TDM_TRY(tdm_bpe_encode(j->bpe, record.text, record.text_len, 0, &j->prompt, err));
-    if (j->prompt.len > (size_t)j->context) {
-        snprintf(detail, sizeof detail, "%zu tokens, the context has %d", j->prompt.len,
-                 (int)j->context);
-        st = admit_bad(j, &record, TDM_FAULT_PROMPT_TOO_LONG, detail, err);
-        goto done;
-    }
-    j->source = record;
-    j->source_id.len = 0;
-    TDM_TRY(tdm_buf_put(&j->source_id, record.id_json, record.id_len, err));
-    j->sample = j->o->samples_per_prompt;
-done:
-    return st;
-}
-
-/* *goes_on: more may be admitted now. */
-static tdm_status admit_next(job *j, bool *goes_on, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    *goes_on = true;
-    if (!j->prompts) {
-        j->dry = j->number == j->o->n;
-        if (!j->dry)
-            TDM_TRY(admit_text(j, &(int32_t){j->config->eos}, 1, goes_on, err));
-    } else if (j->sample == 0) {
-        TDM_TRY(read_prompt(j, err));
-    } else {
-        TDM_TRY(admit_text(j, j->prompt.p, j->prompt.len, goes_on, err));
-        j->sample -= *goes_on;
-    }
-done:
-    return st;
-}
-
-/* Whether the next prompt would keep documents waiting that can be written or delivered now. */
-static bool prompt_is_late(job *j)
-{
-    return j->prompts && j->sample == 0 && j->next > j->oldest && tdm_reader_would_block(j->prompts);
-}
-
-static tdm_status admit(job *j, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    bool goes_on = true;
-    while (goes_on && !j->dry && j->next - j->oldest < j->n_ring && !prompt_is_late(j))
-        TDM_TRY(admit_next(j, &goes_on, err));
-done:
-    return st;
-}
-
 /* ---- delivery ---- */
 
 /* What is wrong with an entry, as the record that reports it. */
-static tdm_status describe_bad(job *j, entry *e, tdm_err *err)
+static tdm_status describe_bad(generate_job *j, generate_entry *e, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    if (!e->is_bad) {
+    if (e->kind == ENTRY_TEXT) {
         e->bad.kind = TDM_RECORD_BAD;
         e->bad.fault = TDM_FAULT_NON_FINITE;
         TDM_TRY(tdm_buf_printf(&e->detail, err, "a logit behind token %d is not a finite number",
@@ -259,11 +84,11 @@ done:
     return st;
 }
 
-static tdm_status deliver(job *j, entry *e, tdm_err *err)
+static tdm_status deliver(generate_job *j, generate_entry *e, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_document d = {.id = e->id};
-    if (e->is_bad || e->text.state == TDM_TEXT_NON_FINITE) {
+    if (e->kind == ENTRY_BAD || e->text.state == TDM_TEXT_NON_FINITE) {
         TDM_TRY(describe_bad(j, e, err));
         d.bad = &e->bad;
         j->totals->bad++;
@@ -292,14 +117,17 @@ done:
     return st;
 }
 
-static tdm_status deliver_complete(job *j, tdm_err *err)
+static tdm_status deliver_complete(generate_job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    for (; j->oldest < j->next; j->oldest++) {
-        entry *e = &j->ring[j->oldest % j->n_ring];
-        if (!e->is_bad && e->text.state == TDM_TEXT_RUNNING)
+    for (; j->oldest < j->newest; j->oldest++) {
+        generate_entry *e = &j->ring[j->oldest % j->n_ring];
+        if (e->kind == ENTRY_TEXT && e->text.state == TDM_TEXT_RUNNING)
             break;
-        TDM_TRY(deliver(j, e, err));
+        if (e->kind == ENTRY_CHUNK)
+            TDM_TRY(j->to->end_chunk(j->to->ctx, &e->chunk, err));
+        else
+            TDM_TRY(deliver(j, e, err));
     }
 done:
     return st;
@@ -307,15 +135,16 @@ done:
 
 /* ---- the loop ---- */
 
-static tdm_status open_job(job *j, const gpt2_model *model, tdm_err *err)
+static tdm_status open_job(generate_job *j, const gpt2_model *model, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     size_t n_tokens = 0;
     TDM_TRY(tdm_generate_check(j->o, j->config, err));
     j->context = tdm_generate_context(j->o, j->config, j->prompts != NULL);
     j->n_ring = tdm_generate_window(j->o->batch, j->context);
-    if (!j->prompts && j->o->n < j->n_ring)
-        j->n_ring = (size_t)j->o->n;
+    TDM_TRY(generate_begin(j, err));
+    if (!j->prompts && j->o->n + j->o->n / j->chunk_size < j->n_ring)
+        j->n_ring = (size_t)(j->o->n + j->o->n / j->chunk_size); /* and the ends of chunks but the last */
     j->ring = calloc(j->n_ring, sizeof *j->ring);
     TDM_REQUIRE(tdm_mul_size(j->n_ring, ((size_t)j->context + 1) * sizeof *j->tokens, &n_tokens),
                 TDM_ENOMEM, "window of %zu documents", j->n_ring);
@@ -327,7 +156,7 @@ done:
     return st;
 }
 
-static void close_job(job *j)
+static void close_job(generate_job *j)
 {
     tdm_batch_close(j->batch);
     for (size_t i = 0; j->ring && i < j->n_ring; i++) {
@@ -347,18 +176,18 @@ tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_g
                         tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    job j = {.o = o,
-             .bpe = bpe,
-             .prompts = prompts,
-             .to = to,
-             .totals = totals,
-             .config = gpt2_config(model)};
+    generate_job j = {.o = o,
+                      .bpe = bpe,
+                      .prompts = prompts,
+                      .to = to,
+                      .totals = totals,
+                      .config = gpt2_config(model)};
     *totals = (tdm_generate_totals){.hash = TDM_HASH_START};
     TDM_TRY(open_job(&j, model, err));
     for (;;) {
-        TDM_TRY(admit(&j, err));
+        TDM_TRY(generate_admit(&j, err));
         TDM_TRY(deliver_complete(&j, err)); /* bad prompts may be next in order */
-        if (tdm_batch_running(j.batch) == 0 && j.dry)
+        if (tdm_batch_running(j.batch) == 0 && j.next == NEXT_NOTHING)
             break;
         TDM_TRY(tdm_check_stop(o->stop, err));
         if (tdm_batch_running(j.batch) == 0)
