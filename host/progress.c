@@ -8,14 +8,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/metrics.h"
+
 enum { BAR_CELLS = 20, DEFAULT_COLUMNS = 80 };
 
-static const double BAR_EVERY = 0.1, PLAIN_EVERY = 10.0, JSON_EVERY = 1.0; /* seconds */
+static const double METRICS_EVERY = 5; /* seconds */
 
-static double now(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -26,43 +28,34 @@ static bool is_live_terminal(FILE *to)
     return fd >= 0 && isatty(fd) && term && *term && strcmp(term, "dumb") != 0;
 }
 
-void tdm_progress_start(tdm_progress *p, tdm_progress_mode mode, bool quiet, FILE *to,
-                        const char *command, const char *unit, uint64_t total)
-{
-    if (mode == TDM_PROGRESS_AUTO)
-        mode = is_live_terminal(to) ? TDM_PROGRESS_BAR : TDM_PROGRESS_PLAIN;
-    *p = (tdm_progress){.mode = quiet ? TDM_PROGRESS_NONE : mode,
-                        .to = to,
-                        .command = command,
-                        .unit = unit,
-                        .total = total,
-                        .start = now()};
-    p->last = p->start;
-}
-
-double tdm_progress_seconds(const tdm_progress *p)
-{
-    return now() - p->start;
-}
-
 /* ---- numbers ---- */
 
 /* The share that is done, from records or else from bytes; -1 when unknown. */
 static double share_done(const tdm_progress *p)
 {
     double share = -1;
-    if (p->total)
-        share = (double)p->done / (double)p->total;
+    if (p->set.total)
+        share = (double)p->done / (double)p->set.total;
     else if (p->bytes_total)
         share = (double)p->bytes_done / (double)p->bytes_total;
     return share > 1 ? 1 : share;
 }
 
-/* Seconds to come at the mean rate so far; -1 when unknown. */
+/* Seconds to come at the mean rate of this run so far; -1 when unknown. */
 static double seconds_left(const tdm_progress *p, double seconds)
 {
-    const double share = share_done(p);
-    return share > 0 ? seconds * (1 - share) / share : -1;
+    const bool by_records = p->set.total > 0;
+    const double done = (double)(by_records ? p->done : p->bytes_done);
+    const double all = (double)(by_records ? p->set.total : p->bytes_total);
+    const double gained = done - (double)(by_records ? p->set.records_before : p->bytes_before);
+    if (all <= 0 || gained <= 0)
+        return -1;
+    return all > done ? seconds * (all - done) / gained : 0;
+}
+
+static uint64_t records_of_run(const tdm_progress *p)
+{
+    return p->done - p->set.records_before;
 }
 
 static double per_second(uint64_t count, double seconds)
@@ -118,24 +111,33 @@ static void put_bar(text *t, double share)
     put(t, "]");
 }
 
-static void put_line(text *t, const tdm_progress *p, double seconds, bool finished)
+/* "tandem detect: [===>   ] 5/10 texts (50%)", or at the end "tandem detect: 10 texts in 0:02" */
+static void put_done(text *t, const tdm_progress *p, double seconds, bool finished)
 {
-    const double share = share_done(p), left = seconds_left(p, seconds);
-    put(t, "tandem %s:", p->command);
-    if (p->mode == TDM_PROGRESS_BAR && share >= 0 && !finished)
+    const double share = share_done(p);
+    put(t, "tandem %s:", p->set.command);
+    if (p->set.mode == TDM_PROGRESS_BAR && share >= 0 && !finished)
         put_bar(t, share);
     put(t, " %" PRIu64, p->done);
-    if (p->total && !finished)
-        put(t, "/%" PRIu64, p->total);
-    put(t, " %s", p->unit);
+    if (p->set.total && !finished)
+        put(t, "/%" PRIu64, p->set.total);
+    put(t, " %s", p->set.unit);
     if (finished) {
+        if (p->set.records_before)
+            put(t, " (%" PRIu64 " of them before)", p->set.records_before);
         put(t, " in ");
         put_duration(t, seconds);
     } else if (share >= 0) {
         put(t, " (%d%%)", (int)(share * 100));
     }
+}
+
+static void put_line(text *t, const tdm_progress *p, double seconds, bool finished)
+{
+    const double left = seconds_left(p, seconds);
+    put_done(t, p, seconds, finished);
     put(t, ", ");
-    put_short(t, per_second(p->done, seconds));
+    put_short(t, per_second(records_of_run(p), seconds));
     put(t, "/s");
     if (p->tokens) {
         put(t, ", ");
@@ -150,37 +152,50 @@ static void put_line(text *t, const tdm_progress *p, double seconds, bool finish
     }
 }
 
-static void put_event(text *t, const tdm_progress *p, double seconds, bool finished)
+static void put_event(text *t, const tdm_progress *p, double seconds, tdm_progress_event event)
 {
+    static const char *const NAMES[] = {"start", "progress", "finish", "stop"};
     const double left = seconds_left(p, seconds);
-    put(t, "{\"event\": \"%s\", \"command\": \"%s\", \"unit\": \"%s\", \"done\": %" PRIu64,
-        finished ? "finish" : "progress", p->command, p->unit, p->done);
-    if (p->total)
-        put(t, ", \"total\": %" PRIu64, p->total);
+    put(t,
+        "{\"event\": \"%s\", \"command\": \"%s\", \"unit\": \"%s\", \"rank\": %" PRId64
+        ", \"ranks\": %" PRId64 ", \"before\": %" PRIu64 ", \"done\": %" PRIu64,
+        NAMES[event], p->set.command, p->set.unit, p->set.rank.index, p->set.rank.count,
+        p->set.records_before, p->done);
+    if (p->set.total)
+        put(t, ", \"total\": %" PRIu64, p->set.total);
     if (p->bytes_total)
         put(t, ", \"bytes_done\": %" PRIu64 ", \"bytes_total\": %" PRIu64, p->bytes_done,
             p->bytes_total);
     put(t, ", \"tokens\": %" PRIu64 ", \"bad\": %" PRIu64 ", \"seconds\": %.3f", p->tokens, p->bad,
         seconds);
-    if (left >= 0 && !finished)
+    put(t, ", \"records_per_second\": %.3f, \"tokens_per_second\": %.3f",
+        per_second(records_of_run(p), seconds), per_second(p->tokens, seconds));
+    if (left >= 0 && event == TDM_EVENT_PROGRESS)
         put(t, ", \"eta\": %.1f", left);
     put(t, "}");
 }
 
-size_t tdm_progress_format(const tdm_progress *p, double seconds, int columns, bool finished,
+static bool is_shown(const tdm_progress *p, tdm_progress_event event)
+{
+    return p->set.mode == TDM_PROGRESS_JSON ||
+           (p->set.mode != TDM_PROGRESS_NONE &&
+            (event == TDM_EVENT_PROGRESS || event == TDM_EVENT_FINISH));
+}
+
+size_t tdm_progress_format(const tdm_progress *p, double seconds, int columns, tdm_progress_event event,
                            char *out, size_t size)
 {
     text t = {.p = out, .size = size};
     if (size)
         out[0] = '\0';
-    if (size == 0 || p->mode == TDM_PROGRESS_NONE)
+    if (size == 0 || !is_shown(p, event))
         return 0;
-    if (p->mode == TDM_PROGRESS_JSON)
-        put_event(&t, p, seconds, finished);
+    if (p->set.mode == TDM_PROGRESS_JSON)
+        put_event(&t, p, seconds, event);
     else
-        put_line(&t, p, seconds, finished);
+        put_line(&t, p, seconds, event == TDM_EVENT_FINISH);
     /* a live line that wraps could not be overwritten; the last column stays free */
-    if (p->mode == TDM_PROGRESS_BAR && columns > 1 && t.len >= (size_t)columns)
+    if (p->set.mode == TDM_PROGRESS_BAR && columns > 1 && t.len >= (size_t)columns)
         t.len = (size_t)columns - 1;
     out[t.len] = '\0';
     return t.len;
@@ -197,63 +212,131 @@ static int columns_of(FILE *to)
     return DEFAULT_COLUMNS;
 }
 
-static void print(tdm_progress *p, double seconds, bool finished)
+static void print(const tdm_progress *p, double seconds, tdm_progress_event event)
 {
-    char line[512];
-    if (!tdm_progress_format(p, seconds, columns_of(p->to), finished, line, sizeof line))
+    char line[1024];
+    const bool is_bar = p->set.mode == TDM_PROGRESS_BAR;
+    if (!tdm_progress_format(p, seconds, is_bar ? columns_of(p->set.to) : 0, event, line, sizeof line))
         return;
-    if (p->mode == TDM_PROGRESS_BAR) /* back to the left, and clear what the last line left over */
-        fprintf(p->to, "\r%s\033[K%s", line, finished ? "\n" : "");
+    if (is_bar) /* back to the left, and clear what the last line left over */
+        fprintf(p->set.to, "\r%s\033[K%s", line, event == TDM_EVENT_FINISH ? "\n" : "");
     else
-        fprintf(p->to, "%s\n", line);
-    fflush(p->to);
+        fprintf(p->set.to, "%s\n", line);
+    fflush(p->set.to);
+}
+
+static tdm_status write_metrics(const tdm_progress *p, double seconds, tdm_progress_event event,
+                                tdm_err *err)
+{
+    if (!p->set.metrics_file)
+        return TDM_OK;
+    const double updated = seconds_of(CLOCK_REALTIME);
+    const tdm_metrics m = {.command = p->set.command,
+                           .unit = p->set.unit,
+                           .rank = p->set.rank,
+                           .is_up = event == TDM_EVENT_START || event == TDM_EVENT_PROGRESS,
+                           .is_finished = event == TDM_EVENT_FINISH,
+                           .records = records_of_run(p),
+                           .bad = p->bad - p->set.bad_before,
+                           .tokens = p->tokens,
+                           .records_before = p->set.records_before,
+                           .records_total = p->set.total,
+                           .bytes_read = p->bytes_done,
+                           .bytes_total = p->bytes_total,
+                           .started = updated - seconds,
+                           .updated = updated,
+                           .eta = event == TDM_EVENT_PROGRESS ? seconds_left(p, seconds) : -1};
+    return tdm_metrics_write(p->set.metrics_file, &m, err);
+}
+
+/* ---- counting ---- */
+
+tdm_status tdm_progress_start(tdm_progress *p, const tdm_progress_options *options, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    *p = (tdm_progress){.set = *options,
+                        .start = seconds_of(CLOCK_MONOTONIC),
+                        .done = options->records_before,
+                        .bad = options->bad_before};
+    p->last = p->last_metrics = p->start;
+    if (options->quiet)
+        p->set.mode = TDM_PROGRESS_NONE;
+    else if (options->mode == TDM_PROGRESS_AUTO)
+        p->set.mode = is_live_terminal(options->to) ? TDM_PROGRESS_BAR : TDM_PROGRESS_PLAIN;
+    TDM_TRY(write_metrics(p, 0, TDM_EVENT_START, err));
+    print(p, 0, TDM_EVENT_START);
+done:
+    if (st != TDM_OK) {
+        p->set.mode = TDM_PROGRESS_NONE;
+        p->set.metrics_file = NULL;
+    }
+    return st;
+}
+
+double tdm_progress_seconds(const tdm_progress *p)
+{
+    return seconds_of(CLOCK_MONOTONIC) - p->start;
 }
 
 void tdm_progress_add(tdm_progress *p, uint64_t records, uint64_t tokens, uint64_t bad)
 {
+    static const double EVERY[] = {[TDM_PROGRESS_BAR] = 0.1, [TDM_PROGRESS_PLAIN] = 10, [TDM_PROGRESS_JSON] = 1};
     p->done += records;
     p->tokens += tokens;
     p->bad += bad;
-    if (p->mode == TDM_PROGRESS_NONE)
+    if (p->set.mode == TDM_PROGRESS_NONE && !p->set.metrics_file)
         return;
-    const double t = now();
-    const double every = p->mode == TDM_PROGRESS_BAR    ? BAR_EVERY
-                         : p->mode == TDM_PROGRESS_JSON ? JSON_EVERY
-                                                        : PLAIN_EVERY;
-    if (t - p->last < every)
-        return;
-    p->last = t;
-    print(p, t - p->start, false);
+    const double t = seconds_of(CLOCK_MONOTONIC);
+    if (p->set.mode != TDM_PROGRESS_NONE && t - p->last >= EVERY[p->set.mode]) {
+        p->last = t;
+        print(p, t - p->start, TDM_EVENT_PROGRESS);
+    }
+    if (t - p->last_metrics >= METRICS_EVERY) {
+        p->last_metrics = t;
+        write_metrics(p, t - p->start, TDM_EVENT_PROGRESS, NULL);
+    }
 }
 
+/* What a job that goes on passes over without work comes before its first record: it says nothing about the
+ * rate. */
 void tdm_progress_bytes(tdm_progress *p, uint64_t done, uint64_t total)
 {
     p->bytes_done = done;
     p->bytes_total = total;
+    if (records_of_run(p) == 0)
+        p->bytes_before = done;
 }
 
 static bool has_live_line(const tdm_progress *p)
 {
-    return p->mode == TDM_PROGRESS_BAR && p->last > p->start;
+    return p->set.mode == TDM_PROGRESS_BAR && p->last > p->start;
 }
 
 void tdm_progress_clear(const tdm_progress *p)
 {
     if (!has_live_line(p))
         return;
-    fputs("\r\033[K", p->to);
-    fflush(p->to);
+    fputs("\r\033[K", p->set.to);
+    fflush(p->set.to);
+}
+
+static void end(tdm_progress *p, tdm_progress_event event)
+{
+    const double seconds = tdm_progress_seconds(p);
+    print(p, seconds, event);
+    write_metrics(p, seconds, event, NULL);
 }
 
 void tdm_progress_finish(tdm_progress *p)
 {
-    print(p, tdm_progress_seconds(p), true);
+    end(p, TDM_EVENT_FINISH);
 }
 
 void tdm_progress_abandon(tdm_progress *p)
 {
     if (has_live_line(p)) {
-        fputc('\n', p->to);
-        fflush(p->to);
+        fputc('\n', p->set.to);
+        fflush(p->set.to);
     }
+    end(p, TDM_EVENT_STOP);
 }

@@ -1,4 +1,5 @@
-/* host/progress.h - one live line on a terminal, plain lines elsewhere, JSON events on request.
+/* host/progress.h - one live line on a terminal, plain lines elsewhere, JSON events on request, and a file of
+ * metrics.
  *
  *   tdm_progress p;
  *   TDM_TRY(tdm_progress_start(&p, &options, err));
@@ -6,8 +7,10 @@
  *   tdm_progress_finish(&p);
  *
  * Shows done / total, records/s, tokens/s, errors and ETA. A bar only where stderr is a terminal
- * and TERM is not dumb; otherwise one plain line every ten seconds, and one at the end. No colours.
- * Printing to `to` is all that this does; it reports no errors: nobody can read them.
+ * and TERM is not dumb; otherwise one plain line every ten seconds, and one at the end. No colours. JSON is one
+ * event a line: start, progress (every second), and finish or stop; a number that is not known is left out.
+ * The metrics (host/metrics.h) are written at the start, every five seconds while records come, and at the end.
+ * Watching never ends a run: after the start, what cannot be printed or written is not, and nothing says so.
  * Thread safety: one progress, one thread. */
 #ifndef HOST_PROGRESS_H
 #define HOST_PROGRESS_H
@@ -28,27 +31,31 @@ typedef enum {
     TDM_PROGRESS_NONE
 } tdm_progress_mode;
 
-typedef struct {
-    tdm_progress_mode mode; /* resolved: never AUTO */
-    FILE *to;               /* borrowed */
-    const char *command, *unit; /* borrowed */
-    double start, last;     /* monotonic seconds */
-    uint64_t done, total, tokens, bad; /* total 0: unknown */
-    uint64_t bytes_done, bytes_total;  /* where the record count is unknown, ETA from bytes */
-} tdm_progress;
+typedef enum { TDM_EVENT_START, TDM_EVENT_PROGRESS, TDM_EVENT_FINISH, TDM_EVENT_STOP } tdm_progress_event;
 
 typedef struct {
     tdm_progress_mode mode;
-    bool quiet; /* wins over every mode */
+    bool quiet; /* wins over every mode; the metrics are written all the same */
     FILE *to;
     const char *command, *unit; /* "detect"; plural: "documents" */
-    uint64_t total;             /* records to come, 0 when unknown */
-    const char *metrics_file;   /* NULL: none. Prometheus text, replaced as a whole every few seconds and at the end */
-    tdm_rank rank;              /* a label of the metrics */
-    uint64_t records_before, bad_before; /* done by earlier runs of the job: shown, but not in the rates */
+    uint64_t total;             /* records in all, those before included; 0 when unknown */
+    const char *metrics_file;   /* NULL: none */
+    tdm_rank rank;              /* a label of the metrics and events */
+    uint64_t records_before, bad_before; /* done by earlier runs of the job: shown, but not in the rates. With
+                                            several ranks these and total are of the share of this one */
 } tdm_progress_options;
 
-/* Begin to count. Strings are borrowed. Errors: TDM_ECANTCREATE when the metrics file cannot be written. */
+typedef struct {
+    tdm_progress_options set; /* mode resolved: never AUTO; NONE when quiet */
+    double start, last, last_metrics;    /* monotonic seconds */
+    uint64_t done, bad;                  /* those before included */
+    uint64_t tokens;                     /* of this run */
+    uint64_t bytes_done, bytes_total;    /* where the record count is unknown, ETA from bytes */
+    uint64_t bytes_before;               /* passed when the first record of this run was done */
+} tdm_progress;
+
+/* Begin to count. Strings are borrowed until the end. Errors: TDM_ECANTCREATE when the metrics file cannot be
+ * written; TDM_ENOMEM. Nothing is printed or written then, also by what is called after it. */
 tdm_status tdm_progress_start(tdm_progress *p, const tdm_progress_options *options, tdm_err *err);
 /* Count `records` finished records, `bad` of them bad ones, and print when it is time. */
 void tdm_progress_add(tdm_progress *p, uint64_t records, uint64_t tokens, uint64_t bad);
@@ -57,17 +64,17 @@ void tdm_progress_bytes(tdm_progress *p, uint64_t done, uint64_t total);
 /* Wipe a live line, so that what else is printed to the terminal starts at the left. It comes back
  * when it is next due. */
 void tdm_progress_clear(const tdm_progress *p);
-/* Print the last line; for a bar, in its place. */
+/* The run has done its work: print the last line; for a bar, in its place. */
 void tdm_progress_finish(tdm_progress *p);
-/* End a live line without a last line, so that an error message starts at the left. */
+/* The run ends early: end a live line, so that an error message starts at the left. A zeroed p is fine. */
 void tdm_progress_abandon(tdm_progress *p);
 double tdm_progress_seconds(const tdm_progress *p); /* since start */
 
 /* The text of one line, without a newline, as it stands `seconds` after the start.
- *   columns   of the terminal; only a bar is cut to them
- *   finished  the line after the last record
- * Returns: the number of bytes, 0 for TDM_PROGRESS_NONE; at most size - 1. */
-size_t tdm_progress_format(const tdm_progress *p, double seconds, int columns, bool finished,
+ *   columns  of the terminal; only a bar is cut to them
+ * Returns: the number of bytes; 0 for TDM_PROGRESS_NONE, and for the start and stop of all modes but JSON; at most
+ * size - 1. */
+size_t tdm_progress_format(const tdm_progress *p, double seconds, int columns, tdm_progress_event event,
                            char *out, size_t size);
 
 #endif
