@@ -13,6 +13,7 @@
 #include "tokenizer/bpe.h"
 #include "tools/args.h"
 #include "tools/commands.h"
+#include "tools/run.h"
 #include "tools/signals.h"
 #include "tools/summary.h"
 
@@ -20,7 +21,7 @@ static const char *const NUCLEUS_CHOICES[] = {"openai", "hf", NULL}; /* the orde
 
 typedef struct {
     common_args common;
-    int64_t n, length, top_k, samples_per_prompt;
+    int64_t n, length, top_k, samples_per_prompt, chunk;
     uint64_t seed, first_id;
     double temperature, top_p[2];
     int nucleus;
@@ -31,8 +32,10 @@ typedef struct {
     generate_args args;
     tdm_config config;
     tdm_generate_options options;
-    tdm_sink *sink;
+    tdm_inputs prompts;
+    tdm_reader_options reader_options;
     tdm_reader *reader;
+    command_run run;
     tdm_bpe *bpe;
     tdm_checkpoint *checkpoint;
     tdm_backend backend;
@@ -40,7 +43,7 @@ typedef struct {
     tdm_progress progress;
     tdm_buf line;
     tdm_generate_totals totals;
-    uint64_t steps;
+    uint64_t steps, chunk_tokens;
     double seconds;
 } generate_job;
 
@@ -65,8 +68,8 @@ static tdm_status set_options(generate_job *job, tdm_err *err)
     return tdm_generate_check(&job->options, &job->config, err);
 }
 
-/* What is cheap to check comes first; the weights come last. */
-static tdm_status open_job(generate_job *job, tdm_err *err)
+/* What is cheap to check comes first. */
+static tdm_status open_model(generate_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const common_args *c = &job->args.common;
@@ -74,21 +77,70 @@ static tdm_status open_job(generate_job *job, tdm_err *err)
     TDM_REQUIRE(job->config.arch == TDM_GPT2, TDM_EFORMAT, "%s: not a GPT-2, which generate needs",
                 c->model);
     TDM_TRY(set_options(job, err));
-    if (job->args.prompts) {
-        const tdm_reader_options reader = {.text_key = c->text_key,
-                                           .id_key = c->id_key,
-                                           .max_line = c->max_line,
-                                           .stop = job->options.stop};
-        TDM_TRY(tdm_reader_open(&job->args.prompts, 1, &reader, &job->reader, err));
-    }
+    if (job->args.prompts)
+        TDM_TRY(tdm_inputs_list(&job->args.prompts, 1, c->out, &job->prompts, err));
     TDM_TRY(tdm_bpe_open_dir(c->model, &job->bpe, err));
     TDM_REQUIRE(tdm_bpe_size(job->bpe) == job->config.n_vocab, TDM_EFORMAT,
                 "%s: the tokenizer has %d tokens, config.json says %d", c->model,
                 (int)tdm_bpe_size(job->bpe), job->config.n_vocab);
-    TDM_TRY(tdm_sink_open(c->out, c->max_errors, &job->sink, err));
-    tdm_sink_stop_by(job->sink, job->options.stop);
     TDM_TRY(tdm_checkpoint_open(c->model, &job->checkpoint, err));
     TDM_TRY(args_open_backend(c, &job->backend, err));
+done:
+    return st;
+}
+
+/* The options that the bytes of the documents depend on, as JSON. */
+static tdm_status put_settings(const generate_args *a, tdm_buf *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(tdm_buf_printf(out, err,
+                           "{\"seed\": \"%" PRIu64 "\", \"first-id\": \"%" PRIu64
+                           "\", \"length\": %" PRId64 ", \"temperature\": %.9g, \"top-k\": %" PRId64
+                           ", \"top-p\": [%.9g, %.9g], \"nucleus\": \"%s\"",
+                           a->seed, a->first_id, a->length, a->temperature, a->top_k, a->top_p[0],
+                           a->top_p[1], NUCLEUS_CHOICES[a->nucleus]));
+    if (a->prompts)
+        TDM_TRY(tdm_buf_printf(out, err, ", \"samples-per-prompt\": %" PRId64 "}", a->samples_per_prompt));
+    else
+        TDM_TRY(tdm_buf_printf(out, err, ", \"n\": %" PRId64 "}", a->n));
+done:
+    return st;
+}
+
+static tdm_status open_run(generate_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const common_args *c = &job->args.common;
+    tdm_buf settings = {0};
+    TDM_TRY(put_settings(&job->args, &settings, err));
+    TDM_TRY(tdm_buf_put(&settings, "", 1, err));
+    const run_options options = {.common = c,
+                                 .command = "generate",
+                                 .settings = settings.p,
+                                 .backend = &job->backend,
+                                 .inputs = job->args.prompts ? &job->prompts : NULL,
+                                 .documents = (uint64_t)job->args.n,
+                                 .by_documents = true,
+                                 .stop = job->options.stop};
+    TDM_TRY(run_open(&job->run, &options, err));
+done:
+    tdm_buf_free(&settings);
+    return st;
+}
+
+/* The weights come last. */
+static tdm_status open_work(generate_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const common_args *c = &job->args.common;
+    if (job->args.prompts) {
+        job->reader_options = (tdm_reader_options){.text_key = c->text_key,
+                                                   .id_key = c->id_key,
+                                                   .max_line = c->max_line,
+                                                   .max_ratio = c->max_ratio,
+                                                   .stop = job->options.stop};
+        TDM_TRY(tdm_reader_open(&job->prompts, &job->reader_options, &job->reader, err));
+    }
     TDM_TRY(gpt2_open(&job->backend, job->checkpoint, &job->config, !c->skip_weight_check, &job->model,
                       err));
 done:
@@ -101,9 +153,10 @@ static void close_job(generate_job *job)
     gpt2_close(job->model);
     tdm_backend_close(&job->backend);
     tdm_checkpoint_close(job->checkpoint);
-    tdm_sink_close(job->sink);
+    run_close(&job->run);
     tdm_bpe_close(job->bpe);
     tdm_reader_close(job->reader);
+    tdm_inputs_free(&job->prompts);
     free(job);
 }
 
@@ -136,17 +189,26 @@ static tdm_status deliver(void *ctx, const tdm_document *d, tdm_err *err)
     tdm_status st = TDM_OK;
     tdm_progress_add(&job->progress, 1, 0, d->bad != NULL);
     if (d->bad) {
-        if (tdm_sink_is_direct(job->sink))
+        if (tdm_sink_is_direct(job->run.sink))
             tdm_progress_clear(&job->progress);
-        st = tdm_sink_bad(job->sink, d->bad, err);
+        st = tdm_sink_bad(job->run.sink, d->bad, err);
         goto done;
     }
     job->line.len = 0;
+    job->chunk_tokens += (uint64_t)d->length;
     TDM_TRY(tdm_document_put(&job->line, d, err));
-    TDM_TRY(tdm_sink_put(job->sink, job->line.p, job->line.len, err));
-    TDM_TRY(tdm_sink_flush(job->sink, err));
+    TDM_TRY(tdm_sink_put(job->run.sink, job->line.p, job->line.len, err));
+    TDM_TRY(tdm_sink_flush(job->run.sink, err));
 done:
     return st;
+}
+
+static tdm_status end_chunk(void *ctx, const tdm_chunk *chunk, tdm_err *err)
+{
+    generate_job *job = ctx;
+    const uint64_t tokens = job->chunk_tokens;
+    job->chunk_tokens = 0;
+    return tdm_sink_end_chunk(job->run.sink, chunk, tokens, err);
 }
 
 static void tick(void *ctx, int32_t n_tokens)
@@ -161,15 +223,40 @@ static void tick(void *ctx, int32_t n_tokens)
     tdm_progress_add(&job->progress, 0, (uint64_t)n_tokens, 0);
 }
 
-static tdm_status run(generate_job *job, tdm_err *err)
+/* Documents in all are known without prompts; of several ranks, the share of this one. */
+static tdm_status start_progress(generate_job *job, tdm_err *err)
+{
+    const common_args *c = &job->args.common;
+    const uint64_t share = (uint64_t)job->run.rank.count;
+    tdm_job_totals before = {0};
+    if (job->run.job)
+        tdm_job_totals_get(job->run.job, &before);
+    const tdm_progress_options options = {
+        .mode = (tdm_progress_mode)c->progress,
+        .quiet = c->quiet,
+        .to = stderr,
+        .command = "generate",
+        .unit = "documents",
+        .total = job->reader ? 0 : job->options.n / share,
+        .metrics_file = c->metrics_file,
+        .rank = job->run.rank,
+        .records_before = (uint64_t)(before.counts.ok + before.counts.bad) / share,
+        .bad_before = (uint64_t)before.counts.bad / share};
+    return tdm_progress_start(&job->progress, &options, err);
+}
+
+static tdm_status write_documents(generate_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const common_args *c = &job->args.common;
-    const tdm_generate_to to = {.deliver = deliver, .tick = tick, .ctx = job};
-    TDM_TRY(open_job(job, err));
+    const tdm_generate_to to = {.deliver = deliver,
+                                .tick = tick,
+                                .end_chunk = end_chunk,
+                                .chunk_documents = (uint64_t)job->args.chunk,
+                                .filter = job->run.filter,
+                                .ctx = job};
+    TDM_TRY(open_work(job, err));
     TDM_TRY(plan_memory(job, err));
-    tdm_progress_start(&job->progress, (tdm_progress_mode)c->progress, c->quiet, stderr, "generate",
-                       "documents", job->reader ? 0 : job->options.n);
+    TDM_TRY(start_progress(job, err));
     st = tdm_generate(job->model, job->bpe, &job->options, job->reader, &to, &job->totals, err);
     job->seconds = tdm_progress_seconds(&job->progress);
     if (st != TDM_OK) {
@@ -177,9 +264,19 @@ static tdm_status run(generate_job *job, tdm_err *err)
         goto done;
     }
     tdm_progress_finish(&job->progress);
-    if (job->reader)
-        tdm_sink_counts(job->sink)->skipped = tdm_reader_blank_lines(job->reader);
-    TDM_TRY(tdm_sink_commit(job->sink, err));
+    TDM_TRY(tdm_sink_finish(job->run.sink, err));
+done:
+    return st;
+}
+
+static tdm_status run(generate_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    job->args.common.chunk = (size_t)job->args.chunk;
+    TDM_TRY(open_model(job, err));
+    TDM_TRY(open_run(job, err));
+    if (!job->run.is_complete)
+        TDM_TRY(write_documents(job, err));
 done:
     return st;
 }
@@ -190,20 +287,21 @@ static int finish(generate_job *job, tdm_status st, const tdm_err *err)
     const tdm_generate_totals *t = &job->totals;
     const run_totals totals = {
         .seconds = job->seconds, .tokens = t->tokens, .steps = job->steps, .token_hash = t->hash};
-    if (st == TDM_OK && !c->quiet)
+    if (st == TDM_OK && !job->run.is_complete && !c->quiet)
         fprintf(stderr,
                 "tandem generate: %" PRIu64 " documents, %" PRIu64 " tokens, %.1f tok/s, "
                 "tokens #%016" PRIx64 "\n",
                 t->documents, t->tokens,
                 job->seconds > 0 ? (double)t->tokens / job->seconds : 0.0, t->hash);
-    return summary_finish("generate", c, job->sink, st, err, &totals);
+    return summary_finish("generate", c, job->run.sink, st, err, &totals);
 }
 
 static const arg_rule RULES[] = {{.option = "n", .other = "prompts", .with = true},
                                  {.option = "samples-per-prompt", .other = "prompts"},
                                  {.option = "text-key", .other = "prompts"},
                                  {.option = "id-key", .other = "prompts"},
-                                 {.option = "max-line", .other = "prompts"}};
+                                 {.option = "max-line", .other = "prompts"},
+                                 {.option = "max-ratio", .other = "prompts"}};
 
 static const arg_command COMMAND = {
     .name = "generate",
@@ -236,7 +334,8 @@ int cmd_generate(int argc, char **argv)
                          .n = 1,
                          .temperature = 1,
                          .top_p = {1, 1},
-                         .samples_per_prompt = 1};
+                         .samples_per_prompt = 1,
+                         .chunk = TDM_CHUNK_DOCUMENTS};
     const arg_spec specs[] = {
         ARGS_MODEL(&a->common),
         ARGS_OUT(&a->common),
@@ -261,7 +360,8 @@ int cmd_generate(int argc, char **argv)
          .choices = NUCLEUS_CHOICES,
          .help = "whether the token that crosses P is out (openai) or in (hf)"},
         {.name = "prompts", .kind = ARG_STR, .out = &a->prompts, .value = "FILE",
-         .help = "JSON Lines of prompts instead of --n; - is standard input"},
+         .help = "JSON Lines of prompts instead of --n, or a folder of such files, .gz and .zst too; - is "
+                 "standard input"},
         {.name = "samples-per-prompt", .kind = ARG_I64, .out = &a->samples_per_prompt, .value = "N",
          .min = 1, .max = INT32_MAX, .help = "documents for each prompt"},
         ARGS_BATCH(&a->common),
@@ -269,6 +369,9 @@ int cmd_generate(int argc, char **argv)
         ARGS_KV_DTYPE(&a->common),
         ARGS_WEIGHTS(&a->common),
         ARGS_RECORDS(&a->common),
+        {.name = "chunk", .kind = ARG_I64, .out = &a->chunk, .value = "N", .min = 1, .max = 1e9,
+         .help = "documents that are committed, and may have to be written again, as one"},
+        ARGS_JOB(&a->common),
         ARGS_REPORT(&a->common),
     };
     if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code)) {
