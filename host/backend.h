@@ -100,7 +100,7 @@ typedef struct {
 } tdm_stat;
 
 typedef struct {
-    const char *name; /* "cpu", "cuda" */
+    const char *name; /* "cpu", "cuda", "null" */
     void (*close)(void *self);
     size_t (*memory)(void *self);
     tdm_status (*alloc)(void *self, size_t bytes, void **out, tdm_err *err);
@@ -145,6 +145,8 @@ typedef struct {
     void *self;      /* owned; tdm_backend_close frees it */
     tdm_dtype dtype; /* act */
     const char *device; /* for people: "cuda:0 NVIDIA H200, sm_90, 139.8 GiB, f16"; NULL: ops->name */
+    const char *identity; /* what the bits of results depend on beside dtypes and the version of tandem:
+                             "cpu, avx512, gcc 12.2.0"; "cuda, sm_90, ..."; "null" */
 } tdm_backend;
 
 /* The backend that computes in f32 on the CPU.

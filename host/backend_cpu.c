@@ -328,7 +328,8 @@ tdm_status cpu_open(const cpu_kernels *kernels, int threads, tdm_backend *out, t
     }
     for (int i = 0; i < TDM_LANES; i++)
         TDM_TRY(cpu_alloc(be, TDM_LANE_BYTES, &be->fetched[i], err));
-    *out = (tdm_backend){.ops = &CPU_OPS, .self = be, .dtype = TDM_F32};
+    *out = (tdm_backend){.ops = &CPU_OPS, .self = be, .dtype = TDM_F32,
+                         .identity = kernels->identity};
     be = NULL;
 done:
     cpu_close(be);

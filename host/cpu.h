@@ -53,6 +53,7 @@ typedef struct {
 
 typedef struct {
     const char *name;
+    const char *identity; /* tdm_backend.identity */
     size_t width; /* columns of one weight panel */
     /* scratch: CPU_SCRATCH floats */
     void (*multiply)(const cpu_product *p, size_t row, size_t n_rows, size_t column,

@@ -43,8 +43,15 @@ static float read_all(const float *p, size_t n)
     return sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
+#ifdef __clang__
+#define COMPILER __VERSION__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
 const cpu_kernels TABLE = {
     .name = NAME,
+    .identity = "cpu, " NAME ", " COMPILER,
     .width = PANEL,
     .multiply = multiply,
     .attend = attend,

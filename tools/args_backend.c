@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/backend_null.h"
+
 /* "cuda" is device 0; "cuda:N" device N. */
 static tdm_status read_cuda_device(const char *text, int *device, tdm_err *err)
 {
@@ -14,7 +16,7 @@ static tdm_status read_cuda_device(const char *text, int *device, tdm_err *err)
     const bool named = !strncmp(text, "cuda:", 5);
     const size_t digits = named ? strspn(text + 5, "0123456789") : 0;
     TDM_REQUIRE(named && digits > 0 && digits <= 4 && !text[5 + digits], TDM_EARG,
-                "--device %s: want auto, cpu, cuda or cuda:N", text);
+                "--device %s: want auto, cpu, cuda, cuda:N or null", text);
     *device = atoi(text + 5);
 done:
     return st;
@@ -38,20 +40,23 @@ done:
     return st;
 }
 
-/* why_not: why CUDA was not taken where it could have been; empty: it could not. */
-static tdm_status open_cpu(const common_args *common, const char *why_not, tdm_backend *out,
+/* The devices that have f32 alone: the CPU, or none at all.
+ *   why_not  why CUDA was not taken where it could have been; empty: it could not */
+static tdm_status open_f32(const common_args *common, const char *why_not, tdm_backend *out,
                            tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    const bool is_null = !strcmp(common->device, "null");
     const struct {
         const char *name;
         int choice;
     } types[] = {{"dtype", common->dtype}, {"kv-dtype", common->kv_dtype}};
     for (size_t i = 0; i < COUNT(types); i++)
         TDM_REQUIRE(read_dtype(types[i].choice, TDM_F32) == TDM_F32, TDM_EARG,
-                    "--%s %s: the CPU computes in f32 alone; weights of any dtype are read%s%s",
-                    types[i].name, DTYPE_CHOICES[types[i].choice], *why_not ? "; " : "", why_not);
-    TDM_TRY(tdm_open_cpu((int)common->threads, out, err));
+                    "--%s %s: the %s computes in f32 alone; weights of any dtype are read%s%s",
+                    types[i].name, DTYPE_CHOICES[types[i].choice], is_null ? "null device" : "CPU",
+                    *why_not ? "; " : "", why_not);
+    TDM_TRY(is_null ? tdm_open_null(out, err) : tdm_open_cpu((int)common->threads, out, err));
 done:
     return st;
 }
@@ -60,14 +65,14 @@ tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_er
 {
     tdm_status st = TDM_OK;
     tdm_err no_cuda = {0};
-    bool use_cpu = !strcmp(common->device, "cpu");
+    bool use_f32 = !strcmp(common->device, "cpu") || !strcmp(common->device, "null");
     *out = (tdm_backend){0};
-    if (!use_cpu) {
+    if (!use_f32) {
         st = open_cuda(common, out, &no_cuda);
-        use_cpu = st == TDM_ENODEV && !strcmp(common->device, "auto");
+        use_f32 = st == TDM_ENODEV && !strcmp(common->device, "auto");
     }
-    if (use_cpu)
-        TDM_TRY(open_cpu(common, no_cuda.msg, out, err));
+    if (use_f32)
+        TDM_TRY(open_f32(common, no_cuda.msg, out, err));
     else
         TDM_REQUIRE(st == TDM_OK, st, "%s", no_cuda.msg);
     if (!common->quiet)
