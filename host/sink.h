@@ -31,29 +31,34 @@ typedef struct {
 
 typedef struct tdm_sink tdm_sink;
 
-/* Errors: TDM_ECANTCREATE when path cannot be written, TDM_ENOMEM. */
+/* A named pipe is waited for until somebody reads it.
+ * Errors: TDM_ECANTCREATE when path cannot be written; TDM_EFORMAT when the job has more bad records than an
+ * absolute --max-errors already; TDM_ESTOPPED, TDM_ENOMEM. */
 tdm_status tdm_sink_open(const tdm_sink_options *options, tdm_sink **out, tdm_err *err);
 /* Whether results go straight to stdout, a pipe or a device, and error records to stderr. */
 bool tdm_sink_is_direct(const tdm_sink *s);
 /* Append one result and count it as ok. Errors: TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM. A closed pipe is
  * TDM_EIO too; see tdm_sink_pipe_closed. */
 tdm_status tdm_sink_put(tdm_sink *s, const char *line, size_t len, tdm_err *err);
-/* Record a bad record (file, line, offset, id, class, detail) and count it.
+/* Record a bad record (file, line, offset, id, class, detail) and count it. A line that is 0 is counted in the
+ * file up to offset.
  *   bad  fault and detail must be set, as the reader or the caller found them; file NULL when it
  *        came from none
- * Errors: TDM_EFORMAT at once when an absolute --max-errors is passed; TDM_EIO, TDM_ESTOPPED. */
+ * Errors: TDM_EFORMAT at once when an absolute --max-errors is passed; TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM;
+ * TDM_ENOINPUT when the file is gone. */
 tdm_status tdm_sink_bad(tdm_sink *s, const tdm_record *bad, tdm_err *err);
 /* All records of this chunk have come. With a job, what was put since the last chunk is compressed and
  * committed; without, chunk->skipped is counted, and compressed output becomes one member or frame.
  *   tokens  of these records, for the totals
  * Errors: TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM. */
 tdm_status tdm_sink_end_chunk(tdm_sink *s, const tdm_chunk *chunk, uint64_t tokens, tdm_err *err);
-/* Write what has come so far to a pipe or terminal, so that a reader sees it. With a job, nothing. */
+/* Write what has come so far to a pipe or terminal, so that a reader sees it. With a job or compressed, nothing:
+ * results come chunk by chunk. */
 tdm_status tdm_sink_flush(tdm_sink *s, tdm_err *err);
 /* The end: with a job, tdm_job_finish. Errors: TDM_EFORMAT when a percentage of --max-errors is passed;
  * TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM. */
 tdm_status tdm_sink_finish(tdm_sink *s, tdm_err *err);
-/* What stdout was given stays with its reader; a chunk that has not ended is dropped. */
+/* What stdout was given stays with its reader; with a job or compressed, a chunk that has not ended is dropped. */
 void tdm_sink_close(tdm_sink *s); /* NULL is fine */
 /* Whether a write failed because the reader of a pipe went away: no reason to complain. */
 bool tdm_sink_pipe_closed(const tdm_sink *s);

@@ -33,7 +33,7 @@ typedef enum {
     ARG_U64,    /* uint64_t * */
     ARG_F64,    /* double *, min..max (open at min when open_min) */
     ARG_RANGE,  /* double[2]: "P" gives P:P, "A:B" with A <= B; min..max as for ARG_F64 */
-    ARG_SIZE,   /* size_t *: 8MiB, 512KiB, 100; at least 1 */
+    ARG_SIZE,   /* size_t *: 8MiB, 512KiB, 100; at least 1, at most max where that is set */
     ARG_CHOICE, /* int *: index into choices */
     ARG_ERRORS, /* tdm_max_errors *: N or P% */
     ARG_BATCH,  /* int64_t *: N or auto (0); 1..max, or 1..65536 when max is 0 */
@@ -82,7 +82,7 @@ typedef struct {
     size_t max_line;
     tdm_max_errors max_errors;
     double max_ratio;
-    size_t chunk;      /* of files with records, bytes */
+    size_t chunk;      /* of files with records, bytes; of documents, how many */
     const char *shard; /* NULL: by the environment (tools/ranks.h) */
     const char *metrics_file;
     int progress; /* tdm_progress_mode */
@@ -101,10 +101,12 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
      .help = "model folder: config.json, model.safetensors (or its index and shards), merges.txt"}
 #define ARGS_OUT(c)                                                                                \
     {.name = "out", .kind = ARG_STR, .out = &(c)->out, .value = "FILE",                            \
-     .help = "write results to FILE, whole or not at all; - is stdout"}
+     .help = "write results to FILE, whole or not at all, compressed if it ends in .gz or .zst; - is "     \
+             "stdout. The same command again goes on where a run was ended"}
 #define ARGS_DEVICE(c)                                                                             \
-    {.name = "device", .kind = ARG_STR, .out = &(c)->device, .value = "auto|cpu|cuda[:N]",         \
-     .help = "where to compute; auto takes CUDA where it is usable"},                              \
+    {.name = "device", .kind = ARG_STR, .out = &(c)->device, .value = "auto|cpu|cuda[:N]|null",    \
+     .help = "where to compute; auto takes CUDA where it is usable; null makes results up, to try "  \
+             "everything else"},                                                                   \
     {.name = "dtype", .kind = ARG_CHOICE, .out = &(c)->dtype, .value = "auto|f16|bf16|f32",        \
      .help = "of weights and activations; auto is f16 on CUDA; the CPU has f32 alone",             \
      .choices = DTYPE_CHOICES},                                                                    \
@@ -128,8 +130,25 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
      .help = "field that holds the id"},                                                           \
     {.name = "max-line", .kind = ARG_SIZE, .out = &(c)->max_line, .value = "SIZE",                 \
      .help = "longest input line; a longer one is a bad record"},                                  \
+    {.name = "max-ratio", .kind = ARG_F64, .out = &(c)->max_ratio, .value = "N", .min = 1,         \
+     .max = 1e9,                                                                                   \
+     .help = "of a compressed input's text to its bytes; more is taken for damage"},               \
     {.name = "max-errors", .kind = ARG_ERRORS, .out = &(c)->max_errors, .value = "N|P%",           \
      .help = "bad records allowed: a number is judged at once, a percentage at the end"}
+#define ARGS_CHUNK(c)                                                                              \
+    {.name = "chunk", .kind = ARG_SIZE, .out = &(c)->chunk, .value = "SIZE", .max = 1 << 30,       \
+     .help = "input that is committed, and may have to be done again, as one"}
+#define ARGS_JOB(c)                                                                                \
+    {.name = "shard", .kind = ARG_STR, .out = &(c)->shard, .value = "I/N",                         \
+     .help = "be process I (from 0) of N that share the work and the folder of --out; under torchrun, " \
+             "mpirun and srun that is known"},                                                     \
+    {.name = "restart", .kind = ARG_FLAG, .out = &(c)->restart,                                    \
+     .help = "discard what an earlier run left at --out"},                                         \
+    {.name = "metrics-file", .kind = ARG_STR, .out = &(c)->metrics_file, .value = "FILE",          \
+     .help = "keep the state of the run in FILE, as text for Prometheus"}
+#define ARGS_DRY_RUN(c)                                                                            \
+    {.name = "dry-run", .kind = ARG_FLAG, .out = &(c)->dry_run,                                    \
+     .help = "say how much work it is, and what it will take, and end"}
 #define ARGS_REPORT(c)                                                                             \
     {.name = "progress", .kind = ARG_CHOICE, .out = &(c)->progress,                                \
      .value = "auto|bar|plain|json|none", .choices = PROGRESS_CHOICES,                             \

@@ -137,7 +137,8 @@ void args_print_exit_codes(FILE *to)
           "  73  the output cannot be created\n"
           "  74  reading or writing failed, the disk is full; without a message: the\n"
           "      reader of a pipe went away\n"
-          "  75  stopped by a signal, or the device was lost\n",
+          "  75  stopped by a signal, or the device was lost: run it again to go on\n"
+          "  78  what is at --out already was made of other options, inputs or weights\n",
           to);
 }
 

@@ -121,21 +121,25 @@ static tdm_status set_size(const arg_spec *spec, const char *text, tdm_err *err)
         const char *suffix;
         unsigned shift;
     } UNITS[] = {{"", 0}, {"B", 0}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}};
-    char digits[24];
+    char digits[24], most[64] = "";
     uint64_t count = 0;
+    const uint64_t max = spec->max > 0 ? (uint64_t)spec->max : SIZE_MAX / 2;
     const size_t n = strspn(text, "0123456789");
     if (n > 0 && n < sizeof digits) {
         memcpy(digits, text, n);
         digits[n] = '\0';
         for (size_t i = 0; i < COUNT(UNITS); i++)
             if (!strcmp(text + n, UNITS[i].suffix) && read_u64(digits, &count) && count > 0 &&
-                count <= (uint64_t)(SIZE_MAX / 2) >> UNITS[i].shift) {
+                count <= max >> UNITS[i].shift) {
                 *(size_t *)spec->out = (size_t)count << UNITS[i].shift;
                 return TDM_OK;
             }
     }
-    return tdm_fail(err, TDM_EARG, "--%s %s: want a size of at least 1 byte, such as 8MiB, 512KiB or 100",
-                    spec->name, text);
+    if (spec->max > 0)
+        snprintf(most, sizeof most, " and at most %" PRIu64, max);
+    return tdm_fail(err, TDM_EARG,
+                    "--%s %s: want a size of at least 1 byte%s, such as 8MiB, 512KiB or 100",
+                    spec->name, text, most);
 }
 
 static tdm_status set_choice(const arg_spec *spec, const char *text, tdm_err *err)

@@ -293,7 +293,7 @@ static int finish(generate_job *job, tdm_status st, const tdm_err *err)
                 "tokens #%016" PRIx64 "\n",
                 t->documents, t->tokens,
                 job->seconds > 0 ? (double)t->tokens / job->seconds : 0.0, t->hash);
-    return summary_finish("generate", c, job->run.sink, st, err, &totals);
+    return summary_finish("generate", c, &job->run, st, err, &totals);
 }
 
 static const arg_rule RULES[] = {{.option = "n", .other = "prompts", .with = true},

@@ -9,6 +9,7 @@
 #include "tokenizer/bpe.h"
 #include "tools/args.h"
 #include "tools/commands.h"
+#include "tools/run.h"
 #include "tools/signals.h"
 #include "tools/summary.h"
 
@@ -16,7 +17,8 @@ static const arg_command COMMAND = {
     .name = "tokenize",
     .usage = "--model DIR [options] [FILE...]",
     .summary = "Turns the text of each record into token ids, or with --decode ids into text. Inputs are "
-               "JSON Lines; - or none at all is stdin. Without a vocab.json the ids are GPT-2's.",
+               "JSON Lines, plain or as .gz or .zst, or folders of them; - or none at all is stdin. "
+               "Without a vocab.json the ids are GPT-2's.",
     .notes = "{\"id\": ..., \"ids\": [464, 3290]}     one line per record, in input order\n"
              "{\"id\": ..., \"text\": \"The dog\"}      with --decode; bytes that are not UTF-8\n"
              "                                     become U+FFFD\n"
@@ -33,11 +35,13 @@ typedef struct {
     int special; /* index into SPECIAL_CHOICES */
     bool decode;
     tdm_bpe *bpe;
+    tdm_inputs inputs;
     tdm_reader *reader;
-    tdm_sink *sink;
+    command_run run;
     const tdm_stop *stop; /* set by a signal */
     tdm_progress progress;
     run_totals totals;
+    uint64_t tokens_before; /* the chunk began */
     tdm_ids ids;
     tdm_buf bytes, line; /* of the current record */
 } job;
@@ -120,20 +124,27 @@ static tdm_status convert(job *j, tdm_record *record, tdm_err *err)
     char detail[96];
     if (record->kind == TDM_RECORD_BAD || has_unknown_id(j, record, detail, sizeof detail)) {
         tdm_progress_add(&j->progress, 1, 0, 1);
-        if (tdm_sink_is_direct(j->sink))
+        if (tdm_sink_is_direct(j->run.sink))
             tdm_progress_clear(&j->progress);
-        TDM_TRY(tdm_sink_bad(j->sink, record, err));
+        TDM_TRY(tdm_sink_bad(j->run.sink, record, err));
         goto done;
     }
-    const uint64_t tokens_before = j->totals.tokens;
+    const uint64_t before = j->totals.tokens;
     j->line.len = 0;
     TDM_TRY(tdm_buf_put(&j->line, "{\"id\": ", 7, err));
     TDM_TRY(tdm_buf_put(&j->line, record->id_json, record->id_len, err));
     TDM_TRY(j->decode ? put_decoded(j, record, err) : put_encoded(j, record, err));
-    TDM_TRY(tdm_sink_put(j->sink, j->line.p, j->line.len, err));
-    tdm_progress_add(&j->progress, 1, j->totals.tokens - tokens_before, 0);
+    TDM_TRY(tdm_sink_put(j->run.sink, j->line.p, j->line.len, err));
+    tdm_progress_add(&j->progress, 1, j->totals.tokens - before, 0);
 done:
     return st;
+}
+
+static tdm_status end_chunk(job *j, const tdm_chunk *chunk, tdm_err *err)
+{
+    const uint64_t tokens = j->totals.tokens - j->tokens_before;
+    j->tokens_before = j->totals.tokens;
+    return tdm_sink_end_chunk(j->run.sink, chunk, tokens, err);
 }
 
 static tdm_status convert_all(job *j, tdm_err *err)
@@ -144,16 +155,16 @@ static tdm_status convert_all(job *j, tdm_err *err)
     for (;;) {
         TDM_TRY(tdm_check_stop(j->stop, err));
         if (tdm_reader_would_block(j->reader))
-            TDM_TRY(tdm_sink_flush(j->sink, err)); /* whoever sends slowly gets what there is */
+            TDM_TRY(tdm_sink_flush(j->run.sink, err)); /* whoever sends slowly gets what there is */
         TDM_TRY(tdm_reader_next(j->reader, &record, err));
         if (record.kind == TDM_RECORD_END)
             break;
         tdm_reader_progress(j->reader, &bytes_done, &bytes_total);
         tdm_progress_bytes(&j->progress, bytes_done, bytes_total);
-        TDM_TRY(convert(j, &record, err));
+        TDM_TRY(record.kind == TDM_RECORD_CHUNK ? end_chunk(j, &record.chunk, err)
+                                                : convert(j, &record, err));
     }
-    tdm_sink_counts(j->sink)->skipped = tdm_reader_blank_lines(j->reader);
-    TDM_TRY(tdm_sink_commit(j->sink, err));
+    TDM_TRY(tdm_sink_finish(j->run.sink, err));
 done:
     j->totals.seconds = tdm_progress_seconds(&j->progress);
     if (st == TDM_OK)
@@ -163,21 +174,42 @@ done:
     return st;
 }
 
-static tdm_status run(job *j, const arg_list *inputs, tdm_err *err)
+static tdm_status open_run(job *j, const arg_list *operands, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_reader_options options = TDM_READER_DEFAULTS;
-    options.text_key = j->common.text_key;
-    options.id_key = j->common.id_key;
-    options.max_line = j->common.max_line;
-    options.want_ids = j->decode;
-    j->stop = options.stop = signals_catch();
-    TDM_TRY(tdm_reader_open(inputs->items, inputs->n, &options, &j->reader, err));
+    char settings[64];
+    snprintf(settings, sizeof settings, "{\"decode\": %s, \"special-tokens\": \"%s\"}",
+             j->decode ? "true" : "false", SPECIAL_CHOICES[j->special]);
+    TDM_TRY(tdm_inputs_list(operands->items, operands->n, j->common.out, &j->inputs, err));
     TDM_TRY(tdm_bpe_open_dir(j->common.model, &j->bpe, err));
-    TDM_TRY(tdm_sink_open(j->common.out, j->common.max_errors, &j->sink, err));
-    tdm_sink_stop_by(j->sink, j->stop);
-    tdm_progress_start(&j->progress, (tdm_progress_mode)j->common.progress, j->common.quiet, stderr,
-                       COMMAND.name, "records", 0);
+    const run_options options = {.common = &j->common,
+                                 .command = COMMAND.name,
+                                 .settings = settings,
+                                 .inputs = &j->inputs,
+                                 .stop = j->stop};
+    TDM_TRY(run_open(&j->run, &options, err));
+done:
+    return st;
+}
+
+static tdm_status run(job *j, const arg_list *operands, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    j->stop = signals_catch();
+    TDM_TRY(open_run(j, operands, err));
+    if (j->run.is_complete)
+        goto done;
+    const tdm_reader_options reading = {.text_key = j->common.text_key,
+                                        .id_key = j->common.id_key,
+                                        .max_line = j->common.max_line,
+                                        .max_ratio = j->common.max_ratio,
+                                        .chunk_bytes = j->common.chunk,
+                                        .filter = j->run.filter,
+                                        .want_ids = j->decode,
+                                        .stop = j->stop};
+    const tdm_progress_options progress = run_progress(&j->run, &j->common, COMMAND.name, "records");
+    TDM_TRY(tdm_reader_open(&j->inputs, &reading, &j->reader, err));
+    TDM_TRY(tdm_progress_start(&j->progress, &progress, err));
     TDM_TRY(convert_all(j, err));
 done:
     return st;
@@ -186,7 +218,7 @@ done:
 int cmd_tokenize(int argc, char **argv)
 {
     job j = {.common = COMMON_DEFAULTS, .totals = {.token_hash = TDM_HASH_START}};
-    arg_list inputs;
+    arg_list operands;
     tdm_err err = {0};
     int code = TDM_OK;
     const arg_spec specs[] = {
@@ -205,14 +237,17 @@ int cmd_tokenize(int argc, char **argv)
          .help = "text that looks like a special token: plain text, or that token"},
         ARGS_OUT(&j.common),
         ARGS_RECORDS(&j.common),
+        ARGS_CHUNK(&j.common),
+        ARGS_JOB(&j.common),
         ARGS_REPORT(&j.common),
     };
-    if (!args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &inputs, &code))
+    if (!args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code))
         return code;
-    const tdm_status st = run(&j, &inputs, &err);
-    code = summary_finish(COMMAND.name, &j.common, j.sink, st, &err, &j.totals);
-    tdm_sink_close(j.sink);
+    const tdm_status st = run(&j, &operands, &err);
+    code = summary_finish(COMMAND.name, &j.common, &j.run, st, &err, &j.totals);
     tdm_reader_close(j.reader);
+    run_close(&j.run);
+    tdm_inputs_free(&j.inputs);
     tdm_bpe_close(j.bpe);
     tdm_ids_free(&j.ids);
     tdm_buf_free(&j.bytes);

@@ -2,9 +2,10 @@
  *
  *   TDM_TRY(ranks_find(common->shard, &rank, &source, err));
  *
- * In this order: --shard I/N; RANK and WORLD_SIZE (torchrun); SLURM_PROCID and SLURM_STEP_NUM_TASKS, which
- * exist together only inside a step (srun); OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE (mpirun);
- * PMI_RANK and PMI_SIZE. A Kubernetes indexed job passes --shard $JOB_COMPLETION_INDEX/N. None of them: 0 of 1. */
+ * In this order: --shard I/N; RANK and WORLD_SIZE (torchrun); OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE
+ * (mpirun); PMI_RANK and PMI_SIZE; SLURM_PROCID and SLURM_STEP_NUM_TASKS, which exist together only inside a step
+ * (srun). RANK and SLURM_PROCID alone mean nothing. A Kubernetes indexed job passes
+ * --shard $JOB_COMPLETION_INDEX/N. None of them: 0 of 1. */
 #ifndef TOOLS_RANKS_H
 #define TOOLS_RANKS_H
 

@@ -6,7 +6,7 @@
  *       ...read with run.filter, write to run.sink, tdm_sink_end_chunk behind each chunk...
  *       TDM_TRY(tdm_sink_finish(run.sink, &err));
  *   }
- *   code = summary_finish(...);
+ *   code = summary_finish("detect", &common, &run, st, &err, &totals);
  *   run_close(&run); */
 #ifndef TOOLS_RUN_H
 #define TOOLS_RUN_H
@@ -14,18 +14,20 @@
 #include "host/backend.h"
 #include "host/inputs.h"
 #include "host/job.h"
+#include "host/progress.h"
 #include "host/sink.h"
 #include "tools/args.h"
 
 typedef struct {
     const common_args *common;
     const char *command;       /* "detect" */
-    const char *settings;      /* JSON object: the command's options that results depend on. Those of
-                                  common_args (text-key, ..., chunk) are added here */
+    const char *settings;      /* JSON object: the command's options that results depend on, by their names. Those
+                                  of common_args (text-key, ..., chunk) are added here */
     const tdm_backend *backend; /* NULL: none */
     const tdm_inputs *inputs;  /* NULL: none */
     uint64_t documents;        /* without inputs: how many; else ignored */
-    bool by_documents;         /* chunks are of documents, also with inputs (prompts, which every rank reads) */
+    bool by_documents;         /* common->chunk counts documents, also with inputs (prompts, which every rank
+                                  reads) */
     const tdm_stop *stop;
 } run_options;
 
@@ -34,8 +36,13 @@ typedef struct {
     tdm_job *job;   /* NULL: results go to stdout, a pipe or a device */
     tdm_sink *sink; /* NULL when is_complete */
     bool is_complete; /* the job was complete already; said on stderr */
-    tdm_chunk_filter filter; /* the chunks of this process that are left; without a job and with one rank: all */
-    uint64_t *n_chunks; /* owned */
+    tdm_chunk_filter filter; /* the chunks of this process that are left; without a job and with one rank: all.
+                                Its ctx may be this struct: leave it where it is */
+    uint64_t *n_chunks; /* owned [n_files] chunks of each file, or TDM_CHUNKS_UNKNOWN */
+    uint64_t *first;    /* owned [n_files] chunks of the files before it; of an unknown one, such files before it */
+    size_t n_files;     /* at least 1 */
+    uint64_t total;     /* chunks of the files where that is known */
+    bool all_read;      /* every rank reads everything */
 } command_run;
 
 /* Say on stderr, unless quiet: which rank of how many and by what; what is there already of a job that goes on.
@@ -43,5 +50,10 @@ typedef struct {
  * several ranks, and stdin as an input of several ranks. */
 tdm_status run_open(command_run *run, const run_options *options, tdm_err *err);
 void run_close(command_run *run); /* a zeroed one is fine */
+/* What the progress of every command begins with. Of several ranks, what is done before is taken to be shared
+ * equally.
+ *   unit  plural: "texts" */
+tdm_progress_options run_progress(const command_run *run, const common_args *common, const char *command,
+                                  const char *unit);
 
 #endif

@@ -16,7 +16,7 @@ static void remember(int number)
 
 const tdm_stop *signals_catch(void)
 {
-    static const int NUMBERS[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int NUMBERS[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
     const struct sigaction action = {.sa_handler = remember};
     for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS; i++) {
         struct sigaction before;

@@ -1,4 +1,4 @@
-/* tools/signals.h - an orderly end on SIGINT, SIGTERM and SIGHUP.
+/* tools/signals.h - an orderly end on SIGINT, SIGTERM, SIGHUP and SIGUSR1, with which Slurm says that time runs out.
  *
  *   const tdm_stop *stop = signals_catch();
  *   while (!tdm_stopped(stop)) ...

@@ -9,12 +9,43 @@ enum { EXIT_SOME_BAD = 3 };
 enum { N_FAULTS = 0 TDM_FAULT_MAP(X) };
 #undef X
 
-static void print_bad(const char *command, const common_args *common, bool is_direct,
+/* What there is to say at the end. */
+typedef struct {
+    const char *state;
+    tdm_counts counts;
+    uint64_t tokens;
+    int64_t before;   /* records that this process did not do */
+    uint64_t n_left;  /* chunks of other ranks, or TDM_CHUNKS_UNKNOWN */
+} outcome;
+
+static outcome outcome_of(const command_run *run, const run_totals *totals)
+{
+    outcome o = {.state = "stream", .tokens = totals->tokens};
+    tdm_job_totals t = {0};
+    if (run->sink)
+        o.counts = *tdm_sink_counts(run->sink);
+    if (!run->job)
+        return o;
+    tdm_job_totals_get(run->job, &t);
+    if (tdm_job_is_waiting(run->job)) {
+        const bool known = t.chunks_total != TDM_CHUNKS_UNKNOWN;
+        o.state = "waiting";
+        o.n_left = known ? t.chunks_total - t.chunks_done : TDM_CHUNKS_UNKNOWN;
+        return o;
+    }
+    o.state = "complete";
+    o.before = t.counts.ok + t.counts.bad - o.counts.ok - o.counts.bad;
+    o.counts = t.counts;
+    o.tokens = t.tokens;
+    return o;
+}
+
+static void print_bad(const char *command, const common_args *common, const command_run *run,
                       const tdm_counts *counts)
 {
+    const char *separator = "";
     fprintf(stderr, "tandem %s: %" PRId64 " of %" PRId64 " records are bad:", command, counts->bad,
             counts->ok + counts->bad);
-    const char *separator = "";
     for (int i = 0; i < N_FAULTS; i++) {
         if (!counts->by_fault[i])
             continue;
@@ -22,48 +53,79 @@ static void print_bad(const char *command, const common_args *common, bool is_di
                 tdm_fault_name((tdm_fault)i));
         separator = ",";
     }
-    if (!is_direct)
+    if (run->job && !tdm_job_is_waiting(run->job))
         fprintf(stderr, "; see %s.errors.jsonl", common->out);
     fputc('\n', stderr);
 }
 
-static void print_json(FILE *to, const char *command, const tdm_counts *counts,
-                       const run_totals *totals)
+static void print_waiting(const char *command, const common_args *common, const command_run *run,
+                          uint64_t n_left)
+{
+    fprintf(stderr, "tandem %s: %s: rank %" PRId64 " of %" PRId64 " is done, the others have ", command,
+            common->out, run->rank.index, run->rank.count);
+    if (n_left == TDM_CHUNKS_UNKNOWN)
+        fputs("work left\n", stderr);
+    else
+        fprintf(stderr, "%" PRIu64 " chunks left\n", n_left);
+}
+
+static void print_json(FILE *to, const char *command, const outcome *o, const run_totals *totals)
 {
     const char *separator = "";
+    const tdm_counts *c = &o->counts;
     fprintf(to,
-            "{\"command\": \"%s\", \"in\": %" PRId64 ", \"ok\": %" PRId64 ", \"bad\": %" PRId64
-            ", \"skipped\": %" PRId64 ", \"by_class\": {",
-            command, counts->ok + counts->bad + counts->skipped, counts->ok, counts->bad,
-            counts->skipped);
+            "{\"command\": \"%s\", \"state\": \"%s\", \"in\": %" PRId64 ", \"ok\": %" PRId64
+            ", \"bad\": %" PRId64 ", \"skipped\": %" PRId64 ", \"by_class\": {",
+            command, o->state, c->ok + c->bad + c->skipped, c->ok, c->bad, c->skipped);
     for (int i = 0; i < N_FAULTS; i++) {
-        if (!counts->by_fault[i])
+        if (!c->by_fault[i])
             continue;
-        fprintf(to, "%s\"%s\": %" PRId64, separator, tdm_fault_name((tdm_fault)i),
-                counts->by_fault[i]);
+        fprintf(to, "%s\"%s\": %" PRId64, separator, tdm_fault_name((tdm_fault)i), c->by_fault[i]);
         separator = ", ";
     }
-    fprintf(to, "}, \"seconds\": %.6f, \"tokens\": %" PRIu64 ", \"tokens_per_second\": %.3f",
-            totals->seconds, totals->tokens,
+    fprintf(to, "}, \"before\": %" PRId64 ", \"seconds\": %.6f, \"tokens\": %" PRIu64
+                ", \"tokens_per_second\": %.3f",
+            o->before, totals->seconds, o->tokens,
             totals->seconds > 0 ? (double)totals->tokens / totals->seconds : 0.0);
     if (totals->steps)
         fprintf(to, ", \"steps\": %" PRIu64, totals->steps);
-    fprintf(to, ", \"token_hash\": \"%016" PRIx64 "\"}\n", totals->token_hash);
+    if (o->before == 0)
+        fprintf(to, ", \"token_hash\": \"%016" PRIx64 "\"", totals->token_hash);
+    fputs("}\n", to);
 }
 
-int summary_finish(const char *command, const common_args *common, tdm_sink *sink, tdm_status st,
+/* What a stopped job has done so far, for whoever wonders whether to run it again. */
+static void print_stopped(const char *command, const common_args *common, const command_run *run,
+                          const tdm_err *err)
+{
+    tdm_job_totals t;
+    tdm_err said = *err;
+    char of[32] = "";
+    tdm_job_totals_get(run->job, &t);
+    if (t.chunks_total != TDM_CHUNKS_UNKNOWN)
+        snprintf(of, sizeof of, " of %" PRIu64, t.chunks_total);
+    snprintf(said.msg, sizeof said.msg,
+             "%.200s; %" PRIu64 "%s chunks are done, the same command again goes on from %.200s.job",
+             err->msg, t.chunks_done, of, common->out);
+    args_fail(command, &said);
+}
+
+int summary_finish(const char *command, const common_args *common, const command_run *run, tdm_status st,
                    const tdm_err *err, const run_totals *totals)
 {
     if (st != TDM_OK) {
-        if (!sink || !tdm_sink_pipe_closed(sink))
+        if (st == TDM_ESTOPPED && run->job)
+            print_stopped(command, common, run, err);
+        else if (!run->sink || !tdm_sink_pipe_closed(run->sink))
             args_fail(command, err);
         return (int)st;
     }
-    const tdm_counts *counts = tdm_sink_counts(sink);
-    const bool is_direct = tdm_sink_is_direct(sink);
-    if (counts->bad && !common->quiet)
-        print_bad(command, common, is_direct, counts);
+    const outcome o = outcome_of(run, totals);
+    if (o.counts.bad && !common->quiet)
+        print_bad(command, common, run, &o.counts);
+    if (run->job && tdm_job_is_waiting(run->job) && !common->quiet)
+        print_waiting(command, common, run, o.n_left);
     if (common->json)
-        print_json(is_direct ? stderr : stdout, command, counts, totals);
-    return counts->bad ? EXIT_SOME_BAD : TDM_OK;
+        print_json(run->job ? stdout : stderr, command, &o, totals);
+    return o.counts.bad ? EXIT_SOME_BAD : TDM_OK;
 }

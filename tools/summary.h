@@ -1,20 +1,19 @@
 /* tools/summary.h - the end of a command: what it says, and its exit code.
  *
  *   st = run_it(...);
- *   code = summary_finish("detect", &common, sink, st, &err, &totals);
- *   tdm_sink_close(sink);
+ *   code = summary_finish("detect", &common, &run, st, &err, &totals);
+ *   run_close(&run);
  *   return code; */
 #ifndef TOOLS_SUMMARY_H
 #define TOOLS_SUMMARY_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "host/err.h"
-#include "host/sink.h"
 #include "tools/args.h"
+#include "tools/run.h"
 
-/* What a run adds up besides the counts of the sink. */
+/* What this process adds up besides the counts of the sink. */
 typedef struct {
     double seconds;
     uint64_t tokens;
@@ -23,11 +22,20 @@ typedef struct {
 } run_totals;
 
 /* End a run that reads or writes records. On failure: one line on stderr, none when the reader of
- * the output pipe went away. Otherwise, unless --quiet, a line that counts the bad records by class;
- * with --json the summary object, on stdout when the data went to a file, else on stderr.
- *   sink  NULL when it could not be opened (st is an error then)
- * Returns: the exit code: that of st, or 3 when some records were bad. */
-int summary_finish(const char *command, const common_args *common, tdm_sink *sink, tdm_status st,
+ * the output pipe went away; when a job was stopped, it says what is done. Otherwise, unless --quiet, a line
+ * that counts the bad records by class, and one when other ranks still have work; with --json the summary
+ * object, on stdout when the data went to a file, else on stderr:
+ *   state     complete: OUT is there; waiting: for other ranks; stream: there is no OUT
+ *   in, ok, bad, skipped, by_class, tokens
+ *             complete: of OUT, whoever did it and when; else of this process
+ *   before    complete: records that other processes did, or this one's forerunners
+ *   seconds, tokens_per_second, steps
+ *             of this process
+ *   token_hash  of the ids that this process put out; not there when others wrote a part of OUT
+ *   run     zeroed when it could not be opened (st is an error then)
+ * Returns: the exit code: that of st, or 3 when some records were bad, also for a job that was complete
+ * already: the same as from the run that completed it. */
+int summary_finish(const char *command, const common_args *common, const command_run *run, tdm_status st,
                    const tdm_err *err, const run_totals *totals);
 
 #endif
