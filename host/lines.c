@@ -1,88 +1,52 @@
 #include "host/lines.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
-enum { FIRST_CAP = 64 << 10 };
-enum { STOP_EVERY = 200 }; /* milliseconds between two looks at the stop flag */
+#include "host/source.h"
+
+enum { FIRST_CAP = 256 << 10 };
 
 struct tdm_lines {
-    const char *const *paths; /* borrowed */
-    size_t n_paths, next_path;
-    const tdm_stop *stop; /* borrowed; NULL allowed */
-    const char *file;                  /* borrowed; the open file, NULL between files */
-    int fd;
-    bool at_eof;  /* of the open file */
-    bool no_wait; /* leave rather than wait for input */
-    bool starved; /* left because of no_wait: the line is not complete yet */
+    const tdm_inputs *inputs; /* borrowed */
+    tdm_lines_options options;
+    size_t next_file;
+    const tdm_input *input; /* borrowed; the open file, NULL between files */
+    tdm_source *source;     /* of the open file */
+    bool at_eof;            /* of the open file: there is nothing behind the buffer */
+    bool is_over;           /* nothing more is wanted of the open file */
+    tdm_err damage;         /* behind the buffer; status is TDM_OK where there is none */
+    bool no_wait;           /* leave rather than wait for input */
+    bool starved;           /* left because of no_wait: the line is not complete yet */
     bool has_ahead;
     tdm_line ahead; /* fetched already by tdm_lines_would_block */
-    size_t max_line;
-    char *buf; /* owned; [start, end) is read and not yet handed out */
+    char *buf;      /* owned; [start, end) is read and not yet handed out */
     size_t cap, start, end;
     size_t searched; /* bytes from start on that hold no newline */
-    int64_t line, blank;
-    uint64_t offset;               /* of buf[start] in the open file */
-    uint64_t bytes_before, total; /* of the files before the open one; of all files */
+    int64_t line, blank;   /* line: of the last one handed out */
+    bool line_is_known;
+    uint64_t offset;       /* of buf[start] in the open file */
+    bool in_chunk;         /* chunk, is_wanted and chunk_end are set */
+    tdm_chunk chunk;       /* the lines of which come next */
+    bool is_wanted;        /* chunk is */
+    uint64_t chunk_end;    /* the first byte behind it; lines that begin before belong to it */
+    uint64_t bytes_before; /* of the files before the open one */
 };
 
-static const char *const STDIN_ALONE[] = {"-"};
-
-static bool ends_with(const char *text, const char *ending)
-{
-    const size_t n = strlen(text), m = strlen(ending);
-    return n >= m && !strcmp(text + n - m, ending);
-}
-
-/* Without opening it: a named pipe must not lose its writer. *size is 0 and *known false for what
- * has no size. */
-static tdm_status check_path(const char *path, uint64_t *size, bool *known, tdm_err *err)
+tdm_status tdm_lines_open(const tdm_inputs *inputs, const tdm_lines_options *options, tdm_lines **out,
+                          tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    struct stat info;
-    *size = 0;
-    *known = false;
-    if (!strcmp(path, "-"))
-        return TDM_OK;
-    TDM_REQUIRE(stat(path, &info) == 0 && access(path, R_OK) == 0, TDM_ENOINPUT, "%s: %s", path,
-                strerror(errno));
-    TDM_REQUIRE(!S_ISDIR(info.st_mode), TDM_ENOINPUT, "%s: is a folder", path);
-    TDM_REQUIRE(!ends_with(path, ".gz") && !ends_with(path, ".zst"), TDM_EARG,
-                "%s: compressed files are not read; decompress it, into a pipe if need be", path);
-    *known = S_ISREG(info.st_mode);
-    *size = *known ? (uint64_t)info.st_size : 0;
-done:
-    return st;
-}
-
-tdm_status tdm_lines_open(const char *const *paths, size_t n_paths, size_t max_line,
-                          const tdm_stop *stop, tdm_lines **out, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    bool all_known = true;
     *out = NULL;
     tdm_lines *l = calloc(1, sizeof *l);
     TDM_REQUIRE(l, TDM_ENOMEM, "line reader");
-    l->fd = -1;
-    l->stop = stop;
-    l->paths = n_paths ? paths : STDIN_ALONE;
-    l->n_paths = n_paths ? n_paths : 1;
-    l->max_line = max_line < SIZE_MAX / 4 ? max_line : SIZE_MAX / 4;
-    for (size_t i = 0; i < l->n_paths; i++) {
-        uint64_t size = 0;
-        bool known = false;
-        TDM_TRY(check_path(l->paths[i], &size, &known, err));
-        l->total += size;
-        all_known = all_known && known;
-    }
-    if (!all_known)
-        l->total = 0;
+    l->inputs = inputs;
+    l->options = *options;
+    if (l->options.max_line > SIZE_MAX / 4)
+        l->options.max_line = SIZE_MAX / 4;
     l->buf = malloc(FIRST_CAP);
     TDM_REQUIRE(l->buf, TDM_ENOMEM, "line buffer of %d bytes", FIRST_CAP);
     l->cap = FIRST_CAP;
@@ -93,21 +57,54 @@ done:
     return st;
 }
 
-static void close_file(tdm_lines *l)
-{
-    if (l->fd > STDIN_FILENO)
-        close(l->fd);
-    l->fd = -1;
-    l->file = NULL;
-}
-
 void tdm_lines_close(tdm_lines *l)
 {
     if (!l)
         return;
-    close_file(l);
+    tdm_source_close(l->source);
     free(l->buf);
     free(l);
+}
+
+/* ---- bytes ---- */
+
+/* Bytes of the open file that have been used; all of them when nothing more is wanted. */
+static uint64_t bytes_used(const tdm_lines *l)
+{
+    if (!l->input)
+        return 0;
+    if (l->is_over && l->input->is_regular)
+        return l->input->size;
+    return tdm_input_is_seekable(l->input) ? l->offset : tdm_source_consumed(l->source);
+}
+
+static void close_file(tdm_lines *l)
+{
+    l->bytes_before += bytes_used(l);
+    tdm_source_close(l->source);
+    l->source = NULL;
+    l->input = NULL;
+}
+
+/* A failure changes nothing. */
+static tdm_status open_next(tdm_lines *l, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const tdm_input *input = &l->inputs->items[l->next_file];
+    const tdm_source_options options = {.max_ratio = l->options.max_ratio, .stop = l->options.stop};
+    TDM_TRY(tdm_source_open(input->path, &options, &l->source, err));
+    l->next_file++;
+    l->input = input;
+    l->at_eof = l->in_chunk = false;
+    l->is_over = tdm_input_is_seekable(input) && input->size == 0;
+    l->damage.status = TDM_OK;
+    l->start = l->end = l->searched = 0;
+    l->offset = 0;
+    l->chunk.number = 0;
+    l->line = 0;
+    l->line_is_known = true;
+done:
+    return st;
 }
 
 /* Make room at the end of the buffer; grows only for a line longer than the buffer. */
@@ -122,48 +119,36 @@ static tdm_status make_room(tdm_lines *l, tdm_err *err)
         return TDM_OK;
     char *grown = realloc(l->buf, l->cap * 2);
     if (!grown)
-        return tdm_fail(err, TDM_ENOMEM, "%s:%" PRId64 ": a line buffer of %zu bytes", l->file,
-                        l->line + 1, l->cap * 2);
+        return tdm_fail(err, TDM_ENOMEM, "%s: byte %" PRIu64 ": a line buffer of %zu bytes",
+                        l->input->path, l->offset, l->cap * 2);
     l->buf = grown;
     l->cap *= 2;
     return TDM_OK;
-}
-
-/* Wait until a read will not block. A flag that is looked at between short waits cannot miss a
- * signal that comes just before the wait, which a blocking read can. */
-static tdm_status wait_for_input(tdm_lines *l, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    struct pollfd input = {.fd = l->fd, .events = POLLIN};
-    for (;;) {
-        const int ready = poll(&input, 1, l->no_wait ? 0 : STOP_EVERY);
-        l->starved = ready == 0 && l->no_wait;
-        if (ready > 0 || l->starved)
-            break;
-        TDM_REQUIRE(ready == 0 || errno == EINTR, TDM_EIO, "%s: waiting for input: %s", l->file,
-                    strerror(errno));
-        TDM_TRY(tdm_check_stop(l->stop, err));
-    }
-done:
-    return st;
 }
 
 /* Read what there is, at least one byte or the end of the file; nothing when starved. */
 static tdm_status read_more(tdm_lines *l, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    ssize_t n = 0;
+    tdm_err why = {0};
+    size_t n = 0;
     TDM_TRY(make_room(l, err));
-    do {
-        TDM_TRY(wait_for_input(l, err));
-        if (l->starved)
-            goto done;
-        n = read(l->fd, l->buf + l->end, l->cap - l->end);
-    } while (n < 0 && (errno == EINTR || errno == EAGAIN));
-    TDM_REQUIRE(n >= 0, TDM_EIO, "%s: reading after byte %" PRIu64 ": %s", l->file,
-                l->offset + (l->end - l->start), strerror(errno));
-    l->end += (size_t)n;
-    l->at_eof = n == 0;
+    const uint64_t at = l->offset + (l->end - l->start), size = l->input->size;
+    const bool has_size = tdm_input_is_seekable(l->input);
+    size_t want = l->cap - l->end;
+    if (has_size && want > size - at)
+        want = (size_t)(size - at);
+    if (want > 0)
+        st = tdm_source_read(l->source, l->buf + l->end, want, l->no_wait, &n, &l->starved, &why);
+    TDM_REQUIRE(st == TDM_OK || st == TDM_EFORMAT, st, "%s", why.msg);
+    if (st == TDM_EFORMAT)
+        l->damage = why;
+    st = TDM_OK;
+    l->end += n;
+    l->at_eof = n == 0 && !l->starved;
+    TDM_REQUIRE(!l->at_eof || !has_size || at == size, TDM_EIO,
+                "%s: ends at byte %" PRIu64 ", had %" PRIu64 " bytes when it was listed", l->input->path, at,
+                size);
 done:
     return st;
 }
@@ -175,33 +160,12 @@ static void consume(tdm_lines *l, size_t n)
     l->searched = 0;
 }
 
-/* Without blocking: Linux lets a reader open a named pipe before there is a writer, and poll waits
- * for that writer. A failure changes nothing. */
-static tdm_status open_next(tdm_lines *l, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const char *path = l->paths[l->next_path];
-    const bool is_stdin = !strcmp(path, "-");
-    const int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    TDM_REQUIRE(fd >= 0, TDM_ENOINPUT, "%s: %s", path, strerror(errno));
-    l->next_path++;
-    l->file = path;
-    l->fd = fd;
-    l->bytes_before += l->offset;
-    l->offset = 0;
-    l->line = 0;
-    l->start = l->end = l->searched = 0;
-    l->at_eof = false;
-done:
-    return st;
-}
+/* ---- one line ---- */
 
-/* Find the end of the line at buf[start]: *len bytes to its newline, or to the end of the file.
- * *found is false when there are no bytes left, or when starved. */
-static tdm_status find_end(tdm_lines *l, size_t *len, bool *found, tdm_err *err)
+/* Find the end of the line at buf[start]: *len bytes to its newline, or to the end of the file. */
+static tdm_status find_end(tdm_lines *l, size_t *len, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    *found = true;
     for (;;) {
         const char *from = l->buf + l->start + l->searched;
         const size_t fresh = l->end - l->start - l->searched;
@@ -209,19 +173,19 @@ static tdm_status find_end(tdm_lines *l, size_t *len, bool *found, tdm_err *err)
         *len = newline ? (size_t)(newline - (l->buf + l->start)) : l->end - l->start;
         l->searched = *len;
         /* a byte order mark and "\r" do not count: only past them is a line surely too long */
-        if (newline || l->at_eof || *len > l->max_line + 4)
+        if (newline || l->at_eof || *len > l->options.max_line + 4)
             break;
         TDM_TRY(read_more(l, err));
         if (l->starved)
             break;
     }
-    *found = l->end > l->start && !l->starved;
 done:
     return st;
 }
 
-/* Pass over the rest of a line that is too long, without keeping it; add its bytes to *len. */
-static tdm_status skip_rest(tdm_lines *l, size_t *len, tdm_err *err)
+/* Pass over the rest of a line, without keeping it, to behind its newline. *len receives its bytes without
+ * the ending, *has_end whether there is one. */
+static tdm_status skip_rest(tdm_lines *l, size_t *len, bool *has_end, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     bool has_return = false; /* the last byte so far is "\r" */
@@ -235,8 +199,9 @@ static tdm_status skip_rest(tdm_lines *l, size_t *len, tdm_err *err)
         if (n)
             has_return = text[n - 1] == '\r';
         *len += n;
-        consume(l, n + (newline != NULL));
-        if (newline || l->at_eof)
+        *has_end = newline != NULL;
+        consume(l, n + *has_end);
+        if (*has_end || l->at_eof)
             break;
         TDM_TRY(read_more(l, err));
     }
@@ -245,40 +210,173 @@ done:
     return st;
 }
 
-static bool is_blank(const char *text, size_t len)
+/* Damage stands for the line that begins at `offset`, as far as there is one, and for all that is behind it. */
+static void take_damage(tdm_lines *l, uint64_t offset, tdm_line *line)
 {
-    for (size_t i = 0; i < len; i++)
-        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
+    *line = (tdm_line){.kind = TDM_LINES_DAMAGED, .detail = l->damage.msg};
+    line->hash = XXH3_64bits(l->damage.msg, strlen(l->damage.msg));
+    l->damage.status = TDM_OK;
+    l->start = l->end;
+    l->offset = offset;
+}
+
+/* What begins at the place, blank or not: a line, or damage. *got is false when starved. */
+static tdm_status take_line(tdm_lines *l, tdm_line *line, bool *got, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    size_t len = 0, mark = 0;
+    const uint64_t offset = l->offset;
+    TDM_TRY(find_end(l, &len, err));
+    *got = !l->starved;
+    if (l->starved)
+        goto done;
+    const char *text = l->buf + l->start;
+    bool has_end = l->start + len < l->end;
+    if (offset == 0 && len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
+        mark = 3;
+    *line = (tdm_line){.kind = TDM_LINES_LINE, .text = text + mark, .len = len - mark};
+    if (line->len && text[len - 1] == '\r')
+        line->len--;
+    if (line->len > l->options.max_line) {
+        TDM_TRY(skip_rest(l, &line->len, &has_end, err));
+        *line = (tdm_line){.kind = TDM_LINES_TOO_LONG, .len = line->len - mark};
+        line->hash = XXH3_64bits(&line->len, sizeof line->len);
+    } else {
+        line->hash = XXH3_64bits(line->text, line->len);
+        consume(l, len + has_end);
+    }
+    if (!has_end && l->damage.status != TDM_OK)
+        take_damage(l, offset, line);
+    line->offset = offset;
+    line->file = l->input->path;
+    line->number = l->chunk.file;
+    line->line = l->line_is_known ? ++l->line : 0;
+done:
+    return st;
+}
+
+static bool is_blank(const tdm_line *line)
+{
+    if (line->kind != TDM_LINES_LINE)
+        return false;
+    for (size_t i = 0; i < line->len; i++)
+        if (line->text[i] != ' ' && line->text[i] != '\t' && line->text[i] != '\r')
             return false;
     return true;
 }
 
-/* The next line of the open file, blank or not; line->file stays NULL at its end and when
- * starved. */
-static tdm_status next_of_file(tdm_lines *l, tdm_line *line, tdm_err *err)
+/* ---- chunks ---- */
+
+static uint64_t mix(uint64_t hash, uint64_t a, uint64_t b)
+{
+    const uint64_t words[] = {hash, a, b};
+    return XXH3_64bits(words, sizeof words);
+}
+
+/* Go to the first line that begins behind byte `at`, which may end the line before it. */
+static tdm_status jump(tdm_lines *l, uint64_t at, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    size_t len = 0, mark = 0;
-    bool found = false;
-    *line = (tdm_line){0};
-    TDM_TRY(find_end(l, &len, &found, err));
-    if (!found)
+    size_t len = 0;
+    bool has_end = false;
+    TDM_TRY(tdm_source_seek(l->source, at, err));
+    l->start = l->end = l->searched = 0;
+    l->offset = at;
+    l->at_eof = l->line_is_known = false;
+    TDM_TRY(skip_rest(l, &len, &has_end, err));
+done:
+    return st;
+}
+
+static bool ask_filter(const tdm_lines *l)
+{
+    const tdm_chunk_filter *filter = &l->options.filter;
+    return !filter->is_wanted || filter->is_wanted(filter->ctx, l->chunk.file, l->chunk.number);
+}
+
+/* Begin with chunk.number, or with the next that is wanted where others need not be read. */
+static tdm_status enter_chunk(tdm_lines *l, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const uint64_t size = l->options.chunk_bytes;
+    const bool is_seekable = tdm_input_is_seekable(l->input);
+    l->chunk = (tdm_chunk){.file = l->next_file - 1, .number = l->chunk.number};
+    l->is_wanted = !size || ask_filter(l);
+    while (is_seekable && !l->is_wanted) {
+        l->is_over = ++l->chunk.number == tdm_input_chunks(l->input, size);
+        if (l->is_over)
+            goto done;
+        l->is_wanted = ask_filter(l);
+    }
+    l->chunk_end = size ? (l->chunk.number + 1) * size : UINT64_MAX;
+    if (is_seekable && l->offset < l->chunk.number * size)
+        TDM_TRY(jump(l, l->chunk.number * size - 1, err));
+    l->in_chunk = true;
+done:
+    return st;
+}
+
+/* All lines of the chunk have been read: at_end: and all of the file. */
+static tdm_status end_chunk(tdm_lines *l, bool at_end, tdm_line *line, bool *got, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const tdm_chunk_filter *filter = &l->options.filter;
+    tdm_chunk chunk = l->chunk;
+    chunk.is_last = at_end && (l->offset ? l->offset - 1 : 0) < l->chunk_end;
+    chunk.hash = mix(chunk.hash, (uint64_t)chunk.skipped, 0);
+    if (l->options.chunk_bytes && l->is_wanted) {
+        *line = (tdm_line){.kind = TDM_LINES_CHUNK, .file = l->input->path, .number = chunk.file,
+                           .chunk = chunk};
+        *got = true;
+    } else if (l->options.chunk_bytes && filter->pass) {
+        TDM_TRY(filter->pass(filter->ctx, &chunk, err));
+    }
+    l->is_over = chunk.is_last;
+    l->in_chunk = false;
+    l->chunk.number++;
+done:
+    return st;
+}
+
+/* ---- the stream ---- */
+
+/* Whether a line, or damage, begins at the place; not at the end of the file, and not yet when starved. */
+static tdm_status look(tdm_lines *l, bool *is_line, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    while (l->start == l->end && !l->at_eof && !l->starved)
+        TDM_TRY(read_more(l, err));
+    *is_line = l->start < l->end || l->damage.status != TDM_OK;
+done:
+    return st;
+}
+
+/* One step in the open file. *got is false where it gave nothing to hand out. */
+static tdm_status step(tdm_lines *l, tdm_line *line, bool *got, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    bool is_line = false, is_read = false;
+    if (!l->in_chunk)
+        TDM_TRY(enter_chunk(l, err));
+    if (l->is_over)
         goto done;
-    const char *text = l->buf + l->start;
-    if (l->offset == 0 && len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
-        mark = 3;
-    *line = (tdm_line){.file = l->file, .line = ++l->line, .offset = l->offset};
-    line->len = len - mark;
-    if (line->len && text[len - 1] == '\r')
-        line->len--;
-    line->too_long = line->len > l->max_line;
-    if (line->too_long) {
-        TDM_TRY(skip_rest(l, &line->len, err));
-        line->len -= mark;
+    TDM_TRY(look(l, &is_line, err));
+    if (l->starved)
+        goto done;
+    if (!is_line || l->offset >= l->chunk_end) {
+        st = end_chunk(l, !is_line, line, got, err);
         goto done;
     }
-    line->text = text + mark;
-    consume(l, len + (l->start + len < l->end)); /* the newline too, where there is one */
+    TDM_TRY(take_line(l, line, &is_read, err));
+    if (!is_read)
+        goto done;
+    if (is_blank(line)) {
+        l->chunk.skipped++;
+        l->blank += l->is_wanted;
+        goto done;
+    }
+    l->chunk.hash = mix(l->chunk.hash, line->offset, line->hash);
+    *got = l->is_wanted;
 done:
     return st;
 }
@@ -286,22 +384,19 @@ done:
 static tdm_status fetch(tdm_lines *l, tdm_line *line, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    *line = (tdm_line){0};
+    bool got = false;
     l->starved = false;
-    for (;;) {
-        if (!l->file && l->next_path == l->n_paths)
+    while (!got && !l->starved) {
+        if (!l->input && l->next_file == l->inputs->n) {
+            *line = (tdm_line){.kind = TDM_LINES_END};
             break;
-        if (!l->file)
+        }
+        if (!l->input)
             TDM_TRY(open_next(l, err));
-        TDM_TRY(next_of_file(l, line, err));
-        if (l->starved)
-            break;
-        if (!line->file)
+        if (l->is_over)
             close_file(l);
-        else if (line->text && is_blank(line->text, line->len))
-            l->blank++;
         else
-            break;
+            TDM_TRY(step(l, line, &got, err));
     }
 done:
     return st;
@@ -336,6 +431,6 @@ int64_t tdm_lines_blank(const tdm_lines *l)
 
 void tdm_lines_progress(const tdm_lines *l, uint64_t *done, uint64_t *total)
 {
-    *done = l->bytes_before + l->offset;
-    *total = l->total;
+    *done = l->bytes_before + bytes_used(l);
+    *total = l->inputs->bytes;
 }

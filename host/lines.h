@@ -10,7 +10,9 @@
  *
  * A line ends at "\n" or at the end of its file; one "\r" before the end belongs to the ending. A
  * UTF-8 byte order mark at the start of a file belongs to no line. Lines of white space alone are
- * counted and passed over. Thread safety: one object, one thread. */
+ * counted and passed over. A plain regular file ends where it ended when it was listed: what has been
+ * appended since is not read, and a line that lies across that place ends there.
+ * Thread safety: one object, one thread. */
 #ifndef HOST_LINES_H
 #define HOST_LINES_H
 
@@ -26,20 +28,23 @@
 typedef struct tdm_lines tdm_lines;
 
 typedef struct {
-    size_t max_line;        /* bytes; memory stays below twice that and 1 MiB */
-    double max_ratio;       /* of compressed files (tdm_source_options); 0: no limit */
-    uint64_t chunk_bytes;   /* 0: no chunks */
+    size_t max_line;         /* bytes; memory stays below twice that and 1 MiB, and what a zstd frame's
+                                window takes */
+    double max_ratio;        /* of compressed files (tdm_source_options); 0: no limit */
+    uint64_t chunk_bytes;    /* 0: no chunks */
     tdm_chunk_filter filter; /* with chunks: which are read. A seekable file is read from where a wanted one
                                 begins; in others what is not wanted is read and passed over */
-    const tdm_stop *stop;   /* set: no longer wait for a pipe or terminal; looked at several times a second
-                               while waiting. NULL allowed; must outlive the object */
+    const tdm_stop *stop;    /* set: no longer wait for a pipe or terminal; looked at several times a second
+                                while waiting. NULL allowed; must outlive the object */
 } tdm_lines_options;
 
 typedef enum {
     TDM_LINES_LINE,
     TDM_LINES_TOO_LONG, /* a line of more than max_line bytes; they were skipped */
-    TDM_LINES_DAMAGED,  /* compressed data that cannot be read on; detail says why and where. The file ends */
-    TDM_LINES_CHUNK,    /* with chunks: `chunk` has been read. Each wanted one comes, also without a line */
+    TDM_LINES_DAMAGED,  /* compressed data that cannot be read on; detail says why and where. The file ends. A
+                           line that had begun is lost; it stands for that line, in its chunk */
+    TDM_LINES_CHUNK,    /* with chunks: `chunk` has been read. Each wanted one comes, also without a line. A
+                           file that is not seekable has at least one */
     TDM_LINES_END,
 } tdm_line_kind;
 
@@ -54,21 +59,21 @@ typedef struct {
     size_t len;       /* without the line ending; the true length also when too long */
     uint64_t hash;    /* of text; of the length when too long */
     const char *detail; /* DAMAGED */
-    tdm_chunk chunk;    /* CHUNK; hash is over its lines' hashes and offsets */
+    tdm_chunk chunk;    /* CHUNK; hash is over its lines' hashes and offsets and the number of blank ones */
 } tdm_line;
 
-/* Open the first file. inputs (which were checked when they were listed) are borrowed.
- * Errors: TDM_ENOINPUT, TDM_ENOMEM. */
+/* inputs (which were checked when they were listed) and what options point to are borrowed. Files are opened,
+ * and the filter is asked, in tdm_lines_next. Errors: TDM_ENOMEM. */
 tdm_status tdm_lines_open(const tdm_inputs *inputs, const tdm_lines_options *options, tdm_lines **out,
                           tdm_err *err);
 void tdm_lines_close(tdm_lines *l); /* NULL is fine */
-/* Errors: TDM_EIO and TDM_ENOINPUT name the file; TDM_ESTOPPED by stop; TDM_EMISMATCH by the filter;
- * TDM_ENOMEM. */
+/* Errors: TDM_EIO, also for a plain regular file that is shorter than when it was listed, and TDM_ENOINPUT name
+ * the file; TDM_ESTOPPED by stop; TDM_EMISMATCH by the filter; TDM_ENOMEM. */
 tdm_status tdm_lines_next(tdm_lines *l, tdm_line *line, tdm_err *err);
 /* Whether the next line would have to be waited for. A line that is too long is waited for here. The
  * line before is no longer valid. */
 bool tdm_lines_would_block(tdm_lines *l);
-/* Blank lines so far, of what was read. */
+/* Blank lines so far; not those of chunks that are not wanted. */
 int64_t tdm_lines_blank(const tdm_lines *l);
 /* Bytes of the files themselves read so far (compressed ones count compressed), and in all (0 when a pipe makes
  * that unknown). Parts that the filter leaves out of a seekable file count as read. */

@@ -16,9 +16,10 @@ enum { MAX_VALUES = 1 << 20 };
 struct tdm_reader {
     tdm_reader_options options; /* its strings are borrowed */
     tdm_lines *lines;
-    tdm_json *doc;   /* of the current record */
-    tdm_buf id;      /* "FILE:LINE", where the record has no id */
-    int32_t *ids;    /* owned [cap_ids] */
+    tdm_line_counter counter; /* of files that are read in parts */
+    tdm_json *doc;            /* of the current record */
+    tdm_buf id;               /* "FILE:LINE", where the record has no id */
+    int32_t *ids;             /* owned [cap_ids] */
     size_t cap_ids;
     char detail[256];
 };
@@ -35,15 +36,21 @@ const char *tdm_fault_name(tdm_fault fault)
     return "unknown";
 }
 
-tdm_status tdm_reader_open(const char *const *paths, size_t n_paths,
-                           const tdm_reader_options *options, tdm_reader **out, tdm_err *err)
+tdm_status tdm_reader_open(const tdm_inputs *inputs, const tdm_reader_options *options, tdm_reader **out,
+                           tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    const tdm_lines_options lines = {.max_line = options->max_line,
+                                     .max_ratio = options->max_ratio,
+                                     .chunk_bytes = options->chunk_bytes,
+                                     .filter = options->filter,
+                                     .stop = options->stop};
     *out = NULL;
     tdm_reader *r = calloc(1, sizeof *r);
     TDM_REQUIRE(r, TDM_ENOMEM, "record reader");
     r->options = *options;
-    TDM_TRY(tdm_lines_open(paths, n_paths, options->max_line, options->stop, &r->lines, err));
+    r->counter = (tdm_line_counter)TDM_LINE_COUNTER_NONE;
+    TDM_TRY(tdm_lines_open(inputs, &lines, &r->lines, err));
     *out = r;
     r = NULL;
 done:
@@ -57,6 +64,7 @@ void tdm_reader_close(tdm_reader *r)
         return;
     tdm_json_close(r->doc);
     tdm_lines_close(r->lines);
+    tdm_line_counter_close(&r->counter);
     tdm_buf_free(&r->id);
     free(r->ids);
     free(r);
@@ -133,6 +141,9 @@ static tdm_status read_id(tdm_reader *r, tdm_record *record, tdm_err *err)
     }
     r->id.len = 0;
     record->has_no_id = true;
+    if (!record->line)
+        TDM_TRY(tdm_line_number(&r->counter, record->file, record->file_number, record->offset,
+                                r->options.stop, &record->line, err));
     TDM_TRY(tdm_buf_printf(&name, err, "%s:%" PRId64, record->file, record->line));
     TDM_TRY(tdm_json_put_string(&r->id, name.p, name.len, err));
     record->id_json = r->id.p;
@@ -217,16 +228,35 @@ static void check_collisions(tdm_reader *r, tdm_record *record)
             refuse(r, record, TDM_FAULT_COLLISION, "field \"%s\" is there already", *key);
 }
 
+/* What a line is, as far as its text need not be looked into. */
+static void look_at(tdm_reader *r, const tdm_line *line, tdm_record *record)
+{
+    *record = (tdm_record){.kind = TDM_RECORD_OK, .file = line->file, .file_number = line->number,
+                           .line = line->line, .offset = line->offset, .hash = line->hash};
+    switch (line->kind) {
+    case TDM_LINES_LINE:
+        break;
+    case TDM_LINES_TOO_LONG:
+        refuse(r, record, TDM_FAULT_LINE_TOO_LONG, "%zu bytes, at most %zu", line->len, r->options.max_line);
+        break;
+    case TDM_LINES_DAMAGED:
+        refuse(r, record, TDM_FAULT_DAMAGED, "%s", line->detail);
+        break;
+    case TDM_LINES_CHUNK:
+        record->kind = TDM_RECORD_CHUNK;
+        record->chunk = line->chunk;
+        break;
+    case TDM_LINES_END:
+        record->kind = TDM_RECORD_END;
+        break;
+    }
+}
+
 static tdm_status read_line(tdm_reader *r, const tdm_line *line, tdm_record *record, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_json_error why = {0};
     tdm_err refused = {0};
-    if (line->too_long) {
-        refuse(r, record, TDM_FAULT_LINE_TOO_LONG, "%zu bytes, at most %zu", line->len,
-               r->options.max_line);
-        goto done;
-    }
     record->source = line->text;
     record->source_len = line->len;
     st = tdm_json_parse(line->text, line->len, MAX_VALUES, &r->doc, &why, &refused);
@@ -235,7 +265,7 @@ static tdm_status read_line(tdm_reader *r, const tdm_line *line, tdm_record *rec
         refuse(r, record, fault_of_json(why.fault), "%s", refused.msg);
         goto done;
     }
-    TDM_REQUIRE(st == TDM_OK, st, "%s:%" PRId64 ": %s", record->file, record->line, refused.msg);
+    TDM_REQUIRE(st == TDM_OK, st, "%s: byte %" PRIu64 ": %s", record->file, record->offset, refused.msg);
     if (!cJSON_IsObject(tdm_json_root(r->doc))) {
         refuse(r, record, TDM_FAULT_NOT_OBJECT, "the line is %s, want an object",
                kind_of(tdm_json_root(r->doc)));
@@ -251,21 +281,33 @@ done:
     return st;
 }
 
+static tdm_status next_line(tdm_reader *r, tdm_line *line, tdm_record *record, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_json_close(r->doc);
+    r->doc = NULL;
+    *record = (tdm_record){.kind = TDM_RECORD_END};
+    TDM_TRY(tdm_lines_next(r->lines, line, err));
+    look_at(r, line, record);
+done:
+    return st;
+}
+
 tdm_status tdm_reader_next(tdm_reader *r, tdm_record *record, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_line line = {0};
-    tdm_json_close(r->doc);
-    r->doc = NULL;
-    *record = (tdm_record){.kind = TDM_RECORD_END};
-    TDM_TRY(tdm_lines_next(r->lines, &line, err));
-    if (!line.file)
-        goto done;
-    *record = (tdm_record){.kind = TDM_RECORD_OK, .file = line.file, .line = line.line,
-                           .offset = line.offset};
-    TDM_TRY(read_line(r, &line, record, err));
+    TDM_TRY(next_line(r, &line, record, err));
+    if (record->kind == TDM_RECORD_OK)
+        TDM_TRY(read_line(r, &line, record, err));
 done:
     return st;
+}
+
+tdm_status tdm_reader_skip(tdm_reader *r, tdm_record *record, tdm_err *err)
+{
+    tdm_line line = {0};
+    return next_line(r, &line, record, err);
 }
 
 bool tdm_reader_would_block(tdm_reader *r)

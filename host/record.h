@@ -92,13 +92,13 @@ typedef struct {
 
 typedef struct tdm_reader tdm_reader;
 
-/* Read the files one after the other. options and inputs must outlive the reader.
- * Errors: TDM_ENOINPUT, TDM_ENOMEM. */
+/* Read the files one after the other. What options point to, and inputs, must outlive the reader. Files are
+ * opened, and the filter is asked, in tdm_reader_next and tdm_reader_skip. Errors: TDM_ENOMEM. */
 tdm_status tdm_reader_open(const tdm_inputs *inputs, const tdm_reader_options *options, tdm_reader **out,
                            tdm_err *err);
 void tdm_reader_close(tdm_reader *r); /* NULL is fine */
 /* The next record, good or bad, or TDM_RECORD_END.
- * Errors: TDM_EIO, TDM_ESTOPPED by options.stop while waiting for a pipe or terminal, TDM_EMISMATCH by
+ * Errors: TDM_ENOINPUT, TDM_EIO, TDM_ESTOPPED by options.stop while waiting for a pipe or terminal, TDM_EMISMATCH by
  * options.filter, TDM_ENOMEM. */
 tdm_status tdm_reader_next(tdm_reader *r, tdm_record *record, tdm_err *err);
 /* The next record without a look into it: OK with file, line, offset and hash alone, or CHUNK, or END. What

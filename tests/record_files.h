@@ -21,12 +21,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/inputs.h"
 #include "host/record.h"
 
 #define BYTES(s) s, sizeof s - 1
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static char folder[] = "/tmp/test_record.XXXXXX";
+static tdm_inputs opened; /* of the last reader that open_one made */
 
 static inline int make_folder(void **state)
 {
@@ -37,6 +39,7 @@ static inline int make_folder(void **state)
 static inline int remove_folder(void **state)
 {
     (void)state;
+    tdm_inputs_free(&opened);
     return rmdir(folder);
 }
 
@@ -58,11 +61,14 @@ static inline void remove_file(char *path)
     free(path);
 }
 
+/* One reader at a time; no paths at all mean stdin. */
 static inline tdm_reader *open_one(const char *const *paths, size_t n, const tdm_reader_options *options)
 {
     tdm_err err = {0};
     tdm_reader *reader = NULL;
-    if (tdm_reader_open(paths, n, options, &reader, &err) != TDM_OK)
+    tdm_inputs_free(&opened);
+    if (tdm_inputs_list(paths, n, NULL, &opened, &err) != TDM_OK ||
+        tdm_reader_open(&opened, options, &reader, &err) != TDM_OK)
         fail_msg("%s", err.msg);
     return reader;
 }

@@ -199,7 +199,10 @@ static void test_buffer_edges(void **state)
         tdm_buf_put(&all, "\n", 1, NULL);
     }
     char *path = write_file("edges", all.p, all.len);
-    assert_int_equal(tdm_lines_open((const char *const *)&path, 1, 1000, NULL, &lines, &err), TDM_OK);
+    const tdm_lines_options options = {.max_line = 1000};
+    tdm_inputs inputs;
+    assert_int_equal(tdm_inputs_list((const char *const *)&path, 1, NULL, &inputs, &err), TDM_OK);
+    assert_int_equal(tdm_lines_open(&inputs, &options, &lines, &err), TDM_OK);
     for (size_t i = 0; i < N; i++) {
         assert_int_equal(tdm_lines_next(lines, &line, &err), TDM_OK);
         assert_int_equal(line.offset, offsets[i]);
@@ -207,8 +210,9 @@ static void test_buffer_edges(void **state)
         assert_memory_equal(line.text, all.p + offsets[i], line.len);
     }
     assert_int_equal(tdm_lines_next(lines, &line, &err), TDM_OK);
-    assert_null(line.file);
+    assert_int_equal(line.kind, TDM_LINES_END);
     tdm_lines_close(lines);
+    tdm_inputs_free(&inputs);
     remove_file(path);
     tdm_buf_free(&all);
 }
@@ -236,7 +240,10 @@ static void test_would_block(void **state)
     assert_int_equal(pipe(ends), 0);
     snprintf(path, sizeof path, "/dev/fd/%d", ends[0]);
     const char *const paths[] = {path};
-    assert_int_equal(tdm_lines_open(paths, 1, 100, &stop, &lines, &err), TDM_OK);
+    const tdm_lines_options options = {.max_line = 100, .stop = &stop};
+    tdm_inputs inputs;
+    assert_int_equal(tdm_inputs_list(paths, 1, NULL, &inputs, &err), TDM_OK);
+    assert_int_equal(tdm_lines_open(&inputs, &options, &lines, &err), TDM_OK);
     for (size_t i = 0; i < COUNT(STEPS); i++) {
         const size_t len = strlen(STEPS[i].bytes);
         assert_int_equal(write(ends[1], STEPS[i].bytes, len), len);
@@ -256,8 +263,9 @@ static void test_would_block(void **state)
     close(ends[1]);
     assert_false(tdm_lines_would_block(lines));
     assert_int_equal(tdm_lines_next(lines, &line, &err), TDM_OK);
-    assert_null(line.file);
+    assert_int_equal(line.kind, TDM_LINES_END);
     tdm_lines_close(lines);
+    tdm_inputs_free(&inputs);
     close(ends[0]);
 }
 

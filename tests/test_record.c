@@ -251,37 +251,6 @@ static void test_several_files(void **state)
         remove_file(paths[i]);
 }
 
-static void test_open_refuses(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *path;
-        tdm_status status;
-        const char *says;
-    } CASES[] = {
-        {"/nowhere/at all.jsonl", TDM_ENOINPUT, "No such file"},
-        {"/tmp", TDM_ENOINPUT, "folder"},
-    };
-    tdm_reader_options options = TDM_READER_DEFAULTS;
-    tdm_reader *reader = NULL;
-    tdm_err err;
-    for (size_t i = 0; i < COUNT(CASES); i++) {
-        const char *paths[] = {"-", CASES[i].path}; /* the second is checked before the first is read */
-        assert_int_equal(tdm_reader_open(paths, 2, &options, &reader, &err), CASES[i].status);
-        assert_null(reader);
-        assert_non_null(strstr(err.msg, CASES[i].path));
-        assert_non_null(strstr(err.msg, CASES[i].says));
-    }
-    static const char *const PACKED[] = {"x.jsonl.gz", "x.zst"};
-    for (size_t i = 0; i < COUNT(PACKED); i++) {
-        char *path = write_file(PACKED[i], BYTES("x"));
-        assert_int_equal(tdm_reader_open((const char *const *)&path, 1, &options, &reader, &err),
-                         TDM_EARG);
-        assert_non_null(strstr(err.msg, "compressed"));
-        remove_file(path);
-    }
-}
-
 /* ---- many lines, one in a hundred bad ---- */
 
 static void test_exact_accounting(void **state)
@@ -334,7 +303,6 @@ int main(void)
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_keys_and_collisions),
         cmocka_unit_test(test_several_files),
-        cmocka_unit_test(test_open_refuses),
         cmocka_unit_test(test_exact_accounting),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
