@@ -1,131 +1,6 @@
 /* Documents: their order, their records, prompts good and bad, and the same bytes whatever the
  * batch. */
-#include <string.h>
-
-#include "host/batch.h"
-#include "host/generate.h"
-#include "tests/tiny_gpt2.h"
-
-enum { V = TINY_GPT2_VOCAB, POSITIONS = 32 };
-
-/* ---- one run, its output in memory ---- */
-
-typedef struct {
-    tdm_backend be;
-    tdm_checkpoint *ck;
-    tdm_config config;
-    gpt2_model *model;
-    tdm_bpe *bpe;
-} loaded;
-
-static void load(loaded *l, const char *dir, int threads)
-{
-    tdm_err err = {0};
-    *l = (loaded){0};
-    if (tdm_open_cpu(threads, &l->be, &err) || tdm_config_load(dir, &l->config, &err) ||
-        tdm_checkpoint_open(dir, &l->ck, &err) || tdm_bpe_open_dir(dir, &l->bpe, &err) ||
-        gpt2_open(&l->be, l->ck, &l->config, true, &l->model, &err))
-        fail_msg("%s", err.msg);
-}
-
-static void unload(loaded *l)
-{
-    gpt2_close(l->model);
-    tdm_bpe_close(l->bpe);
-    tdm_checkpoint_close(l->ck);
-    tdm_backend_close(&l->be);
-}
-
-typedef struct {
-    tdm_buf lines; /* records, and "bad LINE CLASS ID DETAIL" */
-    uint64_t last_id;
-    int n, fail_at; /* 0: never */
-    int64_t ticks;
-    tdm_stop stop;
-    int stop_at;
-} output;
-
-static tdm_status collect(void *ctx, const tdm_document *d, tdm_err *err)
-{
-    output *out = ctx;
-    if (out->n > 0)
-        assert_true(d->id > out->last_id);
-    out->last_id = d->id;
-    out->n++;
-    if (out->fail_at == out->n)
-        return tdm_fail(err, TDM_EIO, "disk full");
-    if (out->stop_at == out->n)
-        tdm_stop_set(&out->stop, 1);
-    if (d->bad)
-        return tdm_buf_printf(&out->lines, err, "bad %d %s %.*s %s\n", (int)d->bad->line,
-                              tdm_fault_name(d->bad->fault), (int)d->bad->id_len, d->bad->id_json,
-                              d->bad->detail);
-    assert_true(d->ended || d->length > 0);
-    return tdm_document_put(&out->lines, d, err);
-}
-
-static void count_tokens(void *ctx, int32_t n_tokens)
-{
-    output *out = ctx;
-    out->ticks += n_tokens;
-}
-
-static tdm_status generate(const loaded *l, const tdm_generate_options *o, const char *prompts,
-                           output *out, tdm_generate_totals *totals, tdm_err *err)
-{
-    tdm_reader *reader = NULL;
-    const tdm_reader_options defaults = TDM_READER_DEFAULTS;
-    const tdm_generate_to to = {.deliver = collect, .tick = count_tokens, .ctx = out};
-    tdm_generate_options options = *o;
-    options.stop = &out->stop;
-    if (prompts)
-        assert_int_equal(tdm_reader_open(&prompts, 1, &defaults, &reader, err), TDM_OK);
-    const tdm_status st = tdm_generate(l->model, l->bpe, &options, reader, &to, totals, err);
-    tdm_reader_close(reader);
-    return st;
-}
-
-static void generate_ok(const loaded *l, const tdm_generate_options *o, const char *prompts,
-                        output *out, tdm_generate_totals *totals)
-{
-    tdm_err err = {0};
-    *out = (output){0};
-    if (generate(l, o, prompts, out, totals, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-    assert_int_equal(tdm_buf_put(&out->lines, "", 1, NULL), TDM_OK);
-}
-
-/* ---- the model, and files of prompts ---- */
-
-static char dir[TINY_PATH], prompts[TINY_PATH + 32];
-
-/* A model whose logits are not finite once the token 'A' has been fed: its row of wte is too large
- * for the mean of the first norm. The output matrix is another, so that 'A' can be drawn. */
-static int make_model(void **state)
-{
-    (void)state;
-    tiny_gpt2 m = {.layers = 1, .heads = 1, .positions = POSITIONS, .words = 0.0625f, .untied = true};
-    tiny_gpt2_make(&m, 31);
-    for (int i = 0; i < 64; i++) /* the id of 'A' is its place among the symbols: 'A' - '!' */
-        tiny_find(&m.list, "wte.weight")->p[('A' - '!') * 64 + i] = 3e38f;
-    tiny_gpt2_write(&m, dir, TDM_F32);
-    tiny_gpt2_free(&m);
-    snprintf(prompts, sizeof prompts, "%s/prompts.jsonl", dir);
-    return 0;
-}
-
-static int drop_model(void **state)
-{
-    (void)state;
-    unlink(prompts);
-    tiny_roberta_remove(dir);
-    return 0;
-}
-
-static void write_prompts(const char *text)
-{
-    tiny_write_file(dir, "prompts.jsonl", text, strlen(text));
-}
+#include "tests/generate_subject.h"
 
 /* ---- the same bytes ---- */
 
@@ -143,7 +18,7 @@ static void test_batch_does_not_matter(void **state)
     o.top_k = 200;
     o.top_p[0] = 0.8f;
     load(&l, dir, 1);
-    generate_ok(&l, &o, NULL, &want, &want_totals);
+    generate_ok(&l, &o, NULL, NULL, &want, &want_totals);
     unload(&l);
     assert_int_equal(want_totals.documents + want_totals.bad, 200);
     assert_true(want_totals.bad > 0 && want_totals.ended > 0); /* every kind of end is among them */
@@ -151,7 +26,7 @@ static void test_batch_does_not_matter(void **state)
         load(&l, dir, threads);
         for (size_t i = 0; i < sizeof BATCHES / sizeof *BATCHES; i++) {
             o.batch = BATCHES[i];
-            generate_ok(&l, &o, NULL, &got, &totals);
+            generate_ok(&l, &o, NULL, NULL, &got, &totals);
             assert_string_equal(got.lines.p, want.lines.p);
             assert_memory_equal(&totals, &want_totals, sizeof totals);
             assert_true(got.ticks >= (int64_t)totals.tokens);
@@ -174,14 +49,14 @@ static void test_parts_of_a_corpus(void **state)
     o.n = 30;
     o.batch = 8;
     o.length = 12;
-    generate_ok(&l, &o, NULL, &whole, &totals);
+    generate_ok(&l, &o, NULL, NULL, &whole, &totals);
     o.first_id = 11;
     o.n = 7;
-    generate_ok(&l, &o, NULL, &part, &totals);
+    generate_ok(&l, &o, NULL, NULL, &part, &totals);
     assert_non_null(strstr(whole.lines.p, part.lines.p));
     o.seed = 1;
     tdm_buf_free(&part.lines);
-    generate_ok(&l, &o, NULL, &part, &totals);
+    generate_ok(&l, &o, NULL, NULL, &part, &totals);
     assert_null(strstr(whole.lines.p, part.lines.p));
     tdm_buf_free(&part.lines);
     tdm_buf_free(&whole.lines);
@@ -222,7 +97,7 @@ static void test_prompts(void **state)
     o.seed = 2; /* no other document draws an 'A' */
     o.samples_per_prompt = 3;
     o.length = 5;
-    generate_ok(&l, &o, prompts, &want, &want_totals);
+    generate_ok(&l, &o, prompts, NULL, &want, &want_totals);
     const char *p = want.lines.p;
     assert_int_equal(strncmp(p, "{\"id\": 0, \"ended\": ", 19), 0);
     assert_int_equal(count(p, ", \"prompt_id\": \"a\"}\n"), 3);
@@ -242,7 +117,7 @@ static void test_prompts(void **state)
     assert_int_equal(want_totals.prompt_tokens, 3 * (2 + 2 + 31 + 32 + 13));
     for (int32_t batch = 2; batch < 20; batch += 5) {
         o.batch = batch;
-        generate_ok(&l, &o, prompts, &got, &totals);
+        generate_ok(&l, &o, prompts, NULL, &got, &totals);
         assert_string_equal(got.lines.p, want.lines.p);
         assert_memory_equal(&totals, &want_totals, sizeof totals);
         tdm_buf_free(&got.lines);
@@ -263,19 +138,19 @@ static void test_room_behind_prompts(void **state)
     o.temperature = 0;
     write_prompts("{\"text\": \"01234567890123456789012345678901\"}\n"
                   "{\"text\": \"0123456789012345678901234567\"}\n"); /* 32 and 28 tokens of 32 */
-    generate_ok(&l, &o, prompts, &out, &totals);
+    generate_ok(&l, &o, prompts, NULL, &out, &totals);
     assert_int_equal(count(out.lines.p, "\"length\": 1, "), 1);
     assert_int_equal(count(out.lines.p, "\"length\": 5, "), 1);
     tdm_buf_free(&out.lines);
     o.length = 3;
-    generate_ok(&l, &o, prompts, &out, &totals);
+    generate_ok(&l, &o, prompts, NULL, &out, &totals);
     assert_int_equal(count(out.lines.p, "\"length\": 1, "), 1);
     assert_int_equal(count(out.lines.p, "\"length\": 3, "), 1);
     tdm_buf_free(&out.lines);
     o.length = 0;
     o.n = 40;
     o.temperature = 1;
-    generate_ok(&l, &o, NULL, &out, &totals); /* all of the context, the start not counted */
+    generate_ok(&l, &o, NULL, NULL, &out, &totals); /* all of the context, the start not counted */
     assert_true(count(out.lines.p, "\"ended\": false, \"length\": 32, ") > 0);
     assert_int_equal(count(out.lines.p, "\"ended\": false, "),
                      count(out.lines.p, "\"ended\": false, \"length\": 32, "));
@@ -301,7 +176,7 @@ static void test_window(void **state)
                          TDM_OK);
     tiny_write_file(dir, "prompts.jsonl", text.p, text.len);
     o.temperature = 0;
-    generate_ok(&l, &o, prompts, &out, &totals);
+    generate_ok(&l, &o, prompts, NULL, &out, &totals);
     assert_int_equal(totals.documents, 3); /* 0, 300, 600 */
     assert_int_equal(totals.bad, n - 3);
     assert_int_equal(out.last_id, n - 1);
@@ -325,7 +200,7 @@ static void test_no_more_ids(void **state)
     for (int bad = 0; bad < 2; bad++) {
         output out = {0};
         write_prompts(bad ? "1\n2\n3\n" : "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
-        assert_int_equal(generate(&l, &o, prompts, &out, &totals, &err), TDM_EARG);
+        assert_int_equal(generate(&l, &o, prompts, NULL, &out, &totals, &err), TDM_EARG);
         assert_non_null(strstr(err.msg, bad ? "document 6 has no id" : "document 4 has no id"));
         tdm_buf_free(&out.lines);
     }
@@ -345,11 +220,11 @@ static void test_stop_and_failure(void **state)
     o.n = 50;
     o.batch = 4;
     output out = {.fail_at = 5};
-    assert_int_equal(generate(&l, &o, NULL, &out, &totals, &err), TDM_EIO);
+    assert_int_equal(generate(&l, &o, NULL, NULL, &out, &totals, &err), TDM_EIO);
     assert_string_equal(err.msg, "disk full");
     tdm_buf_free(&out.lines);
     out = (output){.stop_at = 5};
-    assert_int_equal(generate(&l, &o, NULL, &out, &totals, &err), TDM_ESTOPPED);
+    assert_int_equal(generate(&l, &o, NULL, NULL, &out, &totals, &err), TDM_ESTOPPED);
     assert_true(out.n >= 5 && out.n < 50);
     tdm_buf_free(&out.lines);
     unload(&l);
