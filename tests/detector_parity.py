@@ -141,7 +141,7 @@ def fnv(ids, state):
 def run_tandem(o, folder, path, mode):
     out = os.path.join(os.path.dirname(path), f"{mode}.jsonl")
     command = [o.tandem, "detect", "--model", folder, "--preprocess", mode, "--max-errors", "100%",
-               "--json", "--quiet", "--device", "cpu", "--out", out, path] + o.option
+               "--json", "--quiet", "--device", "cpu", "--restart", "--out", out, path] + o.option
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if done.returncode not in (0, 3):
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}")

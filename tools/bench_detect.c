@@ -44,7 +44,7 @@ static tdm_status run(const job_options *o, tdm_err *err)
     TDM_TRY(job_write_texts(&j, in, o->n, o->length ? o->length : j.config.n_context - 2, err));
     bench_print_head(&j.b, COLUMNS, COUNT(COLUMNS));
     for (int64_t round = 0; round < o->rounds; round++) {
-        const char *const args[] = {"detect", in, "--out", out};
+        const char *const args[] = {"detect", in, "--restart", "--out", out};
         TDM_TRY(job_run(&j, args, COUNT(args), &result, err));
         TDM_REQUIRE(isinf(best.seconds) || !strcmp(best.hash, result.hash), TDM_EINTERNAL,
                     "a run read #%s, the next one #%s", best.hash, result.hash);

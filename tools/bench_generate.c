@@ -58,6 +58,7 @@ static tdm_status run_batch(const job *j, const generate_options *o, batch *b, t
                                  length,
                                  "--batch",
                                  b->name,
+                                 "--restart",
                                  "--out",
                                  out,
                                  "--kv-dtype",

@@ -1,7 +1,7 @@
 #include "tools/bench_job.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <ftw.h>
 #include <math.h>
 #include <signal.h>
 #include <spawn.h>
@@ -34,18 +34,18 @@ done:
     return st;
 }
 
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
+{
+    (void)info, (void)kind, (void)where;
+    remove(path);
+    return 0;
+}
+
 void bench_folder_remove(const char *dir)
 {
-    DIR *folder = *dir ? opendir(dir) : NULL;
-    if (!folder)
-        return;
-    char path[BENCH_PATH + 300];
-    for (struct dirent *e; (e = readdir(folder));) {
-        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        unlink(path); /* fails on . and .., which is fine */
-    }
-    closedir(folder);
-    rmdir(dir);
+    enum { OPEN_FOLDERS = 4 };
+    if (*dir)
+        nftw(dir, remove_one, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS); /* a job that was ended leaves a folder */
 }
 
 /* ---- jobs ---- */

@@ -210,7 +210,7 @@ def generate(o, report, scratch):
 
     def ours(mode, temperature):
         s = tandem(o, "generate", "--model", path, "--n", str(o.n), "--length", str(o.length),
-                   "--temperature", temperature, "--out", out)
+                   "--temperature", temperature, "--restart", "--out", out)
         report.speed(f"generate {mode}", "tandem", f"n {o.n}", s["tokens"] / s["seconds"], "tokens/s",
                      cpu=s["cpu"], hash=s["token_hash"])
 
@@ -263,7 +263,7 @@ def detect(o, report, scratch):
     longest = model.config.max_position_embeddings - 2
 
     def ours():
-        s = tandem(o, "detect", "--model", path, "--preprocess", "hf", "--out", out, file)
+        s = tandem(o, "detect", "--model", path, "--preprocess", "hf", "--restart", "--out", out, file)
         report.speed("detect", "tandem", f"{len(texts)} texts", len(texts) / s["seconds"], "texts/s",
                      tokens=s["tokens"], cpu=s["cpu"])
         with open(out, encoding="utf-8") as f:

@@ -38,12 +38,12 @@ write() { # NAME OPTIONS...: write a corpus and show the beginning of it
     name=$1
     shift
     printf '\n== %s: tandem generate --n %s %s\n' "$name" "$documents" "$*"
-    $tandem generate --model $models/writer --n $documents --seed 1 --out $out/"$name".jsonl "$@"
+    $tandem generate --model $models/writer --n $documents --seed 1 --restart --out $out/"$name".jsonl "$@"
     show $out/"$name".jsonl
 }
 
 judge() { # NAME FILE: add p(fake) to each record
-    $tandem detect --model $models/reader --quiet --out $out/"$1".detect.jsonl "$2"
+    $tandem detect --model $models/reader --quiet --restart --out $out/"$1".detect.jsonl "$2"
 }
 
 write temperature-1

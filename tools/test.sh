@@ -37,11 +37,11 @@ build-tsan/tests/test_pipeline
 build-tsan/tests/test_threads
 for options in "--threads 3" "--threads 2 --batch 1"; do
     # shellcheck disable=SC2086 # a list of words
-    build-tsan/tandem detect --model tools/demo/reader --device cpu $options --out build-tsan/judged.jsonl \
+    build-tsan/tandem detect --model tools/demo/reader --device cpu $options --restart --out build-tsan/judged.jsonl \
         tests/golden/detector_texts.jsonl
 done
 build-tsan/tandem generate --model tools/demo/writer --device cpu --threads 3 --n 3 --length 20 \
-    --out build-tsan/written.jsonl
+    --restart --out build-tsan/written.jsonl
 
 if [ "${CI:-}" = true ]; then
     cmake -S . -B build-clang -G Ninja -DCMAKE_C_COMPILER=clang -DTDM_WERROR=ON -DBUILD_TESTING=ON \

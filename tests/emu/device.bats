@@ -20,6 +20,7 @@ refuses() {
     [[ $stderr == *"$says"* ]] || { echo "$stderr"; false; }
     [ -z "$output" ]
     [ ! -e out.jsonl ]
+    rm -rf out.jsonl.job # what was committed, and would not agree with the next one's options
 }
 
 @test "the device that was taken is named, with its memory and the dtype" {
@@ -39,7 +40,7 @@ refuses() {
     run --separate-stderr "$TANDEM_EMU" generate --model "$models/writer" --length 4 --out out.jsonl
     [ "$status" -eq 0 ]
     [[ $stderr == *"device: cpu (cuda: there is no CUDA device)"* ]] || { echo "$stderr"; false; }
-    rm out.jsonl
+    rm out.jsonl out.jsonl.manifest.json
     refuses 2 "--dtype f16: the CPU computes in f32 alone" --dtype f16
     refuses 2 "there is no CUDA device" --kv-dtype f16
 }

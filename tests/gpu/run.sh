@@ -140,10 +140,10 @@ third() {
     step detect_tuned 40 may call bench detect_tuned detect --model "$work/$reader" --n $texts
     step score_tuned 40 may call bench score_tuned score --model "$work/$writer" --n $score_n
     step profile_generate 60 may call profile profile_generate "$tandem" generate --model "$work/$writer" \
-        --device cuda --n 64 --length 64 --batch 64 --quiet --out "$work/profiled.jsonl"
+        --device cuda --n 64 --length 64 --batch 64 --quiet --out /dev/null
     step profile_texts 5 may call some_texts_file 600 510
     step profile_detect 40 may call profile profile_detect "$tandem" detect --model "$work/$reader" \
-        --device cuda --quiet "$work/some.jsonl" --out "$work/profiled.judged"
+        --device cuda --quiet "$work/some.jsonl" --out /dev/null
     step gemm 90 may call bench gemm gemm --rows $rows
     step generate_124M 60 may call bench generate_124M generate --model "$work/$writer2" --n $bulk_n \
         --length $bulk_length --batch auto

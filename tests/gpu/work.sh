@@ -35,7 +35,7 @@ bench() {
 
 write() { # model length batch documents
     "$tandem" generate --model "$work/$1" --device cuda --seed 3 --length "$2" --batch "$3" --n "$4" \
-        --top-k 40 --quiet --out "$work/written-$3.jsonl"
+        --top-k 40 --quiet >"$work/written-$3.jsonl"
 }
 
 # What is written at one batch begins with what is written at the batch before it in the list.
@@ -77,11 +77,11 @@ some_texts_file() { # texts words
 # The same texts alone and among others.
 detector_invariance() { # model
     some_texts_file 48 0
-    "$tandem" detect --model "$work/$1" --device cuda --quiet "$work/some.jsonl" --out "$work/all.judged" ||
+    "$tandem" detect --model "$work/$1" --device cuda --quiet "$work/some.jsonl" >"$work/all.judged" ||
         return 1
     for at in 1 17 48; do
         sed -n "${at}p" "$work/some.jsonl" >"$work/one.jsonl"
-        "$tandem" detect --model "$work/$1" --device cuda --quiet "$work/one.jsonl" --out "$work/one.judged" ||
+        "$tandem" detect --model "$work/$1" --device cuda --quiet "$work/one.jsonl" >"$work/one.judged" ||
             return 1
         sed -n "${at}p" "$work/all.judged" | cmp - "$work/one.judged" || return 1
     done
@@ -115,7 +115,7 @@ sanitize() { # tool
     done
     [ "$1" = memcheck ] || return 0
     compute-sanitizer --tool memcheck --error-exitcode 9 "$tandem" generate --model "$work/tiny" \
-        --device cuda --n 3 --length 9 --batch 2 --quiet --out "$work/sanitized.jsonl"
+        --device cuda --n 3 --length 9 --batch 2 --quiet --out /dev/null
 }
 
 # Where the time of a job goes, kernel by kernel, and what the kernels reach. Metrics that one pass can
