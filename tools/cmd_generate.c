@@ -223,25 +223,12 @@ static void tick(void *ctx, int32_t n_tokens)
     tdm_progress_add(&job->progress, 0, (uint64_t)n_tokens, 0);
 }
 
-/* Documents in all are known without prompts; of several ranks, the share of this one. */
+/* How many documents there will be is known without prompts; of several ranks, the share of this one. */
 static tdm_status start_progress(generate_job *job, tdm_err *err)
 {
-    const common_args *c = &job->args.common;
-    const uint64_t share = (uint64_t)job->run.rank.count;
-    tdm_job_totals before = {0};
-    if (job->run.job)
-        tdm_job_totals_get(job->run.job, &before);
-    const tdm_progress_options options = {
-        .mode = (tdm_progress_mode)c->progress,
-        .quiet = c->quiet,
-        .to = stderr,
-        .command = "generate",
-        .unit = "documents",
-        .total = job->reader ? 0 : job->options.n / share,
-        .metrics_file = c->metrics_file,
-        .rank = job->run.rank,
-        .records_before = (uint64_t)(before.counts.ok + before.counts.bad) / share,
-        .bad_before = (uint64_t)before.counts.bad / share};
+    const command_run *r = &job->run;
+    tdm_progress_options options = run_progress(r, &job->args.common, "generate", "documents");
+    options.total = job->reader ? 0 : job->options.n / (uint64_t)r->rank.count;
     return tdm_progress_start(&job->progress, &options, err);
 }
 
