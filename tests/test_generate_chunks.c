@@ -78,7 +78,7 @@ static tdm_status pass(void *ctx, const tdm_chunk *chunk, tdm_err *err)
 static tdm_generate_options options_of(size_t work)
 {
     tdm_generate_options o = TDM_GENERATE_DEFAULTS;
-    o.n = WORKS[work].n;
+    o.n = WORKS[work].prompts ? 1 : WORKS[work].n;
     o.seed = 2;
     o.first_id = 1000;
     o.length = 5;
