@@ -58,22 +58,19 @@ static void set_limits(tdm_detector *d, const tdm_backend *be, const tdm_detect_
     d->max_texts = (int32_t)(texts < ROBERTA_MOST_TEXTS ? texts : ROBERTA_MOST_TEXTS);
 }
 
-static tdm_status open_model(tdm_detector *d, const char *dir, const tdm_backend *be,
-                             const tdm_detect_options *options, tdm_err *err)
+tdm_status tdm_detector_load(tdm_detector *d, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_checkpoint *ck = NULL;
-    set_limits(d, be, options);
-    TDM_TRY(tdm_checkpoint_open(dir, &ck, err));
-    TDM_TRY(roberta_open(be, ck, &d->config, &(roberta_limits){.rows = d->max_rows, .texts = d->max_texts},
-                         !options->skip_weight_check, &d->model, err));
+    const roberta_limits limits = {.rows = d->max_rows, .texts = d->max_texts};
+    TDM_TRY(roberta_open(d->be, d->checkpoint, &d->config, &limits, d->check_finite, &d->model, err));
+    tdm_checkpoint_close(d->checkpoint);
+    d->checkpoint = NULL;
     d->batch_ids = calloc((size_t)d->max_rows, sizeof *d->batch_ids);
     d->batch_starts = calloc((size_t)d->max_texts + 1, sizeof *d->batch_starts);
     TDM_REQUIRE(d->batch_ids && d->batch_starts, TDM_ENOMEM, "batch of %d tokens",
                 (int)d->max_rows);
 done:
-    tdm_checkpoint_close(ck);
-    return st;
+    return st == TDM_OK ? TDM_OK : name_folder(d->dir, st, err);
 }
 
 tdm_status tdm_detector_open(const char *dir, const tdm_backend *be,
@@ -87,8 +84,13 @@ tdm_status tdm_detector_open(const char *dir, const tdm_backend *be,
     TDM_TRY(tdm_config_load(dir, &d->config, err));
     TDM_REQUIRE(d->config.arch == TDM_ROBERTA, TDM_EFORMAT,
                 "a GPT-2 model, which writes and cannot judge: want a RoBERTa with a classifier");
+    d->be = be;
+    d->check_finite = !options->skip_weight_check;
+    d->dir = strdup(dir);
+    TDM_REQUIRE(d->dir, TDM_ENOMEM, "detector handle");
     TDM_TRY(open_tokenizer(d, dir, options, err));
-    TDM_TRY(open_model(d, dir, be, options, err));
+    set_limits(d, be, options);
+    TDM_TRY(tdm_checkpoint_open(dir, &d->checkpoint, err));
     TDM_TRY(tdm_detect_window_open(d, &d->own, err));
     *out = d;
     d = NULL;
@@ -105,6 +107,8 @@ void tdm_detector_close(tdm_detector *d)
     free(d->batch_ids);
     free(d->batch_starts);
     roberta_close(d->model);
+    tdm_checkpoint_close(d->checkpoint);
+    free(d->dir);
     tdm_threads_close(d->threads);
     tdm_bpe_close(d->bpe);
     free(d);

@@ -2,6 +2,7 @@
  *
  *   tdm_detect_options options = TDM_DETECT_DEFAULTS;
  *   TDM_TRY(tdm_detector_open("roberta-base-openai-detector", &backend, &options, &d, err));
+ *   TDM_TRY(tdm_detector_load(d, err));
  *   TDM_TRY(tdm_detector_run(d, texts, n_texts, results, NULL, NULL, err));
  *   ...results[0].fake...
  *   tdm_detector_close(d);
@@ -62,12 +63,15 @@ typedef struct {
 
 typedef struct tdm_detector tdm_detector;
 
-/* Load a model folder: config.json, weights, merges.txt, vocab.json.
+/* Open a model folder: config.json, merges.txt, vocab.json, and the list of the weights.
  *   be  borrowed until close
  * Errors: those of checkpoint, config and tokenizer; TDM_EFORMAT also when the folder holds a
  * GPT-2, or when vocabulary and weights do not fit together. */
 tdm_status tdm_detector_open(const char *dir, const tdm_backend *be,
                              const tdm_detect_options *options, tdm_detector **out, tdm_err *err);
+/* Load the weights, and take the memory of forward passes: before the first text is judged.
+ * Errors: those of roberta_open; TDM_ESTOPPED by the backend's stop. */
+tdm_status tdm_detector_load(tdm_detector *d, tdm_err *err);
 void tdm_detector_close(tdm_detector *d); /* NULL is fine */
 const tdm_config *tdm_detector_config(const tdm_detector *d);
 /* Tokens in one forward pass at most. */
@@ -79,8 +83,8 @@ typedef bool tdm_detect_hook(void *ctx, size_t texts, int64_t tokens);
 /* Judge n texts.
  *   results  [n] in the order of texts
  *   hook     NULL allowed; called on the caller's thread
- * Errors: TDM_ESTOPPED when the hook asked for it (results are then incomplete); TDM_ENOMEM; those
- * of the backend. */
+ * Errors: TDM_ESTOPPED when the hook or the backend's stop asked for it (results are then incomplete);
+ * TDM_ENOMEM; those of the backend. */
 tdm_status tdm_detector_run(tdm_detector *d, const tdm_text *texts, size_t n,
                             tdm_detection *results, tdm_detect_hook *hook, void *ctx, tdm_err *err);
 
@@ -99,7 +103,7 @@ void tdm_detect_window_close(tdm_detect_window *w); /* NULL is fine */
 
 /* Replace what w holds by n texts: tokenise on the detector's threads, and pack.
  *   texts  not kept
- * Errors: TDM_EARG for 2^32 texts, TDM_ENOMEM. */
+ * Errors: TDM_EARG for 2^32 texts, TDM_ESTOPPED by the backend's stop, TDM_ENOMEM. */
 tdm_status tdm_detector_prepare(tdm_detector *d, tdm_detect_window *w, const tdm_text *texts, size_t n,
                                 tdm_err *err);
 
@@ -114,7 +118,8 @@ typedef struct {
 
 /* Judge window after window until take, waiting, has none. The next batch, of this window or the next,
  * is on its way to the device before the results of the last are waited for.
- * Errors: TDM_ESTOPPED by the hook; those of the backend. Windows that were not given are incomplete. */
+ * Errors: TDM_ESTOPPED by the hook or the backend's stop; those of the backend. Windows that were not given are
+ * incomplete. */
 tdm_status tdm_detector_judge(tdm_detector *d, const tdm_detect_line *line, tdm_err *err);
 
 /* Of text i of a window that is complete. */

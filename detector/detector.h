@@ -5,6 +5,7 @@
 
 #include "detector/detect.h"
 #include "detector/roberta.h"
+#include "host/checkpoint.h"
 #include "host/threads.h"
 
 struct tdm_detect_window {
@@ -31,7 +32,11 @@ struct tdm_detector {
     tdm_preprocess preprocess;
     tdm_bpe *bpe;
     tdm_threads *threads;
-    roberta *model;
+    const tdm_backend *be; /* borrowed */
+    char *dir;             /* owned; for messages */
+    bool check_finite;
+    tdm_checkpoint *checkpoint; /* until the weights are loaded */
+    roberta *model;             /* NULL until then */
     int32_t max_rows, max_texts;
     int32_t *batch_ids;    /* [max_rows] */
     int32_t *batch_starts; /* [max_texts + 1] */

@@ -240,8 +240,10 @@ static tdm_status forward(const roberta *m, const tdm_step *step, tdm_err *err)
     stream s = view_stream(m, m->s.x, m->s.x_act, step->n_rows);
     TDM_TRY(tdm_embed(m->be, s.x, step, m->words, m->positions, PAD_POSITION, err));
     TDM_TRY(normalise(m, &s, NULL, &m->embedding_norm, err));
-    for (int i = 0; i < m->config.n_layer; i++)
+    for (int i = 0; i < m->config.n_layer; i++) {
+        TDM_TRY(tdm_check_stop(m->be->stop, err)); /* on a slow CPU a pass takes many seconds */
         TDM_TRY(run_block(m, &m->blocks[i], step, i + 1 == m->config.n_layer, &s, err));
+    }
     const tdm_mat dense = view(m->s.delta, step->n_seqs, E, m->be->dtype);
     const tdm_mat logits = view(m->s.logits, step->n_seqs, ROBERTA_LABELS, TDM_F32);
     TDM_TRY(apply(m->be, dense, s.act, &m->head_dense, TDM_TANH, err));

@@ -61,18 +61,22 @@ done:
 
 typedef struct {
     const tdm_preprocess *preprocess;
+    const tdm_stop *stop;
     tdm_detect_window *window;
     const tdm_text *texts;
 } tokenising;
 
-/* Tokenise one text. Only what the model sees is kept: a text may be thousands of times longer.
- * Running out of memory is marked by length -1. */
+/* Tokenise one text, unless there is no need. Only what the model sees is kept: a text may be thousands of
+ * times longer. Running out of memory is marked by length -1. */
 static void tokenise(void *ctx, size_t i)
 {
     const tokenising *t = ctx;
     tdm_detect_window *w = t->window;
     tdm_ids ids = {0};
     w->results[i] = (tdm_detection){.outcome = TDM_DETECT_EMPTY};
+    w->lengths[i] = 0;
+    if (tdm_stopped(t->stop))
+        return;
     const tdm_status st = tdm_preprocess_text(t->preprocess, t->texts[i].p, t->texts[i].len, &ids,
                                               &w->results[i].counts, NULL);
     if (st == TDM_OK && ids.len)
@@ -85,12 +89,13 @@ tdm_status tdm_detector_prepare(tdm_detector *d, tdm_detect_window *w, const tdm
                                 tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tokenising t = {&d->preprocess, w, texts};
+    tokenising t = {&d->preprocess, d->be->stop, w, texts};
     TDM_REQUIRE(n <= UINT32_MAX, TDM_EARG, "window of %zu texts", n);
     TDM_TRY(grow(w, n, err));
     w->n = n;
     w->next = w->n_batches = 0;
     tdm_parallel(d->threads, n, tokenise, &t);
+    TDM_TRY(tdm_check_stop(d->be->stop, err));
     for (size_t i = 0; i < n; i++)
         TDM_REQUIRE(w->lengths[i] >= 0, TDM_ENOMEM, "token ids of a text of %zu bytes", texts[i].len);
     w->n_batches = tdm_pack(w->lengths, n, d->max_rows, (size_t)d->max_texts, w->order, w->ends);

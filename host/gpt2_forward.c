@@ -69,8 +69,10 @@ static tdm_status layers_forward(gpt2_run *r, const tdm_step *step, tdm_err *err
     const tdm_mat proj = first(r->proj, step->n_rows);
     tdm_status st = TDM_OK;
     TDM_TRY(tdm_embed(m->be, first(r->resid, step->n_rows), step, m->wte, m->wpe, 0, err));
-    for (int i = 0; i < m->config.n_layer; i++)
+    for (int i = 0; i < m->config.n_layer; i++) {
+        TDM_TRY(tdm_check_stop(m->be->stop, err)); /* on a slow CPU a step takes many seconds */
         TDM_TRY(block_forward(r, step, i, i > 0 ? &proj : NULL, err));
+    }
 done:
     return st;
 }

@@ -8,7 +8,11 @@
 
 enum { FROM_FILE, CONVERTED }; /* uses of the two staging buffers */
 /* Reading waits for a disk or for page faults more than for a core, so this is no matter of --threads. */
-enum { READERS = 4, SLICE_BYTES = 4 << 20 /* of a tensor, for one reader */ };
+enum {
+    READERS = 4,
+    SLICE_BYTES = 4 << 20,  /* of a tensor: less is for one reader */
+    PIECE_BYTES = 16 << 20, /* of a slice: what is read between two looks at whether to stop */
+};
 
 tdm_status tdm_loader_open(tdm_loader *l, const tdm_backend *be, const tdm_checkpoint *ck,
                            const char *prefix, bool check_finite, tdm_err *err)
@@ -74,9 +78,14 @@ static void read_slice(void *ctx, size_t i)
 {
     slices *s = ctx;
     const size_t first = i * s->slice, left = s->t->bytes - first;
-    s->status[i] =
-        tdm_checkpoint_read_part(s->l->ck, s->t, first, left < s->slice ? left : s->slice,
-                                 s->l->check_finite, s->dst + first, &s->err[i]);
+    const size_t end = first + (left < s->slice ? left : s->slice);
+    for (size_t at = first; at < end && s->status[i] == TDM_OK; at += PIECE_BYTES) {
+        const size_t n = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
+        s->status[i] = tdm_check_stop(s->l->be->stop, &s->err[i]);
+        if (s->status[i] == TDM_OK)
+            s->status[i] = tdm_checkpoint_read_part(s->l->ck, s->t, at, n, s->l->check_finite,
+                                                    s->dst + at, &s->err[i]);
+    }
 }
 
 /* As tdm_checkpoint_read, on all readers. The error is that of the first slice that has one. */

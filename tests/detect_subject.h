@@ -31,7 +31,8 @@ static inline void make_tiny(subject *s)
 static inline tdm_status try_open(subject *s, const tdm_detect_options *options, tdm_err *err)
 {
     assert_int_equal(tdm_open_cpu(options->threads, &s->backend, err), TDM_OK);
-    return tdm_detector_open(s->dir, &s->backend, options, &s->detector, err);
+    const tdm_status st = tdm_detector_open(s->dir, &s->backend, options, &s->detector, err);
+    return st == TDM_OK ? tdm_detector_load(s->detector, err) : st;
 }
 
 static inline void open_subject(subject *s, const tdm_detect_options *options)

@@ -12,12 +12,26 @@
 #include "tools/detect_job.h"
 #include "tools/signals.h"
 
+/* So many that the last, which is not full, costs little, and that what comes next is ready by then. */
+enum { WINDOW_BATCHES = 16 };
+
 static const char *const FIELDS[DETECT_FIELDS] = {"fake",       "real",       "logit_fake",
                                                   "logit_real", "all_tokens", "used_tokens"};
 /* In the order of tdm_preprocess_mode. */
 static const char *const PREPROCESS_CHOICES[] = {"release", "hf", "demo", NULL};
 
-/* ---- judging ---- */
+/* ---- the three steps ---- */
+
+static tdm_status fill_window(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    detect_job *job = ctx;
+    detect_window *w = window;
+    TDM_TRY(records_read(&job->records, line, &w->records, at_end, err));
+    TDM_TRY(tdm_detector_prepare(job->detector, w->judged, w->records.texts, w->records.n_texts, err));
+done:
+    return st;
+}
 
 static tdm_detect_window *take_window(void *ctx, bool wait)
 {
@@ -25,9 +39,7 @@ static tdm_detect_window *take_window(void *ctx, bool wait)
     detect_window *w = tdm_pipeline_take(job->line, wait);
     if (!w)
         return NULL;
-    pthread_mutex_lock(&job->progress_lock);
-    tdm_progress_bytes(&job->progress, w->bytes_read, w->bytes_total);
-    pthread_mutex_unlock(&job->progress_lock);
+    records_note_bytes(&job->records, &w->records);
     return w->judged;
 }
 
@@ -40,10 +52,8 @@ static bool batch_done(void *ctx, size_t texts, int64_t tokens)
 {
     detect_job *job = ctx;
     job->totals.tokens += (uint64_t)tokens;
-    pthread_mutex_lock(&job->progress_lock);
-    tdm_progress_add(&job->progress, texts, (uint64_t)tokens, 0);
-    pthread_mutex_unlock(&job->progress_lock);
-    return !tdm_stopped(&job->reading);
+    records_count(&job->records, texts, (uint64_t)tokens);
+    return !tdm_stopped(&job->records.stop);
 }
 
 static tdm_status run_windows(detect_job *job, tdm_err *err)
@@ -54,16 +64,14 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
         windows[i] = &job->windows[i];
         TDM_TRY(tdm_detect_window_open(job->detector, &job->windows[i].judged, err));
     }
-    const tdm_pipeline_steps steps = {job, windows, DETECT_WINDOWS, detect_read, detect_write,
-                                      &job->reading};
+    const tdm_pipeline_steps steps = {job, windows, DETECT_WINDOWS, fill_window, detect_write,
+                                      &job->records.stop};
     const tdm_detect_line line = {job, take_window, give_window, batch_done};
     TDM_TRY(tdm_pipeline_open(&steps, &job->line, err));
     st = tdm_detector_judge(job->detector, &line, err);
-    if (st == TDM_ESTOPPED && tdm_stopped(&job->reading)) /* a lost device says so itself */
-        st = tdm_check_stop(&job->reading, err);
+    if (st == TDM_ESTOPPED && tdm_stopped(&job->records.stop)) /* a lost device says so itself */
+        st = tdm_check_stop(&job->records.stop, err);
     TDM_TRY(tdm_pipeline_close(job->line, st, err));
-    tdm_sink_counts(job->sink)->skipped = tdm_reader_blank_lines(job->reader);
-    TDM_TRY(tdm_sink_commit(job->sink, err));
 done:
     return st;
 }
@@ -89,71 +97,128 @@ done:
     return st;
 }
 
-static tdm_status open_job(detect_job *job, const arg_list *inputs, tdm_err *err)
+/* All that is cheap to check; the weights come last. */
+static tdm_status open_model(detect_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const common_args *c = &job->args.common;
-    TDM_TRY(make_keys(job, err));
-    const tdm_reader_options reading = {.text_key = c->text_key,
-                                        .id_key = c->id_key,
-                                        .max_line = c->max_line,
-                                        .stop = &job->reading,
-                                        .collide = job->args.passthrough,
-                                        .collide_keys = (const char *const *)job->keys};
-    tdm_detect_options detecting = TDM_DETECT_DEFAULTS;
-    detecting.preprocess = (tdm_preprocess_mode)job->args.preprocess;
-    detecting.batch = c->batch;
-    detecting.threads = (int)c->threads;
-    detecting.skip_weight_check = c->skip_weight_check;
-    TDM_TRY(tdm_reader_open(inputs->items, inputs->n, &reading, &job->reader, err));
-    TDM_TRY(tdm_sink_open(c->out, c->max_errors, &job->sink, err));
-    tdm_sink_stop_by(job->sink, job->reading.also);
+    const tdm_detect_options options = {.preprocess = (tdm_preprocess_mode)job->args.preprocess,
+                                        .batch = c->batch,
+                                        .threads = (int)c->threads,
+                                        .skip_weight_check = c->skip_weight_check};
     TDM_TRY(args_open_backend(c, &job->backend, err));
-    TDM_TRY(tdm_detector_open(c->model, &job->backend, &detecting, &job->detector, err));
+    job->backend.stop = job->records.stop.also;
+    TDM_TRY(tdm_detector_open(c->model, &job->backend, &options, &job->detector, err));
 done:
     return st;
 }
 
-static void close_window(detect_window *w)
+/* The options that the bytes of the results depend on, as JSON. */
+static tdm_status put_settings(const detect_args *a, tdm_buf *out, tdm_err *err)
 {
-    tdm_buf_free(&w->arena);
-    free(w->slots);
-    free(w->texts);
-    tdm_detect_window_close(w->judged);
+    tdm_status st = TDM_OK;
+    const char *prefix = a->key_prefix ? a->key_prefix : "";
+    TDM_TRY(tdm_buf_printf(out, err, "{\"preprocess\": \"%s\", \"passthrough\": %s, \"key-prefix\": ",
+                           PREPROCESS_CHOICES[a->preprocess], a->passthrough ? "true" : "false"));
+    TDM_TRY(tdm_json_put_string(out, prefix, strlen(prefix), err));
+    TDM_TRY(tdm_buf_put(out, "}", 2, err));
+done:
+    return st;
+}
+
+static tdm_status open_run(detect_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_buf settings = {0};
+    TDM_TRY(put_settings(&job->args, &settings, err));
+    const run_options options = {.common = &job->args.common,
+                                 .command = "detect",
+                                 .settings = settings.p,
+                                 .backend = &job->backend,
+                                 .inputs = &job->inputs,
+                                 .stop = job->records.stop.also};
+    TDM_TRY(run_open(&job->run, &options, err));
+done:
+    tdm_buf_free(&settings);
+    return st;
+}
+
+static tdm_status open_reader(detect_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const common_args *c = &job->args.common;
+    records *r = &job->records;
+    job->reading = (tdm_reader_options){.text_key = c->text_key,
+                                        .id_key = c->id_key,
+                                        .max_line = c->max_line,
+                                        .max_ratio = c->max_ratio,
+                                        .chunk_bytes = c->chunk,
+                                        .filter = job->run.filter,
+                                        .collide = job->args.passthrough,
+                                        .collide_keys = (const char *const *)job->keys,
+                                        .stop = &r->stop};
+    TDM_TRY(tdm_reader_open(&job->inputs, &job->reading, &job->reader, err));
+    r->inputs = &job->inputs;
+    r->reader = job->reader;
+    r->sink = job->run.sink;
+    r->id_key = c->id_key;
+    r->passthrough = job->args.passthrough;
+    r->window_tokens = (int64_t)WINDOW_BATCHES * tdm_detector_rows(job->detector);
+    r->text_tokens = tdm_detector_config(job->detector)->n_context;
+done:
+    return st;
+}
+
+static tdm_status judge_records(detect_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_progress *progress = &job->records.progress;
+    const tdm_progress_options watching = run_progress(&job->run, &job->args.common, "detect", "texts");
+    TDM_TRY(open_reader(job, err));
+    TDM_TRY(tdm_detector_load(job->detector, err));
+    TDM_TRY(tdm_progress_start(progress, &watching, err));
+    st = run_windows(job, err);
+    job->totals.seconds = tdm_progress_seconds(progress);
+    if (st != TDM_OK) {
+        tdm_progress_abandon(progress);
+        goto done;
+    }
+    tdm_progress_finish(progress);
+    TDM_TRY(tdm_sink_finish(job->run.sink, err));
+done:
+    return st;
+}
+
+static tdm_status run_job(detect_job *job, const arg_list *operands, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(make_keys(job, err));
+    TDM_TRY(tdm_inputs_list(operands->items, operands->n, job->args.common.out, &job->inputs, err));
+    TDM_TRY(open_model(job, err));
+    TDM_TRY(open_run(job, err));
+    if (!job->run.is_complete)
+        TDM_TRY(judge_records(job, err));
+done:
+    return st;
 }
 
 static void close_job(detect_job *job)
 {
     tdm_detector_close(job->detector);
     tdm_backend_close(&job->backend);
-    tdm_sink_close(job->sink);
     tdm_reader_close(job->reader);
-    for (size_t i = 0; i < DETECT_WINDOWS; i++)
-        close_window(&job->windows[i]);
-    tdm_buf_free(&job->result);
-    pthread_mutex_destroy(&job->progress_lock);
+    run_close(&job->run);
+    for (size_t i = 0; i < DETECT_WINDOWS; i++) {
+        records_window_close(&job->windows[i].records);
+        tdm_detect_window_close(job->windows[i].judged);
+    }
+    records_close(&job->records);
     for (size_t i = 0; i < DETECT_FIELDS; i++) {
         free(job->keys[i]);
         tdm_buf_free(&job->json_keys[i]);
     }
+    tdm_inputs_free(&job->inputs);
     free(job);
-}
-
-static tdm_status run_job(detect_job *job, const arg_list *inputs, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    TDM_TRY(open_job(job, inputs, err));
-    const common_args *c = &job->args.common;
-    tdm_progress_start(&job->progress, (tdm_progress_mode)c->progress, c->quiet, stderr, "detect",
-                       "texts", 0);
-    st = run_windows(job, err);
-    job->totals.seconds = tdm_progress_seconds(&job->progress);
-    if (st == TDM_OK)
-        tdm_progress_finish(&job->progress);
-    else
-        tdm_progress_abandon(&job->progress);
-done:
-    return st;
 }
 
 static const arg_command COMMAND = {
@@ -161,8 +226,8 @@ static const arg_command COMMAND = {
     .usage = "--model DIR [options] [FILE...]",
     .summary =
         "Judges each text with the RoBERTa detector of GPT-2 output: how probable it is that a "
-        "machine wrote it. Input is JSON Lines, {\"id\": any, \"text\": \"...\"}; - or no FILE "
-        "is standard input. Results come in the order of the input. Only the first 510 tokens "
+        "machine wrote it. Input is JSON Lines, {\"id\": any, \"text\": \"...\"}, also as .gz and "
+        ".zst; a folder stands for such files in it; - or no FILE is standard input. Results come in the order of the input. Only the first 510 tokens "
         "of a text are read. The published detectors know GPT-2's English and nothing newer.",
     .notes = "One object a line:\n"
              "{\"id\": ..., \"fake\": p, \"real\": p, \"logit_fake\": x, \"logit_real\": x,\n"
@@ -179,7 +244,7 @@ static const arg_command COMMAND = {
 int cmd_detect(int argc, char **argv)
 {
     tdm_err err = {0};
-    arg_list inputs;
+    arg_list operands;
     int code = TDM_OK;
     detect_job *job = calloc(1, sizeof *job);
     if (!job) {
@@ -189,7 +254,7 @@ int cmd_detect(int argc, char **argv)
     detect_args *args = &job->args;
     args->common = (common_args)COMMON_DEFAULTS;
     job->totals.token_hash = TDM_HASH_START;
-    pthread_mutex_init(&job->progress_lock, NULL);
+    pthread_mutex_init(&job->records.lock, NULL);
     const arg_spec specs[] = {
         ARGS_MODEL(&args->common),
         ARGS_OUT(&args->common),
@@ -212,12 +277,14 @@ int cmd_detect(int argc, char **argv)
         ARGS_DEVICE(&args->common),
         ARGS_WEIGHTS(&args->common),
         ARGS_RECORDS(&args->common),
+        ARGS_CHUNK(&args->common),
+        ARGS_JOB(&args->common),
         ARGS_REPORT(&args->common),
     };
-    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &inputs, &code)) {
-        job->reading.also = signals_catch();
-        const tdm_status st = run_job(job, &inputs, &err);
-        code = summary_finish(COMMAND.name, &args->common, job->sink, st, &err, &job->totals);
+    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code)) {
+        job->records.stop.also = signals_catch();
+        const tdm_status st = run_job(job, &operands, &err);
+        code = summary_finish(COMMAND.name, &args->common, &job->run, st, &err, &job->totals);
     }
     close_job(job);
     return code;
