@@ -101,8 +101,8 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
      .help = "model folder: config.json, model.safetensors (or its index and shards), merges.txt"}
 #define ARGS_OUT(c)                                                                                \
     {.name = "out", .kind = ARG_STR, .out = &(c)->out, .value = "FILE",                            \
-     .help = "write results to FILE, whole or not at all, compressed if it ends in .gz or .zst; - is "     \
-             "stdout. The same command again goes on where a run was ended"}
+     .help = "write results to FILE, whole or not at all, compressed if it ends in .gz or .zst; - is " \
+             "stdout. After an interruption the same command goes on where it was"}
 #define ARGS_DEVICE(c)                                                                             \
     {.name = "device", .kind = ARG_STR, .out = &(c)->device, .value = "auto|cpu|cuda[:N]|null",    \
      .help = "where to compute; auto takes CUDA where it is usable; null makes results up, to try "  \
@@ -137,7 +137,7 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
      .help = "bad records allowed: a number is judged at once, a percentage at the end"}
 #define ARGS_CHUNK(c)                                                                              \
     {.name = "chunk", .kind = ARG_SIZE, .out = &(c)->chunk, .value = "SIZE", .max = 1 << 30,       \
-     .help = "input that is committed, and may have to be done again, as one"}
+     .help = "input that is committed as one: what may have to be done again"}
 #define ARGS_JOB(c)                                                                                \
     {.name = "shard", .kind = ARG_STR, .out = &(c)->shard, .value = "I/N",                         \
      .help = "be process I (from 0) of N that share the work and the folder of --out; under torchrun, " \
