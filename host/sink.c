@@ -133,8 +133,9 @@ tdm_status tdm_sink_open(const tdm_sink_options *options, tdm_sink **out, tdm_er
     if (options->job) {
         tdm_job_totals_get(options->job, &totals);
         s->bad_before = totals.counts.bad;
-        TDM_REQUIRE(!has_too_many(s), TDM_EFORMAT, "%s: %" PRId64 " bad records so far, --max-errors %.0f",
-                    options->path, s->bad_before, options->max_errors.limit);
+        TDM_REQUIRE(!has_too_many(s), TDM_EFORMAT,
+                    "%s: %" PRId64 " bad records so far, --max-errors %.0f", options->path,
+                    s->bad_before, options->max_errors.limit);
     } else {
         TDM_TRY(open_direct(s, err));
     }
@@ -223,8 +224,8 @@ tdm_status tdm_sink_bad(tdm_sink *s, const tdm_record *bad, tdm_err *err)
     s->counts.by_fault[bad->fault]++;
     TDM_TRY(stream_flush(&s->errors, s->options.stop, err));
     name_record(bad, line, name, sizeof name);
-    TDM_REQUIRE(!has_too_many(s), TDM_EFORMAT, "%s: %s: %.120s; bad record %" PRId64 ", --max-errors %.0f",
-                name, tdm_fault_name(bad->fault), bad->detail, s->bad_before + s->counts.bad,
+    TDM_REQUIRE(!has_too_many(s), TDM_EFORMAT,
+                "%s: %s: %.120s; bad record %" PRId64 ", --max-errors %.0f", name, tdm_fault_name(bad->fault), bad->detail, s->bad_before + s->counts.bad,
                 s->options.max_errors.limit);
 done:
     return st;
@@ -310,8 +311,8 @@ void tdm_sink_close(tdm_sink *s)
 {
     if (!s)
         return;
-    if (s->out.fd >= 0)
-        stream_flush(&s->out, s->options.stop, NULL); /* what a reader was promised; an error has been reported */
+    if (s->out.fd >= 0) /* what a reader was promised; an error has been reported */
+        stream_flush(&s->out, s->options.stop, NULL);
     if (s->out.fd > STDERR_FILENO)
         close(s->out.fd);
     tdm_line_counter_close(&s->lines);

@@ -194,6 +194,7 @@ tdm_progress_options run_progress(const command_run *run, const common_args *com
                                   const char *unit)
 {
     tdm_job_totals t = {0};
+    const int64_t share = run->rank.count;
     if (run->job)
         tdm_job_totals_get(run->job, &t);
     return (tdm_progress_options){.mode = (tdm_progress_mode)common->progress,
@@ -203,6 +204,6 @@ tdm_progress_options run_progress(const command_run *run, const common_args *com
                                   .unit = unit,
                                   .metrics_file = common->metrics_file,
                                   .rank = run->rank,
-                                  .records_before = (uint64_t)((t.counts.ok + t.counts.bad) / run->rank.count),
-                                  .bad_before = (uint64_t)(t.counts.bad / run->rank.count)};
+                                  .records_before = (uint64_t)((t.counts.ok + t.counts.bad) / share),
+                                  .bad_before = (uint64_t)(t.counts.bad / share)};
 }

@@ -14,8 +14,8 @@ typedef struct {
     const char *state;
     tdm_counts counts;
     uint64_t tokens;
-    int64_t before;   /* records that this process did not do */
-    uint64_t n_left;  /* chunks of other ranks, or TDM_CHUNKS_UNKNOWN */
+    int64_t before;  /* records that this process did not do */
+    uint64_t n_left; /* chunks of other ranks, or TDM_CHUNKS_UNKNOWN */
 } outcome;
 
 static outcome outcome_of(const command_run *run, const run_totals *totals)
