@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "host/buf.h"
+#include "host/stop.h"
 
 /* SLICE: tokens that go through the inner layer together. On a device GELU is a pass of its own over what the
  * first product wrote: of so many rows, in 16 bits, most is still in a second-level cache of 50 MB, and

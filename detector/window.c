@@ -6,6 +6,7 @@
 
 #include "detector/detector.h"
 #include "host/pack.h"
+#include "host/stop.h"
 
 /* ---- memory ---- */
 

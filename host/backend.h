@@ -19,7 +19,6 @@
 
 #include "host/dtype.h"
 #include "host/err.h"
-#include "host/stop.h"
 
 enum {
     TDM_HEAD = 64, /* width of an attention head */
@@ -148,8 +147,8 @@ typedef struct {
     const char *device; /* for people: "cuda:0 NVIDIA H200, sm_90, 139.8 GiB, f16"; NULL: ops->name */
     const char *identity; /* what the bits of results depend on beside dtypes and the version of tandem:
                              "cpu, avx512, gcc 12.2.0"; "cuda, sm_90, ..."; "null" */
-    const tdm_stop *stop; /* set: models stop loading, and a forward pass after its layer, with TDM_ESTOPPED.
-                             Borrowed; the opener's to set, NULL at first */
+    const struct tdm_stop *stop; /* host/stop.h. Set: models stop loading, and a forward pass after its
+                                    layer, with TDM_ESTOPPED. Borrowed; the opener's to set, NULL at first */
 } tdm_backend;
 
 /* The backend that computes in f32 on the CPU.

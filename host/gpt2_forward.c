@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "host/gpt2_model.h"
+#include "host/stop.h"
 
 /* Rows [from, from + rows) of a scratch matrix without padding. */
 static tdm_mat part(tdm_mat m, int32_t from, int32_t rows)

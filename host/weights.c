@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "host/buf.h"
+#include "host/stop.h"
 
 enum { FROM_FILE, CONVERTED }; /* uses of the two staging buffers */
 /* Reading waits for a disk or for page faults more than for a core, so this is no matter of --threads. */

@@ -227,8 +227,9 @@ static const arg_command COMMAND = {
     .summary =
         "Judges each text with the RoBERTa detector of GPT-2 output: how probable it is that a "
         "machine wrote it. Input is JSON Lines, {\"id\": any, \"text\": \"...\"}, also as .gz and "
-        ".zst; a folder stands for such files in it; - or no FILE is standard input. Results come in the order of the input. Only the first 510 tokens "
-        "of a text are read. The published detectors know GPT-2's English and nothing newer.",
+        ".zst; a folder stands for such files in it; - or no FILE is standard input. Results come "
+        "in the order of the input. Only the first 510 tokens of a text are read. The published "
+        "detectors know GPT-2's English and nothing newer.",
     .notes = "One object a line:\n"
              "{\"id\": ..., \"fake\": p, \"real\": p, \"logit_fake\": x, \"logit_real\": x,\n"
              " \"all_tokens\": n, \"used_tokens\": n}\n"
