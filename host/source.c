@@ -154,9 +154,8 @@ static void set_damage(tdm_source *s, const char *why)
 
 static void check_ratio(tdm_source *s)
 {
-    const double ratio = (double)s->produced / (double)tdm_source_consumed(s);
-    if (s->damage.status != TDM_OK || s->options.max_ratio <= 0 || s->produced < RATIO_SINCE ||
-        ratio <= s->options.max_ratio)
+    const double most = s->options.max_ratio * (double)tdm_source_consumed(s);
+    if (s->damage.status != TDM_OK || most <= 0 || s->produced < RATIO_SINCE || (double)s->produced <= most)
         return;
     tdm_fail(&s->damage, TDM_EFORMAT,
              "%s data of %" PRIu64 " bytes became %" PRIu64 " bytes of text: more than %g times as much",
@@ -208,6 +207,14 @@ static void end_part(tdm_source *s)
     s->whole_produced = s->produced;
 }
 
+/* Whether what begins here can be a member or frame. */
+static bool begins_part(const tdm_source *s)
+{
+    const unsigned char *p = s->in + s->start;
+    const size_t len = s->end - s->start;
+    return tdm_codec_of_bytes(p, len) == s->codec || tdm_codec_is_open(p, len);
+}
+
 /* Zero bytes may follow the last member, and nothing may follow them. */
 static void skip_padding(tdm_source *s)
 {
@@ -219,11 +226,6 @@ static void skip_padding(tdm_source *s)
 
 static tdm_status inflate_some(tdm_source *s, void *p, size_t cap, size_t *n, tdm_err *err)
 {
-    s->is_padding = s->is_padding || (!s->is_inside && s->start < s->end && s->in[s->start] == 0);
-    if (s->is_padding) {
-        skip_padding(s);
-        return TDM_OK;
-    }
     s->gz.next_in = s->in + s->start;
     s->gz.avail_in = (uInt)(s->end - s->start);
     s->gz.next_out = p;
@@ -283,7 +285,12 @@ static tdm_status decompress(tdm_source *s, void *p, size_t cap, bool no_wait, s
                 set_damage(s, "it ends in the middle");
             break;
         }
-        if (s->codec == TDM_GZ)
+        s->is_padding = s->is_padding || (s->codec == TDM_GZ && !s->is_inside && s->in[s->start] == 0);
+        if (s->is_padding)
+            skip_padding(s);
+        else if (!s->is_inside && !begins_part(s))
+            set_damage(s, "something else follows");
+        else if (s->codec == TDM_GZ)
             TDM_TRY(inflate_some(s, p, most, n, err));
         else
             TDM_TRY(unzstd_some(s, p, most, n, err));

@@ -50,7 +50,7 @@ static inline char *write_file(const char *name, const char *data, size_t len)
     assert_true(asprintf(&path, "%s/%s", folder, name) > 0);
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, len, f), len);
+    assert_true(len == 0 || fwrite(data, 1, len, f) == len);
     assert_int_equal(fclose(f), 0);
     return path;
 }
