@@ -20,6 +20,9 @@ static const struct {
     {"prompts", GOOD "{\"id\": 1, \"text\": \"a\"}\n" GOOD GOOD "{\"text\": \"b\"}\n" GOOD GOOD, 7, 1, 0},
     {"samples across the ends of chunks", GOOD "{\"id\": 1, \"text\": \"a\"}\n{\"text\": \"b\"}\n" GOOD, 4, 3, 0},
     {"more samples than a chunk has", GOOD "{\"text\": \"a\"}\n" GOOD, 3, 11, 0},
+    {"prompts of one length",
+     "{\"text\": \"0123456789012345\"}\n{\"text\": \"1234567890123456\"}\n"
+     "{\"text\": \"2345678901234567\"}\n{\"text\": \"3456789012345678\"}\n", 4, 3, 0},
     {"a bad one first", "1\n" GOOD GOOD, 3, 3, 0},
     {"a bad one last", GOOD GOOD "{\"text\": \"\"}", 3, 3, 0},
     {"bad ones across the ends of chunks", GOOD "[]\n" LONG GOOD LONG "no\n" GOOD, 7, 7, 0},
