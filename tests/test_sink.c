@@ -1,11 +1,10 @@
-/* Results appear whole or not at all, with the right counts and the bad records beside them. */
+/* Results and error records reach the job chunk by chunk, and streams as they come, with the right counts. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -21,7 +20,14 @@
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static char folder[] = "/tmp/test_sink.XXXXXX";
-static char out[64], errors[96]; /* OUT and OUT.errors.jsonl */
+static char out[64], gz[64], zst[64], errors[96], in[64]; /* OUT by its endings, OUT.errors.jsonl, an input */
+
+static void clear_folder(void)
+{
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf %s/*", folder);
+    assert_int_equal(system(command), 0);
+}
 
 static int make_folder(void **state)
 {
@@ -30,26 +36,11 @@ static int make_folder(void **state)
     if (!mkdtemp(folder))
         return -1;
     snprintf(out, sizeof out, "%s/out.jsonl", folder);
+    snprintf(gz, sizeof gz, "%s/out.jsonl.gz", folder);
+    snprintf(zst, sizeof zst, "%s/out.jsonl.zst", folder);
     snprintf(errors, sizeof errors, "%s.errors.jsonl", out);
+    snprintf(in, sizeof in, "%s/in.jsonl", folder);
     return 0;
-}
-
-/* How many files there are in the folder; they are removed. */
-static int clear_folder(void)
-{
-    int n = 0;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));) {
-        char path[400];
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-            continue;
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        assert_int_equal(unlink(path), 0);
-        n++;
-    }
-    closedir(dir);
-    return n;
 }
 
 static int remove_folder(void **state)
@@ -59,15 +50,26 @@ static int remove_folder(void **state)
     return rmdir(folder);
 }
 
+static tdm_buf contents(const char *path)
+{
+    tdm_buf text = {0};
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        fail_msg("%s: %s", path, strerror(errno));
+    do {
+        assert_int_equal(tdm_buf_reserve(&text, 4096, NULL), TDM_OK);
+        text.len += fread(text.p + text.len, 1, 4095, f);
+    } while (!feof(f));
+    text.p[text.len] = '\0';
+    fclose(f);
+    return text;
+}
+
 static void check_file(const char *path, const char *want)
 {
-    char text[4096];
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    const size_t n = fread(text, 1, sizeof text - 1, f);
-    text[n] = '\0';
-    fclose(f);
-    assert_string_equal(text, want);
+    tdm_buf text = contents(path);
+    assert_string_equal(text.p, want);
+    tdm_buf_free(&text);
 }
 
 static void write_file(const char *path, const char *text)
@@ -78,16 +80,50 @@ static void write_file(const char *path, const char *text)
     assert_int_equal(fclose(f), 0);
 }
 
-static tdm_sink *open_sink(const char *path, tdm_max_errors max)
+static const uint64_t TWO_CHUNKS[] = {2};
+
+static tdm_job *open_job(const char *path)
+{
+    tdm_err err = {0};
+    tdm_job *job = NULL;
+    const tdm_job_options options = {.out = path,
+                                     .command = "test",
+                                     .settings = "{}",
+                                     .engine = "{}",
+                                     .n_chunks = TWO_CHUNKS,
+                                     .rank = {0, 1}};
+    if (tdm_job_open(&options, &job, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+    return job;
+}
+
+static const tdm_max_errors NONE = {0};
+
+static tdm_sink *open_sink(const char *path, tdm_job *job, tdm_max_errors max)
 {
     tdm_err err = {0};
     tdm_sink *sink = NULL;
-    if (tdm_sink_open(path, max, &sink, &err) != TDM_OK)
+    const tdm_sink_options options = {
+        .path = path, .job = job, .codec = tdm_codec_of_name(path), .max_errors = max};
+    if (tdm_sink_open(&options, &sink, &err) != TDM_OK)
         fail_msg("%s", err.msg);
     return sink;
 }
 
-static const tdm_max_errors NONE = {0};
+static void end_chunk(tdm_sink *sink, uint64_t number, int64_t skipped)
+{
+    tdm_err err = {0};
+    const tdm_chunk chunk = {.number = number, .skipped = skipped, .is_last = number == 1};
+    if (tdm_sink_end_chunk(sink, &chunk, 10, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+}
+
+static void finish(tdm_sink *sink)
+{
+    tdm_err err = {0};
+    if (tdm_sink_finish(sink, &err) != TDM_OK)
+        fail_msg("%s", err.msg);
+}
 
 static const tdm_record BAD = {.kind = TDM_RECORD_BAD,
                                .file = "a \"b\".jsonl",
@@ -101,70 +137,254 @@ static const tdm_record BAD = {.kind = TDM_RECORD_BAD,
     "{\"file\": \"a \\\"b\\\".jsonl\", \"line\": 12, \"offset\": 345, \"id\": {\"x\": 1}, "        \
     "\"class\": \"empty\", \"detail\": \"field \\\"text\\\" is empty\"}\n"
 
-static void test_commit(void **state)
-{
-    (void)state;
-    write_file(out, "of an earlier run\n");
-    write_file(errors, "stale\n");
-    tdm_sink *sink = open_sink(out, NONE);
-    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_put(sink, "two\n", 4, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_flush(sink, NULL), TDM_OK);
-    check_file(out, "of an earlier run\n"); /* until the commit */
-    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
-    check_file(out, "one\ntwo\n");
-    assert_int_equal(tdm_sink_counts(sink)->ok, 2);
-    assert_int_equal(tdm_sink_counts(sink)->bad, 0);
-    tdm_sink_close(sink);
-    check_file(out, "one\ntwo\n");
-    assert_int_equal(clear_folder(), 1); /* no errors file, nothing temporary */
-}
+/* ---- with a job ---- */
 
-static void test_bad_records(void **state)
+static void test_job(void **state)
 {
     (void)state;
+    tdm_job_totals totals;
     tdm_record unknown = BAD;
     unknown.id_len = 0;
     unknown.fault = TDM_FAULT_JSON;
     unknown.detail = "at byte 3: \xc3\xa9";
-    tdm_sink *sink = open_sink(out, (tdm_max_errors){.limit = 2});
+    tdm_job *job = open_job(out);
+    tdm_sink *sink = open_sink(out, job, (tdm_max_errors){.limit = 2});
+    assert_false(tdm_sink_is_direct(sink));
     assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
     assert_int_equal(tdm_sink_bad(sink, &BAD, NULL), TDM_OK);
+    end_chunk(sink, 0, 3);
+    assert_int_equal(tdm_sink_flush(sink, NULL), TDM_OK);
+    assert_int_equal(access(out, F_OK), -1); /* until the end */
+    assert_int_equal(tdm_sink_put(sink, "two\n", 4, NULL), TDM_OK);
     assert_int_equal(tdm_sink_bad(sink, &unknown, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
-    const tdm_counts *counts = tdm_sink_counts(sink);
-    assert_int_equal(counts->ok, 1);
-    assert_int_equal(counts->bad, 2);
-    assert_int_equal(counts->by_fault[TDM_FAULT_EMPTY], 1);
-    assert_int_equal(counts->by_fault[TDM_FAULT_JSON], 1);
-    tdm_sink_close(sink);
-    check_file(out, "one\n");
+    end_chunk(sink, 1, 1);
+    finish(sink);
+    check_file(out, "one\ntwo\n");
     check_file(errors, BAD_LINE
                "{\"file\": \"a \\\"b\\\".jsonl\", \"line\": 12, \"offset\": 345, \"id\": null, "
                "\"class\": \"json\", \"detail\": \"at byte 3: \\u00e9\"}\n");
-    assert_int_equal(clear_folder(), 2);
+    tdm_job_totals_get(job, &totals);
+    const tdm_counts *mine = tdm_sink_counts(sink), *all = &totals.counts;
+    assert_memory_equal(mine, all, sizeof *all);
+    assert_int_equal(all->ok, 2);
+    assert_int_equal(all->bad, 2);
+    assert_int_equal(all->skipped, 4);
+    assert_int_equal(all->by_fault[TDM_FAULT_EMPTY], 1);
+    assert_int_equal(all->by_fault[TDM_FAULT_JSON], 1);
+    assert_int_equal(totals.tokens, 20);
+    tdm_sink_close(sink);
+    tdm_job_close(job);
+    clear_folder();
 }
 
-/* A document that was written from nothing stands in no file. */
-static void test_unknown_place(void **state)
+/* What was put since the last chunk is nobody's; what was committed stays, and is not counted as this run's. */
+static void test_goes_on(void **state)
 {
     (void)state;
-    tdm_err err = {0};
-    tdm_record nowhere = BAD;
+    tdm_job_totals totals;
+    tdm_job *job = open_job(out);
+    tdm_sink *sink = open_sink(out, job, (tdm_max_errors){.limit = 5});
+    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
+    end_chunk(sink, 0, 0);
+    assert_int_equal(tdm_sink_put(sink, "lost\n", 5, NULL), TDM_OK);
+    assert_int_equal(tdm_sink_bad(sink, &BAD, NULL), TDM_OK);
+    tdm_sink_close(sink);
+    tdm_job_close(job);
+
+    job = open_job(out);
+    tdm_job_totals_get(job, &totals);
+    assert_int_equal(totals.chunks_done, 1);
+    assert_int_equal(totals.counts.ok, 1);
+    assert_int_equal(totals.counts.bad, 0);
+    sink = open_sink(out, job, NONE);
+    assert_int_equal(tdm_sink_put(sink, "two\n", 4, NULL), TDM_OK);
+    end_chunk(sink, 1, 0);
+    finish(sink);
+    check_file(out, "one\ntwo\n");
+    assert_int_equal(tdm_sink_counts(sink)->ok, 1);
+    assert_int_equal(access(errors, F_OK), -1);
+    tdm_sink_close(sink);
+    tdm_job_close(job);
+    clear_folder();
+}
+
+/* A document that was written from nothing stands in no file; a line of a file that is read in parts is counted. */
+static void test_places(void **state)
+{
+    (void)state;
+    char want[512];
+    tdm_record nowhere = BAD, uncounted = BAD;
     nowhere.file = NULL;
     nowhere.id_json = "255000, and more";
     nowhere.id_len = 6;
-    tdm_sink *sink = open_sink(out, (tdm_max_errors){.limit = 1});
+    uncounted.file = in;
+    uncounted.line = 0;
+    uncounted.offset = 6; /* behind two lines, of which one is blank */
+    write_file(in, "1234\n\nbad\n");
+    tdm_job *job = open_job(out);
+    tdm_sink *sink = open_sink(out, job, (tdm_max_errors){.limit = 2});
     assert_int_equal(tdm_sink_bad(sink, &nowhere, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
+    assert_int_equal(tdm_sink_bad(sink, &uncounted, NULL), TDM_OK);
+    end_chunk(sink, 0, 0);
+    end_chunk(sink, 1, 0);
+    finish(sink);
     tdm_sink_close(sink);
-    sink = open_sink(out, NONE);
-    assert_int_equal(tdm_sink_bad(sink, &nowhere, &err), TDM_EFORMAT);
-    assert_non_null(strstr(err.msg, "document 255000: empty: field"));
+    tdm_job_close(job);
+    snprintf(want, sizeof want,
+             "{\"file\": null, \"line\": null, \"offset\": null, \"id\": 255000, \"class\": \"empty\", "
+             "\"detail\": \"field \\\"text\\\" is empty\"}\n"
+             "{\"file\": \"%s\", \"line\": 3, \"offset\": 6, \"id\": {\"x\": 1}, \"class\": \"empty\", "
+             "\"detail\": \"field \\\"text\\\" is empty\"}\n",
+             in);
+    check_file(errors, want);
+    clear_folder();
+}
+
+/* One member or frame for each chunk, also for one without a result. */
+static void test_compressed(void **state)
+{
+    (void)state;
+    const char *const paths[] = {gz, zst};
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        tdm_buf want = {0};
+        const tdm_codec codec = tdm_codec_of_name(paths[i]);
+        tdm_job *job = open_job(paths[i]);
+        tdm_sink *sink = open_sink(paths[i], job, NONE);
+        assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
+        assert_int_equal(tdm_sink_put(sink, "two\n", 4, NULL), TDM_OK);
+        end_chunk(sink, 0, 0);
+        end_chunk(sink, 1, 0);
+        finish(sink);
+        tdm_sink_close(sink);
+        tdm_job_close(job);
+        assert_int_equal(tdm_compress(codec, "one\ntwo\n", 8, &want, NULL), TDM_OK);
+        assert_int_equal(tdm_compress(codec, "", 0, &want, NULL), TDM_OK);
+        tdm_buf got = contents(paths[i]);
+        assert_int_equal(got.len, want.len);
+        assert_memory_equal(got.p, want.p, want.len);
+        tdm_buf_free(&got);
+        tdm_buf_free(&want);
+    }
+    clear_folder();
+}
+
+/* ---- --max-errors ---- */
+
+static const struct {
+    tdm_max_errors max;
+    int ok, bad;  /* records */
+    int stops_at; /* the bad record that is refused; 0: none */
+    tdm_status finish;
+} LIMITS[] = {
+    {{false, 0}, 3, 0, 0, TDM_OK},        {{false, 0}, 3, 1, 1, TDM_OK},
+    {{false, 2}, 0, 2, 0, TDM_OK},        {{false, 2}, 9, 3, 3, TDM_OK},
+    {{true, 10}, 9, 1, 0, TDM_OK},        {{true, 10}, 8, 1, 0, TDM_EFORMAT},
+    {{true, 0}, 1000, 1, 0, TDM_EFORMAT}, {{true, 100}, 0, 7, 0, TDM_OK},
+    {{true, 0}, 0, 0, 0, TDM_OK},         {{true, 0.1}, 999, 1, 0, TDM_OK},
+    {{true, 0.1}, 998, 1, 0, TDM_EFORMAT},
+};
+
+static void check_limit(size_t i, tdm_sink *sink)
+{
+    tdm_err err = {0};
+    int refused_at = 0;
+    for (int k = 0; k < LIMITS[i].ok; k++)
+        assert_int_equal(tdm_sink_put(sink, "x\n", 2, NULL), TDM_OK);
+    for (int k = 1; k <= LIMITS[i].bad && !refused_at; k++)
+        if (tdm_sink_bad(sink, &BAD, &err) != TDM_OK)
+            refused_at = k;
+    assert_int_equal(refused_at, LIMITS[i].stops_at);
+    if (refused_at) {
+        assert_int_equal(err.status, TDM_EFORMAT);
+        assert_non_null(strstr(err.msg, "a \"b\".jsonl:12: empty: field"));
+        assert_non_null(strstr(err.msg, "--max-errors"));
+        return;
+    }
+    end_chunk(sink, 0, 0);
+    end_chunk(sink, 1, 0);
+    if (tdm_sink_finish(sink, &err) != LIMITS[i].finish)
+        fail_msg("case %zu: %s", i, err.msg);
+    if (LIMITS[i].finish != TDM_OK)
+        assert_non_null(strstr(err.msg, "--max-errors"));
+}
+
+static int silence(void)
+{
+    const int before = dup(STDERR_FILENO), nothing = open("/dev/null", O_WRONLY);
+    assert_true(before >= 0 && nothing >= 0);
+    fflush(stderr);
+    dup2(nothing, STDERR_FILENO);
+    close(nothing);
+    return before;
+}
+
+static void test_max_errors(void **state)
+{
+    (void)state;
+    const int said = silence(); /* error records of the second half */
+    for (size_t i = 0; i < COUNT(LIMITS); i++) {
+        tdm_job *job = open_job(out);
+        tdm_sink *sink = open_sink(out, job, LIMITS[i].max);
+        check_limit(i, sink);
+        tdm_sink_close(sink);
+        tdm_job_close(job);
+        clear_folder();
+        sink = open_sink("/dev/null", NULL, LIMITS[i].max);
+        check_limit(i, sink);
+        tdm_sink_close(sink);
+    }
+    dup2(said, STDERR_FILENO);
+    close(said);
+}
+
+/* Bad records of earlier runs and of other ranks count. */
+static void test_max_errors_of_all(void **state)
+{
+    (void)state;
+    tdm_err err = {0};
+    tdm_sink *sink = NULL;
+    tdm_job *job = open_job(out);
+    sink = open_sink(out, job, (tdm_max_errors){.limit = 2});
+    assert_int_equal(tdm_sink_bad(sink, &BAD, NULL), TDM_OK);
+    assert_int_equal(tdm_sink_bad(sink, &BAD, NULL), TDM_OK);
+    end_chunk(sink, 0, 0);
     tdm_sink_close(sink);
-    check_file(errors, "{\"file\": null, \"line\": null, \"offset\": null, \"id\": 255000, "
-                       "\"class\": \"empty\", \"detail\": \"field \\\"text\\\" is empty\"}\n");
-    assert_int_equal(clear_folder(), 2);
+    tdm_job_close(job);
+
+    job = open_job(out);
+    sink = open_sink(out, job, (tdm_max_errors){.limit = 2});
+    assert_int_equal(tdm_sink_bad(sink, &BAD, &err), TDM_EFORMAT);
+    assert_non_null(strstr(err.msg, "bad record 3, --max-errors 2"));
+    tdm_sink_close(sink);
+    const tdm_sink_options stricter = {.path = out, .job = job, .max_errors = {.limit = 1}};
+    assert_int_equal(tdm_sink_open(&stricter, &sink, &err), TDM_EFORMAT); /* before any work */
+    assert_null(sink);
+    assert_non_null(strstr(err.msg, "2 bad records so far, --max-errors 1"));
+    tdm_job_close(job);
+    clear_folder();
+}
+
+/* ---- streams ---- */
+
+static void test_open_refuses(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path; /* behind the folder */
+        const char *says;
+    } CASES[] = {{"", "Is a directory"}, {"/missing/out.jsonl", "No such file"}};
+    for (size_t i = 0; i < COUNT(CASES); i++) {
+        char path[128];
+        tdm_err err = {0};
+        tdm_sink *sink = NULL;
+        snprintf(path, sizeof path, "%s%s", folder, CASES[i].path);
+        const tdm_sink_options options = {.path = path};
+        assert_int_equal(tdm_sink_open(&options, &sink, &err), TDM_ECANTCREATE);
+        assert_null(sink);
+        assert_non_null(strstr(err.msg, path));
+        assert_non_null(strstr(err.msg, CASES[i].says));
+    }
+    tdm_sink_close(NULL);
 }
 
 static void test_is_direct(void **state)
@@ -172,182 +392,12 @@ static void test_is_direct(void **state)
     (void)state;
     static const char *const DIRECT[] = {"-", "/dev/null"};
     for (size_t i = 0; i < COUNT(DIRECT); i++) {
-        tdm_sink *sink = open_sink(DIRECT[i], NONE);
+        tdm_sink *sink = open_sink(DIRECT[i], NULL, NONE);
         assert_true(tdm_sink_is_direct(sink));
+        end_chunk(sink, 0, 7);
+        assert_int_equal(tdm_sink_counts(sink)->skipped, 7);
         tdm_sink_close(sink);
     }
-    tdm_sink *sink = open_sink(out, NONE);
-    assert_false(tdm_sink_is_direct(sink));
-    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
-    assert_false(tdm_sink_is_direct(sink)); /* also when its name is final */
-    tdm_sink_close(sink);
-    assert_int_equal(clear_folder(), 1);
-}
-
-static void test_close_leaves_nothing(void **state)
-{
-    (void)state;
-    tdm_sink *sink = open_sink(out, (tdm_max_errors){.limit = 5});
-    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_bad(sink, &BAD, NULL), TDM_OK);
-    tdm_sink_close(sink);
-    assert_int_equal(clear_folder(), 0);
-    tdm_sink_close(NULL);
-}
-
-static void test_max_errors(void **state)
-{
-    (void)state;
-    static const struct {
-        tdm_max_errors max;
-        int ok, bad; /* records */
-        int stops_at; /* the bad record that is refused; 0: none */
-        tdm_status commit;
-    } CASES[] = {
-        {{false, 0}, 3, 0, 0, TDM_OK},
-        {{false, 0}, 3, 1, 1, TDM_OK},
-        {{false, 2}, 0, 2, 0, TDM_OK},
-        {{false, 2}, 9, 3, 3, TDM_OK},
-        {{true, 10}, 9, 1, 0, TDM_OK},
-        {{true, 10}, 8, 1, 0, TDM_EFORMAT},
-        {{true, 0}, 1000, 1, 0, TDM_EFORMAT},
-        {{true, 100}, 0, 7, 0, TDM_OK},
-        {{true, 0}, 0, 0, 0, TDM_OK},
-        {{true, 0.1}, 999, 1, 0, TDM_OK},
-        {{true, 0.1}, 998, 1, 0, TDM_EFORMAT},
-    };
-    for (size_t i = 0; i < COUNT(CASES); i++) {
-        tdm_err err = {0};
-        tdm_sink *sink = open_sink(out, CASES[i].max);
-        int refused_at = 0;
-        for (int k = 0; k < CASES[i].ok; k++)
-            assert_int_equal(tdm_sink_put(sink, "x\n", 2, NULL), TDM_OK);
-        for (int k = 1; k <= CASES[i].bad && !refused_at; k++)
-            if (tdm_sink_bad(sink, &BAD, &err) != TDM_OK)
-                refused_at = k;
-        assert_int_equal(refused_at, CASES[i].stops_at);
-        if (refused_at) {
-            assert_int_equal(err.status, TDM_EFORMAT);
-            assert_non_null(strstr(err.msg, "a \"b\".jsonl:12: empty: field"));
-            assert_non_null(strstr(err.msg, "--max-errors"));
-        } else if (tdm_sink_commit(sink, &err) != CASES[i].commit) {
-            fail_msg("case %zu: %s", i, err.msg);
-        }
-        tdm_sink_close(sink);
-        const bool is_out = !CASES[i].stops_at && CASES[i].commit == TDM_OK;
-        assert_int_equal(clear_folder(), !is_out ? 0 : CASES[i].bad ? 2 : 1);
-    }
-}
-
-static void test_open_refuses(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *path; /* behind the folder */
-        tdm_status status;
-        const char *says;
-    } CASES[] = {
-        {"", TDM_ECANTCREATE, "folder"},
-        {"/missing/out.jsonl", TDM_ECANTCREATE, "No such file"},
-        {"/out.jsonl.gz", TDM_EARG, "compressed"},
-        {"/out.zst", TDM_EARG, "compressed"},
-    };
-    for (size_t i = 0; i < COUNT(CASES); i++) {
-        char path[128];
-        tdm_err err = {0};
-        tdm_sink *sink = NULL;
-        snprintf(path, sizeof path, "%s%s", folder, CASES[i].path);
-        assert_int_equal(tdm_sink_open(path, NONE, &sink, &err), CASES[i].status);
-        assert_null(sink);
-        assert_non_null(strstr(err.msg, path));
-        assert_non_null(strstr(err.msg, CASES[i].says));
-    }
-    assert_int_equal(clear_folder(), 0);
-}
-
-/* As a user who may look into the folder and no more: a stranger for root, the owner otherwise. */
-static tdm_status open_as_reader(tdm_err *err)
-{
-    tdm_sink *sink = NULL;
-    if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0)
-        return TDM_OK;
-    const tdm_status st = tdm_sink_open(out, NONE, &sink, err);
-    tdm_sink_close(sink);
-    return st;
-}
-
-static void test_not_permitted(void **state)
-{
-    (void)state;
-    static const struct {
-        mode_t folder, file; /* file 0: there is none yet */
-    } CASES[] = {{0555, 0}, {0777, 0444}, {0333, 0}};
-    for (size_t i = 0; i < COUNT(CASES); i++) {
-        int status = 0;
-        tdm_err err = {0};
-        if (CASES[i].file) {
-            write_file(out, "precious\n");
-            assert_int_equal(chmod(out, CASES[i].file), 0);
-        }
-        assert_int_equal(chmod(folder, CASES[i].folder), 0);
-        const pid_t pid = fork();
-        if (pid == 0)
-            _exit(open_as_reader(&err) == TDM_ECANTCREATE && strstr(err.msg, out) ? 0 : 1);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_int_equal(WEXITSTATUS(status), 0);
-        assert_int_equal(chmod(folder, 0700), 0);
-        assert_int_equal(clear_folder(), CASES[i].file ? 1 : 0);
-    }
-}
-
-static void test_second_writer(void **state)
-{
-    (void)state;
-    tdm_err err = {0};
-    tdm_sink *other = NULL;
-    tdm_sink *sink = open_sink(out, NONE);
-    assert_int_equal(tdm_sink_open(out, NONE, &other, &err), TDM_ECANTCREATE);
-    assert_non_null(strstr(err.msg, "another process"));
-    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
-    other = open_sink(out, NONE); /* after the commit the name is free again */
-    tdm_sink_close(other);
-    tdm_sink_close(sink);
-    check_file(out, "one\n");
-    assert_int_equal(clear_folder(), 1);
-}
-
-/* What a killed run left is overwritten, also where it was longer. */
-static void test_leftover(void **state)
-{
-    (void)state;
-    char part[128];
-    snprintf(part, sizeof part, "%s/.out.jsonl.tandem-part", folder);
-    write_file(part, "much longer than the new one\n");
-    tdm_sink *sink = open_sink(out, NONE);
-    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
-    tdm_sink_close(sink);
-    check_file(out, "one\n");
-    assert_int_equal(clear_folder(), 1);
-}
-
-static void test_link_survives(void **state)
-{
-    (void)state;
-    char target[128];
-    struct stat info;
-    snprintf(target, sizeof target, "%s/target", folder);
-    write_file(target, "old\n");
-    assert_int_equal(symlink("target", out), 0);
-    tdm_sink *sink = open_sink(out, NONE);
-    assert_int_equal(tdm_sink_put(sink, "new\n", 4, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
-    tdm_sink_close(sink);
-    assert_int_equal(lstat(out, &info), 0);
-    assert_true(S_ISLNK(info.st_mode));
-    check_file(target, "new\n");
-    assert_int_equal(clear_folder(), 2);
 }
 
 static void test_full_disk(void **state)
@@ -356,9 +406,9 @@ static void test_full_disk(void **state)
     tdm_err err = {0};
     if (access("/dev/full", W_OK) != 0)
         skip();
-    tdm_sink *sink = open_sink("/dev/full", NONE);
+    tdm_sink *sink = open_sink("/dev/full", NULL, NONE);
     assert_int_equal(tdm_sink_put(sink, "one\n", 4, &err), TDM_OK); /* held back */
-    assert_int_equal(tdm_sink_commit(sink, &err), TDM_EIO);
+    assert_int_equal(tdm_sink_finish(sink, &err), TDM_EIO);
     assert_non_null(strstr(err.msg, "/dev/full"));
     assert_non_null(strstr(err.msg, strerror(ENOSPC)));
     assert_false(tdm_sink_pipe_closed(sink));
@@ -394,20 +444,22 @@ static size_t through_stdout(bool reader_leaves, void (*body)(void), char *text,
     return n;
 }
 
+static const tdm_sink_options TO_STDOUT = {.path = "-"};
+
 static void put_two(void)
 {
     tdm_sink *sink = NULL;
-    if (tdm_sink_open("-", NONE, &sink, NULL) || tdm_sink_put(sink, "one\n", 4, NULL) ||
+    if (tdm_sink_open(&TO_STDOUT, &sink, NULL) || tdm_sink_put(sink, "one\n", 4, NULL) ||
         tdm_sink_flush(sink, NULL) || tdm_sink_put(sink, "two\n", 4, NULL))
         _exit(1);
-    tdm_sink_close(sink); /* no commit: what was put is still delivered */
+    tdm_sink_close(sink); /* no finish: what was put is still delivered */
 }
 
 static void put_until_closed(void)
 {
     tdm_sink *sink = NULL;
     tdm_err err = {0};
-    if (tdm_sink_open("-", NONE, &sink, NULL))
+    if (tdm_sink_open(&TO_STDOUT, &sink, NULL))
         _exit(1);
     for (int i = 0; i < 10000000; i++)
         if (tdm_sink_put(sink, "some text\n", 10, &err) != TDM_OK)
@@ -432,17 +484,17 @@ static void put_many_nonblocking(void)
 {
     tdm_sink *sink = NULL;
     fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
-    if (tdm_sink_open("-", NONE, &sink, NULL))
+    if (tdm_sink_open(&TO_STDOUT, &sink, NULL))
         _exit(1);
     for (int i = 0; i < N_MANY; i++)
         if (tdm_sink_put(sink, "0123456789\n", 11, NULL) != TDM_OK)
             _exit(2);
-    if (tdm_sink_commit(sink, NULL) != TDM_OK)
+    if (tdm_sink_finish(sink, NULL) != TDM_OK)
         _exit(3);
     tdm_sink_close(sink);
 }
 
-/* A pipe that takes a part of each write. */
+/* A pipe that takes a part of each write; more than any buffer holds. */
 static void test_short_writes(void **state)
 {
     (void)state;
@@ -456,34 +508,63 @@ static void test_short_writes(void **state)
     free(text);
 }
 
-/* More than any buffer holds. */
-static void test_large(void **state)
+/* A named pipe with an ending gets its chunks as members, and nothing in between. */
+static void test_compressed_pipe(void **state)
 {
     (void)state;
-    enum { N = 200000 };
-    struct stat info;
-    tdm_sink *sink = open_sink(out, NONE);
-    for (int i = 0; i < N; i++)
-        assert_int_equal(tdm_sink_put(sink, "0123456789\n", 11, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_commit(sink, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_counts(sink)->ok, N);
+    char got[256];
+    tdm_buf want = {0};
+    assert_int_equal(mkfifo(gz, 0600), 0);
+    const int reader = open(gz, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    tdm_sink *sink = open_sink(gz, NULL, NONE);
+    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
+    assert_int_equal(tdm_sink_flush(sink, NULL), TDM_OK);
+    assert_int_equal(read(reader, got, sizeof got), -1); /* EAGAIN */
+    end_chunk(sink, 0, 0);
+    assert_int_equal(tdm_compress(TDM_GZ, "one\n", 4, &want, NULL), TDM_OK);
+    assert_int_equal(read(reader, got, sizeof got), want.len);
+    assert_memory_equal(got, want.p, want.len);
+    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
+    finish(sink); /* what belongs to no chunk */
+    assert_int_equal(read(reader, got, sizeof got), want.len);
+    assert_memory_equal(got, want.p, want.len);
     tdm_sink_close(sink);
-    assert_int_equal(stat(out, &info), 0);
-    assert_int_equal(info.st_size, 11 * N);
-    assert_int_equal(clear_folder(), 1);
+    close(reader);
+    tdm_buf_free(&want);
+    clear_folder();
+}
+
+/* A named pipe that nobody reads is waited for, but not for ever. */
+static void test_pipe_without_reader(void **state)
+{
+    (void)state;
+    tdm_err err = {0};
+    tdm_sink *sink = NULL;
+    const tdm_stop stop = {.why = SIGTERM};
+    const tdm_sink_options options = {.path = out, .stop = &stop};
+    assert_int_equal(mkfifo(out, 0600), 0);
+    assert_int_equal(tdm_sink_open(&options, &sink, &err), TDM_ESTOPPED);
+    assert_null(sink);
+    clear_folder();
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_commit),        cmocka_unit_test(test_bad_records),
-        cmocka_unit_test(test_close_leaves_nothing), cmocka_unit_test(test_max_errors),
-        cmocka_unit_test(test_open_refuses),  cmocka_unit_test(test_not_permitted),
-        cmocka_unit_test(test_second_writer), cmocka_unit_test(test_leftover),
-        cmocka_unit_test(test_link_survives), cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_stdout),        cmocka_unit_test(test_short_writes),
-        cmocka_unit_test(test_large),         cmocka_unit_test(test_unknown_place),
+        cmocka_unit_test(test_job),
+        cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_compressed),
+        cmocka_unit_test(test_max_errors),
+        cmocka_unit_test(test_max_errors_of_all),
+        cmocka_unit_test(test_open_refuses),
         cmocka_unit_test(test_is_direct),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_stdout),
+        cmocka_unit_test(test_short_writes),
+        cmocka_unit_test(test_compressed_pipe),
+        cmocka_unit_test(test_pipe_without_reader),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
