@@ -39,7 +39,7 @@ typedef struct {
     cuda_lane lanes[TDM_LANES];
     void
         *landing; /* [CUDA_SEGMENT_BYTES] on the device: rows of a weight as they are in the file */
-    char name[128];
+    char name[128], identity[160];
     tdm_ops ops;
 } cuda_backend;
 

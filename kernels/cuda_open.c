@@ -113,6 +113,21 @@ done:
     return st;
 }
 
+/* The heuristic of cuBLASLt looks at the multiprocessors too. */
+static tdm_status identify(cuda_backend *c, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    struct cudaDeviceProp properties;
+    char products[96];
+    TDM_TRY(cuda_check(cudaGetDeviceProperties(&properties, c->device), "properties of the device", err));
+    tdm_gemm_identity(c->gemm, products, sizeof products);
+    snprintf(c->identity, sizeof c->identity, "cuda, sm_%d%d, %d multiprocessors, %s, cache %s",
+             properties.major, properties.minor, properties.multiProcessorCount, products,
+             tdm_dtype_name(c->kv_dtype));
+done:
+    return st;
+}
+
 void cuda_close(void *self)
 {
     cuda_backend *c = self;
@@ -144,10 +159,12 @@ tdm_status tdm_open_cuda(const tdm_cuda_options *options, tdm_backend *out, tdm_
         cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "stream", err));
     TDM_TRY(tdm_gemm_open(c->stream, &c->gemm, err));
     TDM_TRY(cuda_memory_open(c, err));
+    TDM_TRY(identify(c, err));
     c->ops = cuda_ops;
     if (options->no_graphs || c->sync_each)
         c->ops.graph_begin = NULL;
-    *out = (tdm_backend){.ops = &c->ops, .self = c, .dtype = c->dtype, .device = c->name};
+    *out = (tdm_backend){.ops = &c->ops, .self = c, .dtype = c->dtype, .device = c->name,
+                         .identity = c->identity};
     c = NULL;
 done:
     cuda_close(c);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "kernels/cuda.h"
 
@@ -415,4 +416,21 @@ int tdm_gemm_table_line(const tdm_gemm *g, const tdm_gemm_shape *s, int64_t max_
         g->architecture, g->version, s->in, s->out, dtype_symbol(s->dtype),
         dtype_symbol(s->y_dtype), s->epilogue == TDM_GELU_TANH ? "TDM_GELU_TANH" : "TDM_LINEAR",
         s->has_bias ? "true" : "false", max_rows, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]);
+}
+
+int tdm_gemm_identity(const tdm_gemm *g, char *text, size_t cap)
+{
+    uint64_t hash = 0;
+    bool any = false;
+    for (const table_line *t = TABLE; t->architecture; t++) {
+        char line[512];
+        if (t->architecture != g->architecture || t->version != g->version)
+            continue;
+        const int n = tdm_gemm_table_line(g, &t->shape, t->max_rows, &t->algo, line, sizeof line);
+        hash = XXH3_64bits_withSeed(line, (size_t)n, hash);
+        any = true;
+    }
+    if (!any)
+        return snprintf(text, cap, "cuBLASLt %zu, no table", g->version);
+    return snprintf(text, cap, "cuBLASLt %zu, table #%016" PRIx64, g->version, hash);
 }

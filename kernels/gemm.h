@@ -78,4 +78,9 @@ tdm_status tdm_gemm_plan_with(tdm_gemm *g, const tdm_gemm_shape *shape, const td
 int tdm_gemm_table_line(const tdm_gemm *g, const tdm_gemm_shape *shape, int64_t max_rows,
                         const tdm_gemm_algo *algo, char *text, size_t cap);
 
+/* What the choice of algorithms depends on beside the device: "cuBLASLt 120804, table #6f1c..." with a hash of the
+ * table's lines for this architecture and version, or "no table": the heuristic chooses.
+ * Returns: the length, as snprintf does. */
+int tdm_gemm_identity(const tdm_gemm *g, char *text, size_t cap);
+
 #endif

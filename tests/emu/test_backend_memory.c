@@ -387,6 +387,9 @@ static void devices_are_counted(void **state)
     ASSERT_OK(tdm_open_cuda(&options, &be, err));
     assert_non_null(strstr(be.device, "cuda:0 "));
     assert_non_null(strstr(be.device, "GiB, f16"));
+    assert_int_equal(strncmp(be.identity, "cuda, sm_", 9), 0);
+    assert_non_null(strstr(be.identity, ", cuBLASLt "));
+    assert_non_null(strstr(be.identity, ", cache f16"));
     tdm_backend_close(&be);
 }
 

@@ -75,6 +75,11 @@ static void lines_are_followed(void **state)
                                  "{{0x656d756c61746564, 0x10000000001, 0x1000000010, 0x10, 0x0, "
                                  "0x0, 0x0, 0x0}}},\n"));
     assert_int_equal(strncmp(line, "{90, ", 5), 0);
+    tdm_gemm_identity(o.g, line, sizeof line);
+    assert_non_null(strstr(line, ", table #"));
+    o.g->version++;
+    tdm_gemm_identity(o.g, line, sizeof line);
+    assert_non_null(strstr(line, ", no table"));
     tdm_gemm_close(o.g);
     ASSERT_CUDA(cudaFree(o.y));
     ASSERT_CUDA(cudaFree(o.bias));
