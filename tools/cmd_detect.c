@@ -10,6 +10,7 @@
 #include "host/json.h"
 #include "tools/commands.h"
 #include "tools/detect_job.h"
+#include "tools/dry_run.h"
 #include "tools/signals.h"
 
 /* So many that the last, which is not full, costs little, and that what comes next is ready by then. */
@@ -143,9 +144,8 @@ done:
     return st;
 }
 
-static tdm_status open_reader(detect_job *job, tdm_err *err)
+static void set_reading(detect_job *job)
 {
-    tdm_status st = TDM_OK;
     const common_args *c = &job->args.common;
     records *r = &job->records;
     job->reading = (tdm_reader_options){.text_key = c->text_key,
@@ -153,16 +153,22 @@ static tdm_status open_reader(detect_job *job, tdm_err *err)
                                         .max_line = c->max_line,
                                         .max_ratio = c->max_ratio,
                                         .chunk_bytes = c->chunk,
-                                        .filter = job->run.filter,
                                         .collide = job->args.passthrough,
                                         .collide_keys = (const char *const *)job->keys,
                                         .stop = &r->stop};
+    r->id_key = c->id_key;
+    r->passthrough = job->args.passthrough;
+}
+
+static tdm_status open_reader(detect_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    records *r = &job->records;
+    job->reading.filter = job->run.filter;
     TDM_TRY(tdm_reader_open(&job->inputs, &job->reading, &job->reader, err));
     r->inputs = &job->inputs;
     r->reader = job->reader;
     r->sink = job->run.sink;
-    r->id_key = c->id_key;
-    r->passthrough = job->args.passthrough;
     r->window_tokens = (int64_t)WINDOW_BATCHES * tdm_detector_rows(job->detector);
     r->text_tokens = tdm_detector_config(job->detector)->n_context;
 done:
@@ -195,6 +201,11 @@ static tdm_status run_job(detect_job *job, const arg_list *operands, tdm_err *er
     TDM_TRY(make_keys(job, err));
     TDM_TRY(tdm_inputs_list(operands->items, operands->n, job->args.common.out, &job->inputs, err));
     TDM_TRY(open_model(job, err));
+    set_reading(job);
+    if (job->args.common.dry_run) {
+        TDM_TRY(detect_dry_run(job, err));
+        goto done;
+    }
     TDM_TRY(open_run(job, err));
     if (!job->run.is_complete)
         TDM_TRY(judge_records(job, err));
@@ -280,12 +291,15 @@ int cmd_detect(int argc, char **argv)
         ARGS_RECORDS(&args->common),
         ARGS_CHUNK(&args->common),
         ARGS_JOB(&args->common),
+        ARGS_DRY_RUN(&args->common),
         ARGS_REPORT(&args->common),
     };
     if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code)) {
         job->records.stop.also = signals_catch();
         const tdm_status st = run_job(job, &operands, &err);
-        code = summary_finish(COMMAND.name, &args->common, &job->run, st, &err, &job->totals);
+        code = args->common.dry_run
+                   ? dry_run_finish(COMMAND.name, st, &err)
+                   : summary_finish(COMMAND.name, &args->common, &job->run, st, &err, &job->totals);
     }
     close_job(job);
     return code;

@@ -13,6 +13,7 @@
 #include "tokenizer/bpe.h"
 #include "tools/args.h"
 #include "tools/commands.h"
+#include "tools/dry_run.h"
 #include "tools/run.h"
 #include "tools/signals.h"
 #include "tools/summary.h"
@@ -256,11 +257,39 @@ done:
     return st;
 }
 
+/* --dry-run: what it would be. */
+static tdm_status try_out(generate_job *job, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    bool idle = false;
+    TDM_TRY(dry_run_is_idle(&job->args.common, &idle, err));
+    if (idle)
+        goto done;
+    TDM_TRY(open_work(job, err));
+    TDM_TRY(plan_memory(job, err));
+    const dry_run_generator generator = {.common = &job->args.common,
+                                         .model = job->model,
+                                         .backend = &job->backend,
+                                         .config = &job->config,
+                                         .bpe = job->bpe,
+                                         .options = &job->options,
+                                         .prompts = job->reader ? &job->prompts : NULL,
+                                         .reading = &job->reader_options,
+                                         .chunk = (uint64_t)job->args.chunk};
+    TDM_TRY(dry_run_generate(&generator, err));
+done:
+    return st;
+}
+
 static tdm_status run(generate_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     job->args.common.chunk = (size_t)job->args.chunk;
     TDM_TRY(open_model(job, err));
+    if (job->args.common.dry_run) {
+        TDM_TRY(try_out(job, err));
+        goto done;
+    }
     TDM_TRY(open_run(job, err));
     if (!job->run.is_complete)
         TDM_TRY(write_documents(job, err));
@@ -274,6 +303,8 @@ static int finish(generate_job *job, tdm_status st, const tdm_err *err)
     const tdm_generate_totals *t = &job->totals;
     const run_totals totals = {
         .seconds = job->seconds, .tokens = t->tokens, .steps = job->steps, .token_hash = t->hash};
+    if (c->dry_run)
+        return dry_run_finish("generate", st, err);
     if (st == TDM_OK && !job->run.is_complete && !c->quiet)
         fprintf(stderr,
                 "tandem generate: %" PRIu64 " documents, %" PRIu64 " tokens, %.1f tok/s, "
@@ -359,6 +390,7 @@ int cmd_generate(int argc, char **argv)
         {.name = "chunk", .kind = ARG_I64, .out = &a->chunk, .value = "N", .min = 1, .max = 1e9,
          .help = "documents that are committed, and may have to be written again, as one"},
         ARGS_JOB(&a->common),
+        ARGS_DRY_RUN(&a->common),
         ARGS_REPORT(&a->common),
     };
     if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code)) {

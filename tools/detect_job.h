@@ -47,5 +47,10 @@ typedef struct {
 
 /* The last step of the pipeline; ctx is the job. */
 tdm_status detect_write(void *ctx, void *window, tdm_err *err);
+/* Make job->records.line a result, up to what ends a line. */
+tdm_status detect_begin_line(detect_job *job, const tdm_record *r, const tdm_detection *d, tdm_err *err);
+/* --dry-run: judge a sample and print what the run would be (tools/dry_run.h). The detector is open, and not
+ * loaded; reading is set. Errors: those of sample_take, of the detector and of dry_run_print. */
+tdm_status detect_dry_run(detect_job *job, tdm_err *err);
 
 #endif

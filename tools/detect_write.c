@@ -33,14 +33,12 @@ done:
     return st;
 }
 
-static tdm_status put_result(detect_job *job, const tdm_record *r, const tdm_detection *d,
-                             tdm_err *err)
+tdm_status detect_begin_line(detect_job *job, const tdm_record *r, const tdm_detection *d, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     bool first = false;
     TDM_TRY(records_begin_line(&job->records, r, &first, err));
     TDM_TRY(put_fields(job, d, first, err));
-    TDM_TRY(records_end_line(&job->records, err));
 done:
     return st;
 }
@@ -70,7 +68,8 @@ static tdm_status put_record(void *ctx, tdm_record *r, size_t text, uint64_t *to
     *tokens = n_ids;
     if (d->outcome != TDM_DETECTED)
         return refuse(w->job, r, d, err);
-    TDM_TRY(put_result(w->job, r, d, err));
+    TDM_TRY(detect_begin_line(w->job, r, d, err));
+    TDM_TRY(records_end_line(&w->job->records, err));
     w->job->totals.token_hash = tdm_hash_ids(w->job->totals.token_hash, ids, n_ids);
 done:
     return st;
