@@ -18,6 +18,8 @@
 #include "tools/signals.h"
 #include "tools/summary.h"
 
+#define MOST_CHUNKS ((uint64_t)1 << 32)
+
 static const char *const NUCLEUS_CHOICES[] = {"openai", "hf", NULL}; /* the order of tdm_nucleus */
 
 typedef struct {
@@ -90,20 +92,20 @@ done:
     return st;
 }
 
-/* The options that the bytes of the documents depend on, as JSON. */
+/* The options that the bytes of the documents depend on, as JSON that ends in NUL. */
 static tdm_status put_settings(const generate_args *a, tdm_buf *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_TRY(tdm_buf_printf(out, err,
-                           "{\"seed\": \"%" PRIu64 "\", \"first-id\": \"%" PRIu64
-                           "\", \"length\": %" PRId64 ", \"temperature\": %.9g, \"top-k\": %" PRId64
-                           ", \"top-p\": [%.9g, %.9g], \"nucleus\": \"%s\"",
-                           a->seed, a->first_id, a->length, a->temperature, a->top_k, a->top_p[0],
-                           a->top_p[1], NUCLEUS_CHOICES[a->nucleus]));
-    if (a->prompts)
-        TDM_TRY(tdm_buf_printf(out, err, ", \"samples-per-prompt\": %" PRId64 "}", a->samples_per_prompt));
-    else
-        TDM_TRY(tdm_buf_printf(out, err, ", \"n\": %" PRId64 "}", a->n));
+    TDM_TRY(tdm_buf_printf(out, err, "{\"%s\": %" PRId64, a->prompts ? "samples-per-prompt" : "n",
+                           a->prompts ? a->samples_per_prompt : a->n));
+    TDM_TRY(tdm_buf_printf(out, err, ", \"seed\": %" PRIu64 ", \"first-id\": %" PRIu64, a->seed,
+                           a->first_id));
+    TDM_TRY(tdm_buf_printf(out, err, ", \"length\": %" PRId64 ", \"temperature\": %.17g", a->length,
+                           a->temperature));
+    TDM_TRY(tdm_buf_printf(out, err, ", \"top-k\": %" PRId64 ", \"top-p\": [%.17g, %.17g]", a->top_k,
+                           a->top_p[0], a->top_p[1]));
+    TDM_TRY(tdm_buf_printf(out, err, ", \"nucleus\": \"%s\"}", NUCLEUS_CHOICES[a->nucleus]));
+    TDM_TRY(tdm_buf_put(out, "", 1, err));
 done:
     return st;
 }
@@ -113,8 +115,12 @@ static tdm_status open_run(generate_job *job, tdm_err *err)
     tdm_status st = TDM_OK;
     const common_args *c = &job->args.common;
     tdm_buf settings = {0};
+    const uint64_t chunks = ((uint64_t)job->args.n - 1) / (uint64_t)job->args.chunk + 1;
+    TDM_REQUIRE(job->args.prompts || chunks <= MOST_CHUNKS || !tdm_job_is_for(c->out), TDM_EARG,
+                "--n %" PRId64 ": %" PRIu64 " chunks, want at most %" PRIu64
+                " in a job; more documents in a --chunk, or several jobs by --first-id",
+                job->args.n, chunks, MOST_CHUNKS);
     TDM_TRY(put_settings(&job->args, &settings, err));
-    TDM_TRY(tdm_buf_put(&settings, "", 1, err));
     const run_options options = {.common = c,
                                  .command = "generate",
                                  .settings = settings.p,

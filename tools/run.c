@@ -10,11 +10,13 @@
 
 /* ---- chunks ---- */
 
+/* Chunks of documents count over all prompts: they are the first file's. */
 static uint64_t chunks_of(const run_options *o, size_t file)
 {
+    if (o->inputs && o->by_documents)
+        return file == 0 ? TDM_CHUNKS_UNKNOWN : 0;
     if (o->inputs)
-        return o->by_documents ? TDM_CHUNKS_UNKNOWN
-                               : tdm_input_chunks(&o->inputs->items[file], o->common->chunk);
+        return tdm_input_chunks(&o->inputs->items[file], o->common->chunk);
     return o->documents / o->common->chunk + (o->documents % o->common->chunk > 0);
 }
 
