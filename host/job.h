@@ -60,6 +60,7 @@ typedef struct {
                              NULL: none */
     const tdm_inputs *inputs; /* NULL: none */
     const uint64_t *n_chunks; /* [inputs->n, or 1] chunks of each file, or TDM_CHUNKS_UNKNOWN */
+    uint64_t chunk_bytes; /* of the chunks of files, for messages; 0: they are of documents */
     bool all_read;        /* every rank reads a file whose chunks are unknown, and takes its share of the chunks
                              (prompts); otherwise such a file belongs to one rank */
     tdm_rank rank;
@@ -124,10 +125,13 @@ tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err);
 
 /* ---- looking at a job from outside ---- */
 
-/* The state of OUT.job as one JSON object, appended to out: command, complete, counts, chunks and bytes done and
- * left, per rank: chunks, whether a process is at work. Takes no lock and changes nothing.
+/* The state of OUT.job as one JSON object, appended to out. Takes no lock and changes nothing.
  *   path  OUT.job, or OUT.manifest.json of a complete job
- * Errors: TDM_ENOINPUT, TDM_EFORMAT, TDM_ENOMEM. */
+ * Of both: "command", "complete", "chunks": {"done", "total" (null: not known yet)}, "counts": {"in", "ok", "bad",
+ * "skipped", "by_class": {...}}, "tokens", "bytes" (of results). Of a job: "joining", "input": {"done", "total"} in
+ * bytes of files that can be read in parts, "ranks": [{"rank", "chunks", "bytes", "at_work"}]. Of a complete one:
+ * "out" and "errors": {"bytes", "sha256"}, "errors" null when there are none.
+ * Errors: TDM_ENOINPUT, TDM_EFORMAT, TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_job_describe(const char *path, tdm_buf *out, tdm_err *err);
 
 #endif

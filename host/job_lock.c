@@ -1,0 +1,87 @@
+/* Who is at work on a job: byte ranges of OUT.job/lock, locked by open file (F_OFD_SETLK), so that
+ * they go with the process, and hold between machines where the file system hands fcntl locks on.
+ * NFS does (4, or 3 with its lock daemon), Lustre does when mounted with "flock", as is common;
+ * with "localflock" or "nolock" only processes of one machine see each other. A file system without
+ * them is refused. */
+#include "host/job_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* Byte `index` is the process of that rank, COUNTS + n stands for "one of n processes". */
+#define COUNTS ((off_t)1 << 40)
+#define JOINER ((off_t)1 << 41)
+
+static bool set_lock(int fd, short type, off_t start, off_t len)
+{
+    struct flock l = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
+    return fcntl(fd, F_OFD_SETLK, &l) == 0;
+}
+
+/* Whether others hold a lock in [start, start + len), len 0: up to the end; *where: one of them. */
+static bool find_other(int fd, off_t start, off_t len, off_t *where)
+{
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
+    if (fcntl(fd, F_OFD_GETLK, &l) != 0 || l.l_type == F_UNLCK)
+        return false;
+    *where = l.l_start;
+    return true;
+}
+
+tdm_status job_lock_take(int fd, const job_names *n, tdm_rank rank, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const off_t mine = COUNTS + (off_t)rank.count;
+    off_t where = 0;
+    const bool taken = set_lock(fd, F_WRLCK, (off_t)rank.index, 1);
+    TDM_REQUIRE(taken || errno == EAGAIN || errno == EACCES, TDM_ECANTCREATE,
+                "%s: cannot be locked, and a job needs a file system with locks: %s", n->lock,
+                strerror(errno));
+    TDM_REQUIRE(taken, TDM_ECANTCREATE, "%s: another process is at work as rank %" PRId64, n->out,
+                rank.index);
+    TDM_REQUIRE(set_lock(fd, F_RDLCK, mine, 1), TDM_ECANTCREATE, "%s: cannot be locked: %s",
+                n->lock, strerror(errno));
+    const bool other = find_other(fd, COUNTS, mine - COUNTS, &where) ||
+                       find_other(fd, mine + 1, JOINER - mine - 1, &where);
+    TDM_REQUIRE(!other, TDM_ECANTCREATE,
+                "%s: %" PRId64 " processes share it and are at work, this is one of %" PRId64,
+                n->out, (int64_t)(where - COUNTS), rank.count);
+done:
+    return st;
+}
+
+bool job_lock_join(int fd)
+{
+    return set_lock(fd, F_WRLCK, JOINER, 1);
+}
+
+bool job_lock_others(int fd)
+{
+    off_t where;
+    return find_other(fd, 0, 0, &where);
+}
+
+bool job_lock_all(int fd)
+{
+    return set_lock(fd, F_WRLCK, 0, 0);
+}
+
+bool job_lock_held(int fd, uint32_t rank)
+{
+    off_t where;
+    return find_other(fd, (off_t)rank, 1, &where);
+}
+
+bool job_lock_joining(int fd)
+{
+    off_t where;
+    return find_other(fd, JOINER, 1, &where);
+}
+
+int64_t job_lock_count(int fd)
+{
+    off_t where;
+    return find_other(fd, COUNTS, JOINER - COUNTS, &where) ? (int64_t)(where - COUNTS) : 0;
+}
