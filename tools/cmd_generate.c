@@ -92,6 +92,16 @@ done:
     return st;
 }
 
+/* In as few digits as give the same number back: 0.8, not 0.80000000000000004. */
+static tdm_status put_number(tdm_buf *out, const char *before, double x, tdm_err *err)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.15g", x);
+    if (strtod(text, NULL) != x)
+        snprintf(text, sizeof text, "%.17g", x);
+    return tdm_buf_printf(out, err, "%s%s", before, text);
+}
+
 /* The options that the bytes of the documents depend on, as JSON that ends in NUL. */
 static tdm_status put_settings(const generate_args *a, tdm_buf *out, tdm_err *err)
 {
@@ -100,11 +110,12 @@ static tdm_status put_settings(const generate_args *a, tdm_buf *out, tdm_err *er
                            a->prompts ? a->samples_per_prompt : a->n));
     TDM_TRY(tdm_buf_printf(out, err, ", \"seed\": %" PRIu64 ", \"first-id\": %" PRIu64, a->seed,
                            a->first_id));
-    TDM_TRY(tdm_buf_printf(out, err, ", \"length\": %" PRId64 ", \"temperature\": %.17g", a->length,
-                           a->temperature));
-    TDM_TRY(tdm_buf_printf(out, err, ", \"top-k\": %" PRId64 ", \"top-p\": [%.17g, %.17g]", a->top_k,
-                           a->top_p[0], a->top_p[1]));
-    TDM_TRY(tdm_buf_printf(out, err, ", \"nucleus\": \"%s\"}", NUCLEUS_CHOICES[a->nucleus]));
+    TDM_TRY(tdm_buf_printf(out, err, ", \"length\": %" PRId64, a->length));
+    TDM_TRY(put_number(out, ", \"temperature\": ", a->temperature, err));
+    TDM_TRY(tdm_buf_printf(out, err, ", \"top-k\": %" PRId64, a->top_k));
+    TDM_TRY(put_number(out, ", \"top-p\": [", a->top_p[0], err));
+    TDM_TRY(put_number(out, ", ", a->top_p[1], err));
+    TDM_TRY(tdm_buf_printf(out, err, "], \"nucleus\": \"%s\"}", NUCLEUS_CHOICES[a->nucleus]));
     TDM_TRY(tdm_buf_put(out, "", 1, err));
 done:
     return st;
