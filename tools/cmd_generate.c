@@ -88,6 +88,7 @@ static tdm_status open_model(generate_job *job, tdm_err *err)
                 (int)tdm_bpe_size(job->bpe), job->config.n_vocab);
     TDM_TRY(tdm_checkpoint_open(c->model, &job->checkpoint, err));
     TDM_TRY(args_open_backend(c, &job->backend, err));
+    job->backend.stop = job->options.stop;
 done:
     return st;
 }
