@@ -1,4 +1,4 @@
-/* tools/cmd_inspect.c - what is in a checkpoint, and what it takes to run it. */
+/* tools/cmd_inspect.c - what is in a checkpoint, and what it takes to run it; of jobs, tools/inspect_job.c. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,20 +9,26 @@
 #include "host/json.h"
 #include "tools/args.h"
 #include "tools/commands.h"
+#include "tools/inspect_job.h"
 #include "tools/model_needs.h"
 
 static const arg_command COMMAND = {
     .name = "inspect",
-    .usage = "[--json] DIR|FILE.safetensors",
+    .usage = "[--json] DIR|FILE.safetensors|OUT|OUT.job|OUT.manifest.json",
     .summary =
         "Lists the tensors of a model folder, checks them and config.json against what the model "
         "needs, and says how much memory it takes on the CPU. No weights are read. Of a single "
-        "file only the table is printed.",
+        "file only the table is printed. Of a job it says what is done and what is left, who is at "
+        "work, and what to type to go on; of an OUT with its manifest beside it, whether it is what "
+        "was written: size and SHA-256.",
     .notes =
         "A folder that cannot be run ends with exit code 65 after the list: every tensor that\n"
-        "is missing, has another shape or does not belong is named.",
+        "is missing, has another shape or does not belong is named. So does an OUT, or its\n"
+        "OUT.errors.jsonl, that is not what OUT.manifest.json says. To look at a job takes no\n"
+        "lock and changes nothing; processes may be at work.",
     .example = "tandem inspect gpt2-xl\n"
-               "tandem inspect --json gpt2 | jq .memory",
+               "tandem inspect --json gpt2 | jq .memory\n"
+               "tandem inspect judged.jsonl.job",
 };
 
 static const char *const USES[] = {"unknown", "weight", "ignored"}; /* in the order of tensor_use */
@@ -253,7 +259,8 @@ int cmd_inspect(int argc, char **argv)
         return args_fail(COMMAND.name, &err);
     }
     subject s = {.path = operands.items[0]};
-    const tdm_status st = inspect(&s, json, &err);
+    const tdm_status st =
+        inspect_job_is_for(s.path) ? inspect_job(s.path, json, &err) : inspect(&s, json, &err);
     if (st != TDM_OK)
         code = args_fail(COMMAND.name, &err);
     model_needs_free(&s.needs);

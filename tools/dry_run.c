@@ -95,19 +95,19 @@ static void print_input(const dry_run_estimate *e)
 {
     if (!e->inputs)
         return;
-    printf("input    %zu file%s, ", e->inputs->n, e->inputs->n == 1 ? "" : "s");
+    printf("input     %zu file%s, ", e->inputs->n, e->inputs->n == 1 ? "" : "s");
     print_bytes((double)e->inputs->bytes);
     if (e->text_bytes > 1.01 * (double)e->inputs->bytes) {
         printf("; %s", about(e->records_are_exact));
         print_bytes(e->text_bytes);
         printf(" of text");
     }
-    printf("\nrecords  %s%.0f, %.0f of them bad\n", about(e->records_are_exact), e->records, e->bad);
+    printf("\nrecords   %s%.0f, %.0f of them bad\n", about(e->records_are_exact), e->records, e->bad);
 }
 
 static void print_output(const dry_run_estimate *e, const room *r)
 {
-    printf("output   about ");
+    printf("output    about ");
     print_bytes(e->out_bytes);
     printf(" in %.0f chunk%s", e->chunks, e->chunks < 1.5 ? "" : "s");
     if (r->is_job) {
@@ -117,7 +117,7 @@ static void print_output(const dry_run_estimate *e, const room *r)
     }
     printf("\n");
     if (!has_room(r)) {
-        printf("warning  that does not fit%s: free ", r->rank.count > 1 ? ", twice while parts are joined" : "");
+        printf("warning   that does not fit%s: free ", r->rank.count > 1 ? ", twice while parts are joined" : "");
         print_bytes(r->needed - r->free);
         printf(", or take another --out\n");
     }
@@ -128,17 +128,18 @@ static void print_text(const dry_run_estimate *e, const tdm_backend *backend, co
     const double rate = e->seconds > 0 ? e->results / e->seconds : 0;
     printf("tandem %s, dry run: nothing is written\n", e->command);
     print_input(e);
-    printf("%-9s%s%.0f\n", e->unit, about(!e->inputs || e->records_are_exact), e->results);
-    printf("tokens   %s%.0f", e->tokens_are_most ? "at most " : "about ", e->tokens);
+    printf("%-10s%s%.0f\n", e->unit, about(!e->inputs || e->records_are_exact), e->results);
+    printf("tokens    %s%.0f", e->tokens_are_most ? "at most " : "about ", e->tokens);
     if (e->results > 0)
         printf(", %.1f for each", e->tokens / e->results);
     printf("\n");
     print_output(e, r);
-    printf("time     %s", e->tokens_are_most ? "at most " : "about ");
+    printf("time      %s", e->tokens_are_most ? "at most " : "about ");
     print_duration(e->seconds);
-    printf(" at %.4g %s/s, from a trial with %.0f on %s\n", rate, e->unit, e->tried, backend->ops->name);
+    printf(" at %.*f %s/s, from a trial with %.0f on %s\n", rate < 99.95 ? 1 : 0, rate, e->unit, e->tried,
+           backend->ops->name);
     if (r->rank.count > 1) {
-        printf("ranks    %" PRId64 ", each ", r->rank.count);
+        printf("ranks     %" PRId64 ", each ", r->rank.count);
         print_duration(e->seconds / (double)r->rank.count);
         printf(" if all are as fast\n");
     }
