@@ -185,12 +185,12 @@ static tdm_status judge_records(detect_job *job, tdm_err *err)
     TDM_TRY(tdm_progress_start(progress, &watching, err));
     st = run_windows(job, err);
     job->totals.seconds = tdm_progress_seconds(progress);
-    if (st != TDM_OK) {
+    if (st == TDM_OK)
+        st = tdm_sink_finish(job->run.sink, err);
+    if (st == TDM_OK)
+        tdm_progress_finish(progress);
+    else
         tdm_progress_abandon(progress);
-        goto done;
-    }
-    tdm_progress_finish(progress);
-    TDM_TRY(tdm_sink_finish(job->run.sink, err));
 done:
     return st;
 }
