@@ -80,10 +80,11 @@ bool tdm_job_is_for(const char *path)
     return stat(path, &info) != 0 || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode);
 }
 
-bool job_was_finished(const tdm_job *j)
+/* Whether another process has finished the job since it was opened. */
+static bool was_finished(const tdm_job *j)
 {
-    const job_stamp now = job_stamp_of(j->names.manifest);
-    return now.inode != 0 && !job_stamp_equal(&now, &j->final);
+    const job_stamp now = job_stamp_of(j->names.final);
+    return now.inode != 0 && !job_stamp_equal(&now, &j->final_then);
 }
 
 /* Whether the folder that was locked is no longer the one of that name. */
@@ -135,12 +136,12 @@ static tdm_status discard(tdm_job *j, tdm_err *err)
     TDM_REQUIRE(!job_lock_others(j->lock), TDM_ECANTCREATE,
                 "%s: another process is at work on it; --restart discards what nobody works on",
                 j->names.folder);
-    TDM_TRY(job_remove(j->names.manifest, err));
+    TDM_TRY(job_remove(j->names.final, err));
     TDM_TRY(job_clear_folder(&j->names, false, err));
     TDM_TRY(job_sync_folder(j->names.folder, err));
     TDM_TRY(job_sync_folder(j->names.parent, err));
     j->o.restart = false;
-    j->final = job_stamp_of(j->names.manifest);
+    j->final_then = job_stamp_of(j->names.final);
 done:
     return st;
 }
@@ -203,9 +204,9 @@ static tdm_status try_open(tdm_job *j, bool *again, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     *again = false;
-    j->final = job_stamp_of(j->names.manifest);
+    j->final_then = job_stamp_of(j->names.final);
     if (!j->o.restart)
-        TDM_TRY(job_look_for_complete(j, err));
+        TDM_TRY(job_final_check(j, err));
     if (j->is_complete) {
         TDM_TRY(clear_leftovers(j, err));
         goto done;
@@ -214,7 +215,7 @@ static tdm_status try_open(tdm_job *j, bool *again, tdm_err *err)
     if (*again)
         goto done;
     st = settle(j, err);
-    *again = was_removed(j) || job_was_finished(j);
+    *again = was_removed(j) || was_finished(j);
     st = *again ? TDM_OK : st;
 done:
     if (*again)
@@ -307,6 +308,12 @@ static tdm_status judge(const tdm_job *j, tdm_max_errors max, tdm_err *err)
         bad, records, max.limit, max.percent ? "%" : "", j->names.folder);
 }
 
+/* Whoever joins removes OUT.job/manifest.json first of all parts, and when OUT is there. */
+static bool was_joined(const tdm_job *j)
+{
+    return access(j->names.manifest, F_OK) != 0 && access(j->names.final, F_OK) == 0;
+}
+
 tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -316,12 +323,15 @@ tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err)
     TDM_TRY(load_index(j, err));
     if (job_index_is_full(&j->index)) {
         TDM_TRY(judge(j, max_errors, err));
-        if (job_lock_join(j->lock) && !job_was_finished(j)) {
+        if (job_lock_join(j->lock) && !was_joined(j)) {
             TDM_TRY(job_join(j, err));
             j->is_complete = true;
         }
     }
-    j->is_complete = j->is_complete || job_was_finished(j);
+    if (!j->is_complete && was_joined(j)) {
+        TDM_TRY(job_final_totals(j, err));
+        j->is_complete = true;
+    }
     j->is_waiting = !j->is_complete;
 done:
     return st;

@@ -21,13 +21,6 @@ static void inputs_free(inputs *in)
     free(in->sizes);
 }
 
-static uint64_t number_of(const cJSON *object, const char *key, uint64_t otherwise)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    const bool fits = cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 0x1p53;
-    return fits ? (uint64_t)item->valuedouble : otherwise;
-}
-
 static tdm_status read_inputs(const cJSON *job, inputs *in, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -37,12 +30,12 @@ static tdm_status read_inputs(const cJSON *job, inputs *in, tdm_err *err)
     in->sizes = calloc((size_t)n + 1, sizeof *in->sizes);
     TDM_REQUIRE(in->n_chunks && in->sizes, TDM_ENOMEM, "a list of %d inputs", n);
     if (!cJSON_IsArray(list))
-        in->n_chunks[in->n++] = number_of(job, "chunks", TDM_CHUNKS_UNKNOWN);
+        in->n_chunks[in->n++] = job_number(job, "chunks", TDM_CHUNKS_UNKNOWN);
     else
         cJSON_ArrayForEach(item, list)
         {
-            in->n_chunks[in->n] = number_of(item, "chunks", TDM_CHUNKS_UNKNOWN);
-            in->sizes[in->n++] = number_of(item, "size", 0);
+            in->n_chunks[in->n] = job_number(item, "chunks", TDM_CHUNKS_UNKNOWN);
+            in->sizes[in->n++] = job_number(item, "size", 0);
         }
 done:
     return st;
@@ -225,7 +218,7 @@ static tdm_status describe_manifest(const char *path, tdm_buf *out, tdm_err *err
     const cJSON *root = tdm_json_root(doc);
     const cJSON *job = cJSON_GetObjectItemCaseSensitive(root, "job");
     const cJSON *made = cJSON_GetObjectItemCaseSensitive(root, "out");
-    const uint64_t chunks = number_of(root, "chunks", 0);
+    const uint64_t chunks = job_number(root, "chunks", 0);
     TDM_REQUIRE(job && made, TDM_EFORMAT, "%s: not the manifest of a finished job", path);
     TDM_TRY(tdm_buf_printf(out, err, "{\"command\": "));
     TDM_TRY(put_command(out, job, err));
@@ -234,7 +227,7 @@ static tdm_status describe_manifest(const char *path, tdm_buf *out, tdm_err *err
     TDM_TRY(tdm_buf_printf(out, err, ", \"counts\": "));
     TDM_TRY(put_member(out, doc, text.p, "counts", err));
     TDM_TRY(tdm_buf_printf(out, err, ", \"tokens\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"out\": ",
-                           number_of(root, "tokens", 0), number_of(made, "bytes", 0)));
+                           job_number(root, "tokens", 0), job_number(made, "bytes", 0)));
     TDM_TRY(put_member(out, doc, text.p, "out", err));
     TDM_TRY(tdm_buf_printf(out, err, ", \"errors\": "));
     TDM_TRY(put_member(out, doc, text.p, "errors", err));

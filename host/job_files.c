@@ -84,11 +84,12 @@ tdm_status job_names_find(job_names *n, const char *path, tdm_err *err)
     TDM_REQUIRE(n->out, TDM_ENOMEM, "%s: its name", path);
     n->parent = folder_of(n->out);
     n->errors = joined(n->out, ".errors.jsonl");
-    n->manifest = joined(n->out, ".manifest.json");
+    n->final = joined(n->out, ".manifest.json");
+    n->manifest = joined(n->out, ".job/manifest.json");
     n->folder = joined(n->out, ".job");
     n->lock = joined(n->out, ".job/lock");
-    TDM_REQUIRE(n->parent && n->errors && n->manifest && n->folder && n->lock, TDM_ENOMEM,
-                "%s: the names beside it", path);
+    TDM_REQUIRE(n->parent && n->errors && n->final && n->manifest && n->folder && n->lock,
+                TDM_ENOMEM, "%s: the names beside it", path);
     TDM_TRY(check_parent(n, err));
 done:
     return st;
@@ -99,6 +100,7 @@ void job_names_free(job_names *n)
     free(n->out);
     free(n->parent);
     free(n->errors);
+    free(n->final);
     free(n->manifest);
     free(n->folder);
     free(n->lock);
@@ -225,13 +227,11 @@ done:
 tdm_status job_clear_folder(const job_names *n, bool with_lock, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    char *manifest = job_path(n->folder, "manifest.json");
     DIR *dir = opendir(n->folder);
     if (!dir && errno == ENOENT)
         goto done;
     TDM_REQUIRE(dir, TDM_EIO, "%s: cannot be listed: %s", n->folder, strerror(errno));
-    TDM_REQUIRE(manifest, TDM_ENOMEM, "the name of a manifest");
-    TDM_TRY(job_remove(manifest, err)); /* first: without it the rest is no job */
+    TDM_TRY(job_remove(n->manifest, err)); /* first: without it the rest is no job */
     TDM_TRY(remove_ours(n->folder, dir, err));
     if (!with_lock)
         goto done;
@@ -242,7 +242,6 @@ tdm_status job_clear_folder(const job_names *n, bool with_lock, tdm_err *err)
 done:
     if (dir)
         closedir(dir);
-    free(manifest);
     return st;
 }
 

@@ -27,11 +27,10 @@ typedef struct {
     uint32_t rank; /* whose */
     int to;        /* -1: only checked */
     char *path;    /* borrowed; of to */
-    uint64_t bytes;
+    job_made made;
     EVP_MD_CTX *sha;
     XXH3_state_t *xxh;
     char *buf; /* [PIECE] */
-    char hash[JOB_SHA_TEXT];
 } joiner;
 
 static void joiner_close(joiner *w)
@@ -64,8 +63,8 @@ static tdm_status take(joiner *w, const char *p, size_t len, tdm_err *err)
     tdm_status st = TDM_OK;
     TDM_REQUIRE(EVP_DigestUpdate(w->sha, p, len), TDM_EINTERNAL, "SHA-256");
     if (w->to >= 0)
-        TDM_TRY(job_write(w->to, w->path, p, len, w->bytes, err));
-    w->bytes += len;
+        TDM_TRY(job_write(w->to, w->path, p, len, w->made.bytes, err));
+    w->made.bytes += len;
 done:
     return st;
 }
@@ -160,7 +159,7 @@ static tdm_status copy_parts(joiner *w, char *path, tdm_err *err)
         goto done;
     }
     TDM_TRY(take_all(w, err));
-    if (w->bytes == 0 && !w->of_errors)
+    if (w->made.bytes == 0 && !w->of_errors)
         TDM_TRY(take_nothing(w, err));
     if (fsync(w->to) != 0) {
         st = job_write_failed(path, errno, err);
@@ -219,54 +218,7 @@ static tdm_status make(joiner *w, char *path, tdm_err *err)
         TDM_TRY(link_part(w, rank, path, &linked, err));
     if (!linked)
         TDM_TRY(copy_parts(w, path, err));
-    job_sha_text(w->sha, w->hash);
-done:
-    return st;
-}
-
-/* ---- OUT.manifest.json ---- */
-
-static tdm_status put_made(tdm_buf *out, const char *name, const joiner *w, tdm_err *err)
-{
-    return tdm_buf_printf(out, err, ",\n \"%s\": {\"bytes\": %" PRIu64 ", \"sha256\": \"%s\"}",
-                          name, w->bytes, w->hash);
-}
-
-tdm_status job_counts_put(tdm_buf *out, const tdm_counts *c, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const char *comma = "";
-    TDM_TRY(tdm_buf_printf(out, err,
-                           "{\"in\": %" PRId64 ", \"ok\": %" PRId64 ", \"bad\": %" PRId64
-                           ", \"skipped\": %" PRId64 ", \"by_class\": {",
-                           c->ok + c->bad + c->skipped, c->ok, c->bad, c->skipped));
-    for (int i = 0; i < TDM_FAULTS_CAP; i++) {
-        if (c->by_fault[i] == 0)
-            continue;
-        TDM_TRY(tdm_buf_printf(out, err, "%s\"%s\": %" PRId64, comma, tdm_fault_name((tdm_fault)i),
-                               c->by_fault[i]));
-        comma = ", ";
-    }
-    TDM_TRY(tdm_buf_printf(out, err, "}}"));
-done:
-    return st;
-}
-
-/* Nothing in it depends on when, how often and by how many processes the job was done. */
-static tdm_status put_manifest(const tdm_job *j, const joiner *data, const joiner *errors,
-                               tdm_buf *out, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    TDM_TRY(tdm_buf_printf(out, err, "{\"complete\": true,\n \"counts\": "));
-    TDM_TRY(job_counts_put(out, &j->totals.counts, err));
-    TDM_TRY(tdm_buf_printf(out, err, ",\n \"tokens\": %" PRIu64 ",\n \"chunks\": %" PRIu64,
-                           j->totals.tokens, j->totals.chunks_done));
-    TDM_TRY(put_made(out, "out", data, err));
-    if (errors->bytes > 0)
-        TDM_TRY(put_made(out, "errors", errors, err));
-    TDM_TRY(tdm_buf_printf(out, err, ",\n \"job\": "));
-    TDM_TRY(tdm_buf_put(out, j->manifest.p, j->manifest.len - 1, err)); /* its newline comes last */
-    TDM_TRY(tdm_buf_put(out, "}\n", 2, err));
+    job_sha_text(w->sha, w->made.sha256);
 done:
     return st;
 }
@@ -275,7 +227,7 @@ done:
 
 typedef struct {
     char *data, *errors, *manifest; /* in OUT.job */
-} made;
+} names_made;
 
 static tdm_status rename_to(const char *from, const char *to, tdm_err *err)
 {
@@ -286,14 +238,14 @@ static tdm_status rename_to(const char *from, const char *to, tdm_err *err)
                : tdm_fail(err, TDM_EIO, "%s: renaming %s to it: %s", to, from, strerror(errno));
 }
 
-static tdm_status publish(const job_names *n, const made *m, bool has_errors, tdm_err *err)
+static tdm_status publish(const job_names *n, const names_made *m, bool has_errors, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     if (has_errors)
         TDM_TRY(rename_to(m->errors, n->errors, err));
     else
         TDM_TRY(job_remove(n->errors, err)); /* of an earlier job */
-    TDM_TRY(rename_to(m->manifest, n->manifest, err));
+    TDM_TRY(rename_to(m->manifest, n->final, err));
     TDM_TRY(job_sync_folder(n->parent, err));
     TDM_TRY(rename_to(m->data, n->out, err));
     TDM_TRY(job_sync_folder(n->parent, err));
@@ -301,18 +253,18 @@ done:
     return st;
 }
 
-static tdm_status join(tdm_job *j, const made *m, tdm_err *err)
+static tdm_status join(tdm_job *j, const names_made *m, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_buf text = {0};
-    joiner data, errors = {.from = -1, .to = -1};
+    joiner data = {.from = -1, .to = -1}, errors = data;
     TDM_TRY(joiner_open(&data, j, false, err));
     TDM_TRY(joiner_open(&errors, j, true, err));
     TDM_TRY(make(&data, m->data, err));
     TDM_TRY(make(&errors, m->errors, err));
-    TDM_TRY(put_manifest(j, &data, &errors, &text, err));
+    TDM_TRY(job_final_put(j, &data.made, &errors.made, &text, err));
     TDM_TRY(job_write_file(m->manifest, text.p, text.len, err));
-    TDM_TRY(publish(&j->names, m, errors.bytes > 0, err));
+    TDM_TRY(publish(&j->names, m, errors.made.bytes > 0, err));
 done:
     joiner_close(&data);
     joiner_close(&errors);
@@ -335,9 +287,9 @@ static void close_all(tdm_job *j)
 tdm_status job_join(tdm_job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    made m = {.data = job_path(j->names.folder, "joined"),
-              .errors = job_path(j->names.folder, "joined.errors"),
-              .manifest = job_path(j->names.folder, "joined.manifest")};
+    names_made m = {.data = job_path(j->names.folder, "joined"),
+                    .errors = job_path(j->names.folder, "joined.errors"),
+                    .manifest = job_path(j->names.folder, "joined.manifest")};
     TDM_REQUIRE(m.data && m.errors && m.manifest, TDM_ENOMEM, "the names of what is joined");
     TDM_TRY(join(j, &m, err));
     TDM_TRY(job_clear_folder(&j->names, false, err));

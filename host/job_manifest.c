@@ -202,10 +202,10 @@ tdm_status job_manifest_load(const char *path, tdm_buf *text, tdm_json **doc, td
 
 /* Write the manifest under a name of this rank alone and then give it the one that counts, which
  * only the first of several processes can: *taken. */
-static tdm_status publish(const tdm_job *j, const char *path, const tdm_buf *text, bool *taken,
-                          tdm_err *err)
+static tdm_status publish(const tdm_job *j, const tdm_buf *text, bool *taken, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    const char *path = j->names.manifest;
     char *own = NULL;
     *taken = false;
     TDM_REQUIRE(asprintf(&own, "%s.%" PRId64, path, j->o.rank.index) >= 0, TDM_ENOMEM,
@@ -223,9 +223,10 @@ done:
     return st;
 }
 
-static tdm_status settle(tdm_job *j, const char *path, tdm_err *err)
+tdm_status job_manifest_settle(tdm_job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    const char *path = j->names.manifest;
     tdm_buf own = {0};
     tdm_json *before = NULL;
     bool exists = access(path, F_OK) == 0;
@@ -233,7 +234,7 @@ static tdm_status settle(tdm_job *j, const char *path, tdm_err *err)
         TDM_TRY(job_manifest_load(path, &j->manifest, &before, err));
     TDM_TRY(job_manifest_build(&j->o, tdm_json_root(before), &own, err));
     if (!exists)
-        TDM_TRY(publish(j, path, &own, &exists, err));
+        TDM_TRY(publish(j, &own, &exists, err));
     if (!before)
         TDM_TRY(job_manifest_load(path, &j->manifest, &before, err));
     if (exists)
@@ -243,84 +244,5 @@ static tdm_status settle(tdm_job *j, const char *path, tdm_err *err)
 done:
     tdm_json_close(before);
     tdm_buf_free(&own);
-    return st;
-}
-
-tdm_status job_manifest_settle(tdm_job *j, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    char *path = job_path(j->names.folder, "manifest.json");
-    TDM_REQUIRE(path, TDM_ENOMEM, "the name of a manifest");
-    TDM_TRY(settle(j, path, err));
-done:
-    free(path);
-    return st;
-}
-
-/* ---- the manifest beside OUT ---- */
-
-/* "job" in the manifest of a finished job: [*len] bytes of text, and its tree. NULL: not there. */
-static const char *job_member(const tdm_json *doc, const tdm_buf *text, size_t *len,
-                              const cJSON **tree)
-{
-    size_t n = 0;
-    const tdm_json_member *members = tdm_json_members(doc, &n);
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(members[i].key, "job") != 0)
-            continue;
-        *len = members[i].value_len;
-        *tree = members[i].value;
-        return text->p + members[i].value_at;
-    }
-    return NULL;
-}
-
-/* Whether OUT is what its manifest says. While there is a job, a crash may have come between the
- * two: then the bytes decide. */
-static tdm_status check_out(tdm_job *j, const cJSON *manifest, bool has_job, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const cJSON *out = cJSON_GetObjectItemCaseSensitive(manifest, "out");
-    const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(out, "bytes");
-    const cJSON *sha = cJSON_GetObjectItemCaseSensitive(out, "sha256");
-    char hash[JOB_SHA_TEXT];
-    struct stat info;
-    TDM_REQUIRE(cJSON_IsNumber(bytes) && cJSON_IsString(sha), TDM_EFORMAT,
-                "%s: damaged (--restart discards it)", j->names.manifest);
-    if (stat(j->names.out, &info) != 0)
-        goto done;
-    const bool same_size = (double)info.st_size == bytes->valuedouble;
-    TDM_REQUIRE(same_size || has_job, TDM_EMISMATCH,
-                "%s: has %" PRId64 " bytes, and %.0f when it was written (--restart replaces it)",
-                j->names.out, (int64_t)info.st_size, bytes->valuedouble);
-    if (same_size && has_job)
-        TDM_TRY(job_sha256(j->names.out, j->o.stop, hash, err));
-    j->is_complete = same_size && (!has_job || !strcmp(hash, sha->valuestring));
-done:
-    return st;
-}
-
-tdm_status job_look_for_complete(tdm_job *j, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    tdm_buf text = {0}, own = {0};
-    tdm_json *doc = NULL;
-    const cJSON *tree = NULL;
-    size_t len = 0;
-    char *manifest = job_path(j->names.folder, "manifest.json");
-    TDM_REQUIRE(manifest, TDM_ENOMEM, "the name of a manifest");
-    if (access(j->names.manifest, F_OK) != 0)
-        goto done;
-    TDM_TRY(job_manifest_load(j->names.manifest, &text, &doc, err));
-    const char *job = job_member(doc, &text, &len, &tree);
-    TDM_REQUIRE(job, TDM_EFORMAT, "%s: damaged (--restart discards it)", j->names.manifest);
-    TDM_TRY(job_manifest_build(&j->o, tree, &own, err));
-    TDM_TRY(job_diff(own.p, own.len, job, len, j->o.inputs, true, j->names.manifest, err));
-    TDM_TRY(check_out(j, tdm_json_root(doc), access(manifest, F_OK) == 0, err));
-done:
-    tdm_json_close(doc);
-    tdm_buf_free(&own);
-    tdm_buf_free(&text);
-    free(manifest);
     return st;
 }

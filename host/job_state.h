@@ -14,8 +14,9 @@
 typedef struct {
     char *out;               /* what a link points to */
     char *parent;            /* its folder */
-    char *errors, *manifest; /* OUT.errors.jsonl, OUT.manifest.json */
-    char *folder, *lock;     /* OUT.job, and lock in it */
+    char *errors, *final;    /* OUT.errors.jsonl, OUT.manifest.json */
+    char *folder;            /* OUT.job */
+    char *manifest, *lock;   /* manifest.json and lock in it */
 } job_names;
 
 /* Errors: TDM_ECANTCREATE for a folder, a file that may not be written, or a parent that cannot be opened. */
@@ -71,10 +72,24 @@ tdm_status job_manifest_settle(tdm_job *j, tdm_err *err);
 /* Errors: TDM_EMISMATCH lists what differs. complete: the engine may be another one. */
 tdm_status job_diff(const char *now, size_t now_len, const char *then, size_t then_len,
                     const tdm_inputs *inputs, bool complete, const char *path, tdm_err *err);
-/* Whether OUT is there, made by the same command; what the job left behind is removed then. */
-tdm_status job_look_for_complete(tdm_job *j, tdm_err *err);
 
-/* ---- journals (job_journal.c) ---- */
+/* ---- OUT.manifest.json (job_final.c) ---- */
+
+typedef struct {
+    uint64_t bytes;
+    char sha256[JOB_SHA_TEXT];
+} job_made;
+
+tdm_status job_final_put(const tdm_job *j, const job_made *data, const job_made *errors, tdm_buf *out,
+                         tdm_err *err);
+/* Set j->is_complete and the totals where OUT is there, made by the same command.
+ * Errors: TDM_EMISMATCH when it is another job's, or OUT is not what was written; TDM_EFORMAT, TDM_EIO, ... */
+tdm_status job_final_check(tdm_job *j, tdm_err *err);
+tdm_status job_final_totals(tdm_job *j, tdm_err *err); /* of a job that another process finished */
+tdm_status job_counts_put(tdm_buf *out, const tdm_counts *c, tdm_err *err); /* as JSON */
+uint64_t job_number(const cJSON *object, const char *key, uint64_t otherwise); /* a natural number */
+
+/* ---- journals (job_journal.c) and all of them as one index (job_index.c) ---- */
 
 typedef struct {
     uint64_t number, hash; /* of the chunk, and of what was read for it */
@@ -105,8 +120,11 @@ typedef struct {
 
 tdm_status job_index_open(job_index *x, size_t n_files, const uint64_t *n_chunks, tdm_err *err);
 void job_index_close(job_index *x);
+/* A chunk that is there already, by another rank, counts once: both are equal. */
+tdm_status job_index_add(job_index *x, const job_entry *e, const tdm_counts *counts, uint64_t tokens,
+                         tdm_err *err);
 /* Read the journals of all ranks. A folder that is not there has none.
- *   seen  called for each journal; NULL allowed */
+ *   seen  called for each journal */
 typedef tdm_status (*job_seen)(void *ctx, uint32_t rank, const job_ends *ends, tdm_err *err);
 tdm_status job_index_load(job_index *x, const char *folder, uint64_t id, job_seen seen, void *ctx,
                           tdm_err *err);
@@ -118,6 +136,9 @@ bool job_index_is_full(const job_index *x);
 void job_counts_add(tdm_counts *to, const tdm_counts *from);
 tdm_status job_journal_head(uint64_t id, uint32_t rank, tdm_buf *out, tdm_err *err);
 tdm_status job_journal_line(const tdm_chunk_result *r, tdm_buf *out, tdm_err *err);
+/* Add the chunks of a rank's journal up to the first line that is not as it was written. No journal: none. */
+tdm_status job_journal_read(const char *folder, uint32_t rank, uint64_t id, job_index *x, job_ends *ends,
+                            tdm_err *err);
 
 /* ---- the job ---- */
 
@@ -139,7 +160,7 @@ struct tdm_job {
     tdm_buf manifest; /* OUT.job/manifest.json */
     uint64_t id;      /* its hash, which the journals name */
     int lock;         /* -1: none */
-    job_stamp final;  /* OUT.manifest.json when the job was opened */
+    job_stamp final_then; /* OUT.manifest.json when the job was opened */
     bool is_complete, is_waiting;
     job_index index; /* when the job was opened, and again when it was finished */
     job_ends ends;   /* of this rank's files when the job was opened */
@@ -160,14 +181,11 @@ struct tdm_job {
     tdm_job_totals totals;
 };
 
-/* Whether another process has finished the job since it was opened. */
-bool job_was_finished(const tdm_job *j);
 uint64_t job_input_share(const tdm_job *j, size_t file, uint64_t number);
 tdm_status job_commit_open(tdm_job *j, tdm_err *err);
 tdm_status job_commit_drain(tdm_job *j, tdm_err *err);
 void job_commit_close(tdm_job *j);
 /* Make OUT and what is beside it of a full index, and remove OUT.job. With the join lock held. */
 tdm_status job_join(tdm_job *j, tdm_err *err);
-tdm_status job_counts_put(tdm_buf *out, const tdm_counts *c, tdm_err *err); /* as JSON */
 
 #endif
