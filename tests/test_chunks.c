@@ -187,29 +187,37 @@ static void check_whole(const pass *whole, const pass *plain, uint64_t size, uin
     }
 }
 
+/* Any number of ranks, none of which knows of the others: all that the whole pass gave, once. */
+static void check_shares(const char *path, uint64_t size, const pass *whole, bool is_seekable)
+{
+    static pass part;
+    for (uint32_t n_ranks = 1; n_ranks <= 4; n_ranks += 1 + (n_ranks == 2)) {
+        size_t n_lines = 0, n_chunks = 0;
+        for (uint32_t rank = 0; rank < n_ranks; rank++) {
+            share mine = {.rank = rank, .n_ranks = n_ranks, .whole = whole};
+            read_pass(path, size, &mine, &part);
+            check_part(&part, whole, &mine, !is_seekable);
+            assert_int_equal(mine.n_asked, whole->n_chunks);
+            assert_int_equal(mine.n_passed, is_seekable ? 0 : whole->n_chunks - part.n_chunks);
+            n_lines += part.n_lines;
+            n_chunks += part.n_chunks;
+        }
+        assert_int_equal(n_lines, whole->n_lines);
+        assert_int_equal(n_chunks, whole->n_chunks);
+    }
+}
+
+static const uint64_t SIZES[] = {1, 2, 3, 7, 16, 50, 64, 333, 1 << 20};
+
 static void check_file(const char *path, uint64_t bytes, const pass *plain, bool is_seekable)
 {
-    static const uint64_t SIZES[] = {1, 2, 3, 7, 16, 50, 64, 333, 1 << 20};
-    static pass whole, part;
+    static pass whole;
     for (size_t i = 0; i < COUNT(SIZES); i++) {
         if (bytes / SIZES[i] >= CAP)
             continue;
         read_pass(path, SIZES[i], NULL, &whole);
         check_whole(&whole, plain, SIZES[i], bytes, is_seekable);
-        for (uint32_t n_ranks = 1; n_ranks <= 4; n_ranks += 1 + (n_ranks == 2)) {
-            size_t n_lines = 0, n_chunks = 0;
-            for (uint32_t rank = 0; rank < n_ranks; rank++) {
-                share mine = {.rank = rank, .n_ranks = n_ranks, .whole = &whole};
-                read_pass(path, SIZES[i], &mine, &part);
-                check_part(&part, &whole, &mine, !is_seekable);
-                assert_int_equal(mine.n_asked, whole.n_chunks);
-                assert_int_equal(mine.n_passed, is_seekable ? 0 : whole.n_chunks - part.n_chunks);
-                n_lines += part.n_lines;
-                n_chunks += part.n_chunks;
-            }
-            assert_int_equal(n_lines, plain->n_lines);
-            assert_int_equal(n_chunks, whole.n_chunks);
-        }
+        check_shares(path, SIZES[i], &whole, is_seekable);
     }
 }
 
@@ -242,6 +250,47 @@ static void test_any_partition(void **state)
     tdm_buf_free(&text);
     tdm_buf_free(&gz);
     tdm_buf_free(&zst);
+}
+
+/* A compressed file that breaks off: the complete lines before, then the damage in the place of the next line, in
+ * the chunk that this would be in, which is the last. */
+static void test_damaged(void **state)
+{
+    (void)state;
+    static pass plain, whole;
+    tdm_buf text = {0}, packed = {0};
+    for (uint32_t seed = 200; seed < 260; seed++) {
+        const tdm_codec codec = seed % 2 ? TDM_GZ : TDM_ZST;
+        const char *name = seed % 2 ? "cut.gz" : "cut.zst";
+        packed.len = 0;
+        make_text(seed, &text);
+        char *path = write_file("whole", text.p, text.len);
+        read_pass(path, 0, NULL, &plain);
+        remove_file(path);
+        size_t cut = 0; /* in the last quarter's first member or frame */
+        for (size_t at = 0; at < text.len; at += 20) {
+            const size_t begin = packed.len, len = text.len - at < 20 ? text.len - at : 20;
+            assert_int_equal(tdm_compress(codec, text.p + at, len, &packed, NULL), TDM_OK);
+            if (at <= text.len * 3 / 4)
+                cut = begin + 1 + seed * 2654435761u % (packed.len - begin - 1);
+        }
+        if (text.len == 0)
+            continue;
+        path = write_file(name, packed.p, cut);
+        for (size_t i = 0; i < COUNT(SIZES); i++) {
+            read_pass(path, SIZES[i], NULL, &whole);
+            assert_int_equal(whole.lines[whole.n_lines - 1].kind, TDM_LINES_DAMAGED);
+            for (size_t k = 0; k + 1 < whole.n_lines; k++)
+                check_line(&whole.lines[k], &plain.lines[k]);
+            assert_int_equal(whole.chunk_of[whole.n_lines - 1] + 1, whole.n_chunks);
+            for (size_t c = 0; c < whole.n_chunks; c++)
+                assert_int_equal(whole.chunks[c].is_last, c + 1 == whole.n_chunks);
+            check_shares(path, SIZES[i], &whole, false);
+        }
+        remove_file(path);
+    }
+    tdm_buf_free(&text);
+    tdm_buf_free(&packed);
 }
 
 /* Chunks larger than any buffer, so that reads straddle them, and lines longer than a chunk. */
@@ -401,7 +450,7 @@ static void test_chunk_hash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_partition), cmocka_unit_test(test_large_chunks),
+        cmocka_unit_test(test_any_partition), cmocka_unit_test(test_damaged), cmocka_unit_test(test_large_chunks),
         cmocka_unit_test(test_line_number),   cmocka_unit_test(test_size_changed),
         cmocka_unit_test(test_filter_refuses), cmocka_unit_test(test_chunk_hash),
     };
