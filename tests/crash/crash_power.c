@@ -8,6 +8,7 @@
 #include "tests/crash/crash.h"
 #include "tests/crash/journal.h"
 #include "tests/crash/power_model.h"
+#include "tests/crash/situation.h"
 
 /* How a traced run goes: one process; a killed one and the next; two ranks one behind the other. */
 typedef enum { ALONE, RESUMED, TWO_RANKS, N_STORIES } story;
@@ -29,14 +30,10 @@ static void trace_story(power_run *p)
     scratch_path(trace, "trace");
     scratch_path(p->folder, "try");
     snprintf(p->out, sizeof p->out, "%s", try_out(p->w));
-    EXPECT(stat(p->folder, &info) == 0, "%s is not there", p->folder);
-    p->root = (uint64_t)info.st_ino;
     remove_tree(trace);
     run r = {.w = p->w, .out = p->out, .trace = trace};
     if (p->story == RESUMED) {
-        r.fault = "pwrite:25:torn";
-        EXPECT(run_to_end(&r) == -9, "%s: not killed", r.fault);
-        r.fault = NULL;
+        run_until_torn(&r);
     } else if (p->story == TWO_RANKS) {
         r.shards = 2;
         const int code = run_to_end(&r);
@@ -46,6 +43,8 @@ static void trace_story(power_run *p)
     const int code = run_to_end(&r);
     EXPECT(code == p->w->ref.code, "a traced run: exit %d", code);
     expect_same(p->w, p->out);
+    EXPECT(stat(p->folder, &info) == 0, "%s is not there", p->folder);
+    p->root = (uint64_t)info.st_ino;
     power_log_load(&p->log, trace);
 }
 

@@ -56,7 +56,7 @@ static const failure FAILURES[] = {
     {"rmdir", "EIO", {74}, true},
     {"mkdir", "ENOSPC", {73, 74}, false},
     {"mkdir", "EACCES", {73}, false},
-    {"fcntl", "EIO", {73, 74}, false},
+    {"fcntl", "EIO", {73, 74}, true},
 };
 
 typedef struct {

@@ -77,6 +77,7 @@ bool fault_is_full(void);
 
 /* Before a call that changes files and behind it: what is in between is recorded as one, where a trace is kept.
  * Without a trace all of these do nothing. errno stays. */
+bool fault_trace_is_on(void);
 void fault_trace_lock(void);
 void fault_trace_unlock(void);
 /* The inode behind a name; 0: none. */
@@ -84,7 +85,7 @@ uint64_t fault_trace_inode(const char *path);
 void fault_trace_create(const char *path, int fd, bool is_new, bool is_cut);
 void fault_trace_write(int fd, const void *data, size_t n, int64_t at); /* at -1: n bytes before where fd stands */
 void fault_trace_truncate(int fd, int64_t size);
-void fault_trace_sync(int fd);
+void fault_trace_sync(int fd); /* only where a trace is kept */
 /* rename, link, unlink, mkdir, rmdir; file: what `path` was before */
 void fault_trace_names(fault_kind kind, uint64_t file, const char *path, const char *other);
 

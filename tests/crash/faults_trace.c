@@ -27,6 +27,11 @@ __attribute__((constructor)) static void open_trace(void)
         trace = __real_open64(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
 }
 
+bool fault_trace_is_on(void)
+{
+    return trace >= 0;
+}
+
 void fault_trace_lock(void)
 {
     if (trace >= 0)
@@ -119,8 +124,7 @@ void fault_trace_truncate(int fd, int64_t size)
 
 void fault_trace_sync(int fd)
 {
-    if (trace >= 0)
-        put((trace_record){.op = TRACE_SYNC, .file = inode_of_fd(fd)}, "", "", NULL);
+    put((trace_record){.op = TRACE_SYNC, .file = inode_of_fd(fd)}, "", "", NULL);
 }
 
 void fault_trace_names(fault_kind kind, uint64_t file, const char *path, const char *other)

@@ -37,6 +37,8 @@ typedef struct {
 void situation_make(situation *s, const workload *w, situation_kind kind);
 void situation_free(situation *s);
 run situation_try(const situation *s);
+/* Run r until it is killed in the middle of a write, with some chunks committed. */
+void run_until_torn(run *r);
 /* Whether a site is of this kind of call. */
 bool site_is(const call_site *site, const char *kind);
 /* How often the fault of the last run with r->list was met. */
