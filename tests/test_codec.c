@@ -464,7 +464,7 @@ static void test_seek(void **state)
         assert_int_equal(tdm_source_seek(source, at, &err), TDM_OK);
         assert_int_equal(tdm_source_read(source, out, 3, false, &n, &starved, &err), TDM_OK);
         assert_int_equal(n, at > 7 ? 10 - at : 3);
-        assert_memory_equal(out, "0123456789" + at, n);
+        assert_memory_equal(out, &"0123456789"[at], n);
         assert_int_equal(tdm_source_consumed(source), at + n);
     }
     tdm_source_close(source);
