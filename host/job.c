@@ -191,6 +191,8 @@ static tdm_status clear_leftovers(tdm_job *j, tdm_err *err)
     const int fd = open(j->names.lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd >= 0 && job_lock_all(fd))
         TDM_TRY(job_clear_folder(&j->names, true, err));
+    else if (fd < 0)
+        (void)rmdir(j->names.folder); /* its lock went before it; only an empty one goes */
 done:
     if (fd >= 0)
         close(fd);
@@ -323,7 +325,9 @@ tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err)
     TDM_TRY(load_index(j, err));
     if (job_index_is_full(&j->index)) {
         TDM_TRY(judge(j, max_errors, err));
-        if (job_lock_join(j->lock) && !was_joined(j)) {
+        bool joins = false;
+        TDM_TRY(job_lock_join(j->lock, &j->names, &joins, err));
+        if (joins && !was_joined(j)) {
             TDM_TRY(job_join(j, err));
             j->is_complete = true;
         }

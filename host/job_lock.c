@@ -20,14 +20,14 @@ static bool set_lock(int fd, short type, off_t start, off_t len)
     return fcntl(fd, F_OFD_SETLK, &l) == 0;
 }
 
-/* Whether others hold a lock in [start, start + len), len 0: up to the end; *where: one of them. */
+/* Whether others hold a lock in [start, start + len), len 0: up to the end; *where: one of them. Where that
+ * cannot be known they may: *where is -1 then. */
 static bool find_other(int fd, off_t start, off_t len, off_t *where)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
-    if (fcntl(fd, F_OFD_GETLK, &l) != 0 || l.l_type == F_UNLCK)
-        return false;
-    *where = l.l_start;
-    return true;
+    const bool known = fcntl(fd, F_OFD_GETLK, &l) == 0;
+    *where = known ? l.l_start : -1;
+    return !known || l.l_type != F_UNLCK;
 }
 
 tdm_status job_lock_take(int fd, const job_names *n, tdm_rank rank, tdm_err *err)
@@ -45,6 +45,8 @@ tdm_status job_lock_take(int fd, const job_names *n, tdm_rank rank, tdm_err *err
                 n->lock, strerror(errno));
     const bool other = find_other(fd, COUNTS, mine - COUNTS, &where) ||
                        find_other(fd, mine + 1, JOINER - mine - 1, &where);
+    TDM_REQUIRE(!other || where >= 0, TDM_ECANTCREATE, "%s: cannot be asked for locks: %s", n->lock,
+                strerror(errno));
     TDM_REQUIRE(!other, TDM_ECANTCREATE,
                 "%s: %" PRId64 " processes share it and are at work, this is one of %" PRId64,
                 n->out, (int64_t)(where - COUNTS), rank.count);
@@ -52,9 +54,12 @@ done:
     return st;
 }
 
-bool job_lock_join(int fd)
+tdm_status job_lock_join(int fd, const job_names *n, bool *taken, tdm_err *err)
 {
-    return set_lock(fd, F_WRLCK, JOINER, 1);
+    *taken = set_lock(fd, F_WRLCK, JOINER, 1);
+    if (*taken || errno == EAGAIN || errno == EACCES)
+        return TDM_OK;
+    return tdm_fail(err, TDM_EIO, "%s: cannot be locked: %s", n->lock, strerror(errno));
 }
 
 bool job_lock_others(int fd)
@@ -83,5 +88,5 @@ bool job_lock_joining(int fd)
 int64_t job_lock_count(int fd)
 {
     off_t where;
-    return find_other(fd, COUNTS, JOINER - COUNTS, &where) ? (int64_t)(where - COUNTS) : 0;
+    return find_other(fd, COUNTS, JOINER - COUNTS, &where) && where >= 0 ? (int64_t)(where - COUNTS) : 0;
 }

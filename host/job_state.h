@@ -54,7 +54,8 @@ tdm_status job_sha256(const char *path, const tdm_stop *stop, char text[JOB_SHA_
 
 /* Errors: TDM_ECANTCREATE names the rank or the number of ranks at work. */
 tdm_status job_lock_take(int fd, const job_names *n, tdm_rank rank, tdm_err *err);
-bool job_lock_join(int fd);   /* false: another process joins */
+/* taken: false when another process joins. Errors: TDM_EIO. */
+tdm_status job_lock_join(int fd, const job_names *n, bool *taken, tdm_err *err);
 bool job_lock_others(int fd); /* whether another process has any lock */
 bool job_lock_all(int fd);    /* false: another process has one */
 bool job_lock_held(int fd, uint32_t rank);
