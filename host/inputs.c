@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "host/readfile.h"
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -85,12 +87,16 @@ static tdm_status look_into(tdm_input *input, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     unsigned char first[4];
+    const size_t n = input->size < sizeof first ? (size_t)input->size : sizeof first;
     const tdm_codec promised = tdm_codec_of_name(input->path);
     const int fd = open(input->path, O_RDONLY | O_CLOEXEC);
     TDM_REQUIRE(fd >= 0, TDM_ENOINPUT, "%s: %s", input->path, strerror(errno));
-    const ssize_t n = pread(fd, first, sizeof first, 0);
-    TDM_REQUIRE(n >= 0, TDM_EIO, "%s: %s", input->path, strerror(errno));
-    input->codec = tdm_codec_of_bytes(first, (size_t)n);
+    st = tdm_file_read(fd, first, n, 0, err);
+    if (st != TDM_OK) {
+        st = tdm_context(err, st, "%s", input->path);
+        goto done;
+    }
+    input->codec = tdm_codec_of_bytes(first, n);
     TDM_REQUIRE(promised == TDM_PLAIN || input->codec == promised, TDM_EFORMAT,
                 "%s: is no %s data, though its name says so", input->path, tdm_codec_name(promised));
 done:
