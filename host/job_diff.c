@@ -132,13 +132,14 @@ done:
 
 /* ---- the differences ---- */
 
-enum { SHOWN = 4, VALUE_SHOWN = 48 };
+enum { SHOWN = 3, VALUE_SHOWN = 48 };
 
 typedef struct {
     tdm_buf text;
     size_t n;
-    bool by_time; /* an input's time is among them */
-    const tdm_inputs *inputs;
+    bool by_time;             /* an input's time is among them */
+    const tdm_inputs *inputs; /* of now; NULL: none */
+    size_t last_input;        /* 1 + the number of the one named last; 0: none */
 } differences;
 
 static bool begins(const char *text, const char *with)
@@ -166,29 +167,32 @@ static tdm_status put_value(tdm_buf *out, const leaf *l, tdm_err *err)
                           is_long ? "..." : "");
 }
 
+/* Behind "inputs[3].size": which file that is, when it was not the one before. */
+static tdm_status put_file(differences *d, const char *path, tdm_err *err)
+{
+    size_t input = 0;
+    if (!d->inputs || sscanf(path, "inputs[%zu]", &input) != 1 || input >= d->inputs->n ||
+        d->last_input == input + 1)
+        return TDM_OK;
+    d->last_input = input + 1;
+    return tdm_buf_printf(&d->text, err, " (%.64s)", d->inputs->items[input].path);
+}
+
 /* now or then is NULL where the other one has no such value. */
 static tdm_status put_difference(differences *d, const leaf *now, const leaf *then, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    const leaf absent = {.value = "not there", .len = 9};
     const char *path = now ? now->path : then->path;
-    size_t input = 0;
-    d->by_time = d->by_time || (begins(path, "inputs[") && ends(path, ".mtime"));
+    d->by_time = d->by_time || (now && then && begins(path, "inputs[") && ends(path, ".mtime"));
     if (d->n++ >= SHOWN)
         goto done;
     TDM_TRY(tdm_buf_printf(&d->text, err, "%s%s", d->n > 1 ? "; " : "", path));
-    if (now && then && d->inputs && sscanf(path, "inputs[%zu]", &input) == 1 &&
-        input < d->inputs->n && !ends(path, ".path"))
-        TDM_TRY(tdm_buf_printf(&d->text, err, " (%.64s)", d->inputs->items[input].path));
+    TDM_TRY(put_file(d, path, err));
     TDM_TRY(tdm_buf_printf(&d->text, err, " is "));
-    if (now)
-        TDM_TRY(put_value(&d->text, now, err));
-    else
-        TDM_TRY(tdm_buf_printf(&d->text, err, "not there"));
+    TDM_TRY(put_value(&d->text, now ? now : &absent, err));
     TDM_TRY(tdm_buf_printf(&d->text, err, ", was "));
-    if (then)
-        TDM_TRY(put_value(&d->text, then, err));
-    else
-        TDM_TRY(tdm_buf_printf(&d->text, err, "not there"));
+    TDM_TRY(put_value(&d->text, then ? then : &absent, err));
 done:
     return st;
 }
@@ -221,17 +225,18 @@ done:
     return st;
 }
 
-static tdm_status report(differences *d, const char *path, tdm_err *err)
+/* One line that fits into an error with what to do at its end. */
+static tdm_status report(const differences *d, const char *path, tdm_err *err)
 {
-    tdm_status st = TDM_OK;
+    enum { TEXT_SHOWN = 260 };
+    char more[40] = "";
+    const bool is_long = d->text.len > TEXT_SHOWN;
     if (d->n > SHOWN)
-        TDM_TRY(tdm_buf_printf(&d->text, err, "; and %zu more", d->n - SHOWN));
-    st = tdm_fail(
-        err, TDM_EMISMATCH, "%s: not the same job: %.*s%s (--restart discards what is there)", path,
-        (int)(d->text.len < 340 ? d->text.len : 340), d->text.p,
-        d->by_time ? "; a file that was changed inside cannot be told from a new time" : "");
-done:
-    return st;
+        snprintf(more, sizeof more, "; and %zu more", d->n - SHOWN);
+    return tdm_fail(err, TDM_EMISMATCH, "%s: not the same job: %.*s%s%s%s (--restart discards it)",
+                    path, (int)(is_long ? TEXT_SHOWN : d->text.len), d->text.p,
+                    is_long ? "..." : "", more,
+                    d->by_time ? "; with a new time a file may be another one inside" : "");
 }
 
 tdm_status job_diff(const char *now, size_t now_len, const char *then, size_t then_len,
