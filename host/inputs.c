@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "host/readfile.h"
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+
+#include "host/readfile.h"
 
 enum { END_BYTES = 1 << 20 };
 
