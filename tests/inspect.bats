@@ -3,6 +3,7 @@
 # zeros as weights: 1 layer, width 64, vocabulary 8, 4 positions.
 
 setup() {
+    bats_require_minimum_version 1.5.0
     dir=$BATS_TEST_TMPDIR/model
     mkdir "$dir"
     echo '{"model_type": "gpt2", "n_layer": 1, "n_head": 1, "n_embd": 64, "vocab_size": 8,
@@ -113,4 +114,128 @@ write_model() {
     run "$TANDEM" inspect "$dir"
     [ "$status" -eq 65 ]
     [[ "$output" =~ "width 768 with 11 heads" ]]
+}
+
+# ---- jobs, with the device that computes nothing ----
+
+job() {
+    "$TANDEM" detect --model "$TDM_SOURCE_DIR/tools/demo/reader" --device null --quiet "$@"
+}
+
+# $1 records, the third of them bad.
+records() {
+    cd "$BATS_TEST_TMPDIR"
+    awk -v n="$1" 'BEGIN {
+        for (i = 1; i <= n; i++)
+            print i == 3 ? "[]" : "{\"id\": " i ", \"text\": \"one word after another, " i "\"}"
+    }' > "in file.jsonl"
+}
+
+@test "a job: what is done, what is left, and what to type" {
+    records 100
+    run -3 job "in file.jsonl" --chunk 500 --max-errors 1 --key-prefix "it's " --shard 0/2 --out out.jsonl
+    for name in out.jsonl.job out.jsonl.job/ out.jsonl; do
+        run -0 "$TANDEM" inspect $name
+        [ "${lines[0]}" = "job         out.jsonl.job: detect, not complete" ]
+        [ "${lines[1]}" = "inputs      1, the first is in file.jsonl" ]
+        [[ "$output" =~ "chunks      "([0-9]+)" of "([0-9]+)" ("[0-9]+"%), "([0-9]+)" left" ]]
+        [ "${BASH_REMATCH[1]}" -gt 0 ]
+        [ $((BASH_REMATCH[1] + BASH_REMATCH[3])) -eq "${BASH_REMATCH[2]}" ]
+        [[ "$output" =~ "rank        0: ${BASH_REMATCH[1]} chunks, no process" ]]
+        [[ "$output" =~ "records     "[0-9]+": "[0-9]+" ok, "[01]" bad" ]]
+    done
+    run -0 "$TANDEM" inspect --json out.jsonl.job
+    [ "${#lines[@]}" -eq 1 ]
+    [[ "$output" =~ ^'{"path": "out.jsonl", "command": "detect", "complete": false, ' ]]
+    [[ "$output" =~ '"ranks": [{"rank": 0, ' ]]
+    # what it says is taken by a shell, and by the job
+    run -0 "$TANDEM" inspect out.jsonl.job
+    model="$TDM_SOURCE_DIR/tools/demo/reader"
+    command=${lines[-1]/ --model DIR / --model '"$model"' --max-errors 1 }
+    run -3 eval "${command/tandem/'"$TANDEM"'}"
+    run -0 "$TANDEM" inspect out.jsonl
+    [[ "$output" =~ "records     100: 99 ok, 1 bad (1 not-object), 0 skipped" ]]
+}
+
+@test "a job of generate: its options come back" {
+    cd "$BATS_TEST_TMPDIR"
+    generate() {
+        "$TANDEM" generate --model "$TDM_SOURCE_DIR/tools/demo/writer" --device null --quiet "$@"
+    }
+    run -0 generate --n 300 --seed 18446744073709551615 --top-p 0.5:0.9 --shard 0/2 --out out.jsonl
+    run -0 "$TANDEM" inspect out.jsonl.job
+    [[ "${lines[-1]}" =~ " --n 300 --seed 18446744073709551615 ".*" --temperature 1 ".*" --top-p 0.5:0.9 " ]]
+    [[ ! "${lines[-1]}" =~ --length ]]
+    command=${lines[-1]/tandem generate --model DIR/generate}
+    run -0 $command
+    [ "$(wc -l < out.jsonl)" -eq 300 ]
+    printf '{"text": "Once"}\n{"text": "Upon"}\n' > prompts.jsonl
+    run -0 generate --prompts prompts.jsonl --samples-per-prompt 65 --shard 1/2 --out more.jsonl
+    run -0 "$TANDEM" inspect more.jsonl.job
+    [[ "${lines[-1]}" =~ " --samples-per-prompt 65 ".*" --out more.jsonl --prompts prompts.jsonl"$ ]]
+    run -0 ${lines[-1]/tandem generate --model DIR/generate}
+    [ "$(wc -l < more.jsonl)" -eq 130 ]
+}
+
+@test "a job at work is seen, and not disturbed" {
+    records 10
+    mkfifo pipe
+    job - --max-errors 1 --out out.jsonl < pipe 3>&- &
+    exec 9> pipe
+    cat "in file.jsonl" >&9
+    until "$TANDEM" inspect out.jsonl.job 2> said | grep -q "rank        0: 0 chunks, at work"; do
+        kill -0 $! # it has not ended
+    done
+    run -0 "$TANDEM" inspect out.jsonl.job
+    [[ ! "$output" =~ "to go on" ]]
+    exec 9>&-
+    wait $! || [ $? -eq 3 ]
+    run -0 "$TANDEM" inspect out.jsonl
+    [[ "$output" =~ "verified    all is what out.jsonl.manifest.json says" ]]
+}
+
+@test "what a job made is verified" {
+    records 100
+    run -3 job "in file.jsonl" --max-errors 1 --out out.jsonl
+    run -0 "$TANDEM" inspect out.jsonl
+    [ "${lines[0]}" = "job         out.jsonl: detect, complete" ]
+    [[ "$output" =~ "output      out.jsonl, $(wc -c < out.jsonl) bytes, SHA-256 $(sha256sum < out.jsonl | cut -c 1-64)" ]]
+    [[ "$output" =~ "errors      out.jsonl.errors.jsonl, " ]]
+    [ "${lines[-1]}" = "verified    all is what out.jsonl.manifest.json says" ]
+    [[ $("$TANDEM" inspect --json out.jsonl) == *'"verified": true, "problems": []}' ]]
+    run -0 "$TANDEM" inspect out.jsonl.manifest.json # reads no data
+    [ "${lines[0]}" = "job         out.jsonl: detect, complete" ]
+    [[ ! "$output" =~ verified ]]
+    run -0 "$TANDEM" inspect out.jsonl.job # which is gone, and why
+    [ "${lines[0]}" = "job         out.jsonl: detect, complete" ]
+
+    cp out.jsonl good
+    printf X | dd of=out.jsonl bs=1 seek=9 conv=notrunc 2> said # one byte is another one
+    run -65 "$TANDEM" inspect out.jsonl
+    [[ "$output" =~ "problem     out.jsonl has SHA-256 $(sha256sum < out.jsonl | cut -c 1-64), its manifest says $(sha256sum < good | cut -c 1-64)" ]]
+    [[ "$output" =~ "1 problem, the first: out.jsonl has SHA-256 " ]]
+    echo >> out.jsonl
+    rm out.jsonl.errors.jsonl
+    run -65 "$TANDEM" inspect --json out.jsonl
+    [[ "$output" =~ '"verified": false, "problems": ["out.jsonl has '$(wc -c < out.jsonl)' bytes, its manifest says '$(wc -c < good)'", "out.jsonl.errors.jsonl is missing"]}' ]]
+    rm out.jsonl
+    run -65 "$TANDEM" inspect out.jsonl
+    [[ "$output" =~ "2 problems, the first: out.jsonl is missing" ]]
+    run -0 "$TANDEM" inspect out.jsonl.manifest.json
+}
+
+@test "a job that is none" {
+    cd "$BATS_TEST_TMPDIR"
+    mkdir empty.job
+    run -66 "$TANDEM" inspect empty.job
+    [ "${#lines[@]}" -eq 1 ]
+    [[ "$output" =~ "empty.job: no job: it has no manifest.json" ]]
+    run -66 "$TANDEM" inspect missing.job
+    [ "${#lines[@]}" -eq 1 ]
+    echo '{"half":' > x.manifest.json
+    run -65 "$TANDEM" inspect x.manifest.json
+    [ "${#lines[@]}" -eq 1 ]
+    echo '{"a": 1}' > x.manifest.json
+    run -65 "$TANDEM" inspect x.manifest.json
+    [[ "$output" =~ "x.manifest.json: not the manifest of a finished job" ]]
 }

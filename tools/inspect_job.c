@@ -182,13 +182,13 @@ done:
     return st;
 }
 
-/* A setting as an option. What is off or not set has none. */
-static tdm_status put_option(tdm_buf *out, const cJSON *setting, tdm_err *err)
+/* A setting as an option, a number as it is written there. What is off or not set has none.
+ *   value  [len] its source */
+static tdm_status put_option(tdm_buf *out, const cJSON *setting, const char *value, size_t len, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const cJSON *second = cJSON_IsArray(setting) ? cJSON_GetArrayItem(setting, 1) : NULL;
-    const bool is_unset_length = !strcmp(setting->string, "length") && cJSON_IsNumber(setting) &&
-                                 setting->valuedouble == 0;
+    const bool is_unset_length = !strcmp(setting->string, "length") && len == 1 && *value == '0';
     const bool is_off = cJSON_IsFalse(setting) || cJSON_IsNull(setting) || is_unset_length ||
                         (cJSON_IsString(setting) && !*setting->valuestring);
     if (is_off)
@@ -201,7 +201,7 @@ static tdm_status put_option(tdm_buf *out, const cJSON *setting, tdm_err *err)
     if (cJSON_IsString(setting)) {
         TDM_TRY(put_word(out, setting->valuestring, err));
     } else if (cJSON_IsNumber(setting)) {
-        TDM_TRY(tdm_buf_printf(out, err, " %.9g", setting->valuedouble));
+        TDM_TRY(tdm_buf_printf(out, err, " %.*s", (int)len, value));
     } else if (second) {
         const double from = setting->child->valuedouble, to = second->valuedouble;
         TDM_TRY(tdm_buf_printf(out, err, " %.9g", from));
@@ -209,6 +209,28 @@ static tdm_status put_option(tdm_buf *out, const cJSON *setting, tdm_err *err)
             TDM_TRY(tdm_buf_printf(out, err, ":%.9g", to));
     }
 done:
+    return st;
+}
+
+static tdm_status put_settings(tdm_buf *out, const subject *s, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_json *settings = NULL;
+    size_t n = 0, n_settings = 0;
+    const tdm_json_member *m = tdm_json_members(s->manifest_doc, &n);
+    while (n > 0 && strcmp(m->key, "settings") != 0) {
+        m++;
+        n--;
+    }
+    if (n == 0)
+        goto done;
+    const char *text = s->manifest.p + m->value_at;
+    TDM_TRY(tdm_json_parse(text, m->value_len, MOST_VALUES, &settings, NULL, err));
+    m = tdm_json_members(settings, &n_settings);
+    for (size_t i = 0; i < n_settings; i++)
+        TDM_TRY(put_option(out, m[i].value, text + m[i].value_at, m[i].value_len, err));
+done:
+    tdm_json_close(settings);
     return st;
 }
 
@@ -231,10 +253,9 @@ done:
 static tdm_status put_command(tdm_buf *out, const subject *s, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const cJSON *setting = NULL, *engine = member(s->job, "engine");
+    const cJSON *engine = member(s->job, "engine");
     TDM_TRY(tdm_buf_printf(out, err, "tandem %s --model DIR", string(s->job, "command")));
-    cJSON_ArrayForEach(setting, member(s->job, "settings"))
-        TDM_TRY(put_option(out, setting, err));
+    TDM_TRY(put_settings(out, s, err));
     if (*string(engine, "backend"))
         TDM_TRY(tdm_buf_printf(out, err, " --device %s --dtype %s", string(engine, "backend"),
                                string(engine, "dtype")));
