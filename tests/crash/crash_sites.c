@@ -51,12 +51,12 @@ static const failure FAILURES[] = {
     {"fdatasync", "EIO", {74}, false},
     {"rename", "EIO", {74}, false},
     {"rename", "ENOSPC", {74}, false},
-    {"link", "EIO", {74}, false},
+    {"link", "EIO", {74}, true}, /* OUT is copied then */
     {"unlink", "EIO", {74}, true},
     {"rmdir", "EIO", {74}, true},
     {"mkdir", "ENOSPC", {73, 74}, false},
     {"mkdir", "EACCES", {73}, false},
-    {"fcntl", "EIO", {73, 74}, true},
+    {"fcntl", "EIO", {73, 74}, false},
 };
 
 typedef struct {
