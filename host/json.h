@@ -66,7 +66,7 @@ bool tdm_json_only_naturals(const tdm_json *doc);
 
 /* Append text as a JSON string in the style of Python's json.dumps: quotes, \uXXXX (lower-case hex,
  * surrogate pairs) for everything outside ASCII, short escapes for \b \t \n \f \r \" \\.
- *   text  [len] bytes of valid UTF-8 (an invalid byte becomes U+FFFD) */
+ *   text  [len] bytes of valid UTF-8 (an invalid byte becomes U+FFFD); NULL when there are none */
 tdm_status tdm_json_put_string(tdm_buf *out, const char *text, size_t len, tdm_err *err);
 
 /* The same into a fixed array, for error messages: what a file holds becomes one printable line,

@@ -48,7 +48,7 @@ static size_t escape(char out[12], const char *p, const char *end, size_t *n)
 tdm_status tdm_json_put_string(tdm_buf *out, const char *text, size_t len, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const char *p = text, *end = text + len;
+    const char *p = text, *end = len ? text + len : text;
     TDM_TRY(tdm_buf_put(out, "\"", 1, err));
     while (p < end) {
         const char *run = p;

@@ -372,6 +372,7 @@ static void writes_strings_like_python(void **state)
         const char *want;
     } STRINGS[] = {
         {TEXT(""), "\"\""},
+        {NULL, 0, "\"\""},
         {TEXT("plain ~ text"), "\"plain ~ text\""},
         {TEXT("\"\\/\b\t\n\f\r"), "\"\\\"\\\\/\\b\\t\\n\\f\\r\""},
         {TEXT("\0\x01\x0b\x1f\x7f"), "\"\\u0000\\u0001\\u000b\\u001f\\u007f\""},
