@@ -188,11 +188,10 @@ done:
 static tdm_status clear_leftovers(tdm_job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const int fd = open(j->names.lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    /* made where it is gone already: whoever removed it was killed, or lost its power, before the rest went */
+    const int fd = open(j->names.lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd >= 0 && job_lock_all(fd))
         TDM_TRY(job_clear_folder(&j->names, true, err));
-    else if (fd < 0)
-        (void)rmdir(j->names.folder); /* its lock went before it; only an empty one goes */
 done:
     if (fd >= 0)
         close(fd);
