@@ -241,7 +241,6 @@ static void check_difference(const difference *d, bool complete)
     tdm_job *job = NULL;
     void *none = NULL;
     drop_subject(&none);
-    memcpy(strrchr(subject_folder, '.'), ".XXXXXX", 8);
     make_subject(&none);
     tdm_job_options o = subject_options(0, 1);
     if (complete)
