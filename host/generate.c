@@ -63,7 +63,7 @@ size_t tdm_generate_window(int32_t batch, int32_t context)
 /* ---- delivery ---- */
 
 /* What is wrong with an entry, as the record that reports it. */
-static tdm_status describe_bad(generate_job *j, generate_entry *e, tdm_err *err)
+static tdm_status describe_bad(generate_state *g, generate_entry *e, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     if (e->kind == ENTRY_TEXT) {
@@ -72,7 +72,7 @@ static tdm_status describe_bad(generate_job *j, generate_entry *e, tdm_err *err)
         TDM_TRY(tdm_buf_printf(&e->detail, err, "a logit behind token %d is not a finite number",
                                (int)e->text.n_tokens));
         TDM_TRY(tdm_buf_put(&e->detail, "", 1, err));
-        if (!j->prompts)
+        if (!g->prompts)
             TDM_TRY(tdm_buf_printf(&e->prompt_id, err, "%" PRIu64, e->id));
     }
     e->bad.id_json = e->prompt_id.p;
@@ -84,50 +84,50 @@ done:
     return st;
 }
 
-static tdm_status deliver(generate_job *j, generate_entry *e, tdm_err *err)
+static tdm_status deliver(generate_state *g, generate_entry *e, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_document d = {.id = e->id};
     if (e->kind == ENTRY_BAD || e->text.state == TDM_TEXT_NON_FINITE) {
-        TDM_TRY(describe_bad(j, e, err));
+        TDM_TRY(describe_bad(g, e, err));
         d.bad = &e->bad;
-        j->totals->bad++;
-        st = j->to->deliver(j->to->ctx, &d, err);
+        g->totals->bad++;
+        st = g->to->deliver(g->to->ctx, &d, err);
         goto done;
     }
     d.ended = e->text.state == TDM_TEXT_ENDED;
     d.ids = e->text.tokens + e->text.n_prompt;
     d.length = e->text.n_tokens - e->text.n_prompt;
-    d.has_p = j->o->top_p[0] < j->o->top_p[1];
+    d.has_p = g->o->top_p[0] < g->o->top_p[1];
     d.p = e->text.draw.top_p;
-    d.prompt_id = j->prompts ? e->prompt_id.p : NULL;
+    d.prompt_id = g->prompts ? e->prompt_id.p : NULL;
     d.prompt_id_len = e->prompt_id.len;
-    j->bytes.len = j->text.len = 0;
-    TDM_TRY(tdm_bpe_decode(j->bpe, d.ids, (size_t)d.length, &j->bytes, err));
-    TDM_TRY(tdm_utf8_replace(j->bytes.p, j->bytes.len, &j->text, err));
-    d.text = j->text.p;
-    d.text_len = j->text.len;
-    j->totals->documents++;
-    j->totals->ended += d.ended;
-    j->totals->tokens += (uint64_t)d.length;
-    j->totals->prompt_tokens += j->prompts ? (uint64_t)e->text.n_prompt : 0;
-    j->totals->hash = tdm_hash_ids(j->totals->hash, d.ids, (size_t)d.length);
-    TDM_TRY(j->to->deliver(j->to->ctx, &d, err));
+    g->bytes.len = g->text.len = 0;
+    TDM_TRY(tdm_bpe_decode(g->bpe, d.ids, (size_t)d.length, &g->bytes, err));
+    TDM_TRY(tdm_utf8_replace(g->bytes.p, g->bytes.len, &g->text, err));
+    d.text = g->text.p;
+    d.text_len = g->text.len;
+    g->totals->documents++;
+    g->totals->ended += d.ended;
+    g->totals->tokens += (uint64_t)d.length;
+    g->totals->prompt_tokens += g->prompts ? (uint64_t)e->text.n_prompt : 0;
+    g->totals->hash = tdm_hash_ids(g->totals->hash, d.ids, (size_t)d.length);
+    TDM_TRY(g->to->deliver(g->to->ctx, &d, err));
 done:
     return st;
 }
 
-static tdm_status deliver_complete(generate_job *j, tdm_err *err)
+static tdm_status deliver_complete(generate_state *g, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    for (; j->oldest < j->newest; j->oldest++) {
-        generate_entry *e = &j->ring[j->oldest % j->n_ring];
+    for (; g->oldest < g->newest; g->oldest++) {
+        generate_entry *e = &g->ring[g->oldest % g->n_ring];
         if (e->kind == ENTRY_TEXT && e->text.state == TDM_TEXT_RUNNING)
             break;
         if (e->kind == ENTRY_CHUNK)
-            TDM_TRY(j->to->end_chunk(j->to->ctx, &e->chunk, err));
+            TDM_TRY(g->to->end_chunk(g->to->ctx, &e->chunk, err));
         else
-            TDM_TRY(deliver(j, e, err));
+            TDM_TRY(deliver(g, e, err));
     }
 done:
     return st;
@@ -135,40 +135,40 @@ done:
 
 /* ---- the loop ---- */
 
-static tdm_status open_job(generate_job *j, const gpt2_model *model, tdm_err *err)
+static tdm_status open_job(generate_state *g, const gpt2_model *model, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     size_t n_tokens = 0;
-    TDM_TRY(tdm_generate_check(j->o, j->config, err));
-    j->context = tdm_generate_context(j->o, j->config, j->prompts != NULL);
-    j->n_ring = tdm_generate_window(j->o->batch, j->context);
-    TDM_TRY(generate_begin(j, err));
-    if (!j->prompts && j->o->n + j->o->n / j->chunk_size < j->n_ring)
-        j->n_ring = (size_t)(j->o->n + j->o->n / j->chunk_size); /* and the ends of chunks but the last */
-    j->ring = calloc(j->n_ring, sizeof *j->ring);
-    TDM_REQUIRE(tdm_mul_size(j->n_ring, ((size_t)j->context + 1) * sizeof *j->tokens, &n_tokens),
-                TDM_ENOMEM, "window of %zu documents", j->n_ring);
-    j->tokens = malloc(n_tokens);
-    TDM_REQUIRE(j->ring && j->tokens, TDM_ENOMEM, "window of %zu documents", j->n_ring);
-    const tdm_batch_limits limits = tdm_generate_limits(gpt2_backend(model), j->o, j->context);
-    TDM_TRY(tdm_batch_open(model, &limits, &j->batch, err));
+    TDM_TRY(tdm_generate_check(g->o, g->config, err));
+    g->context = tdm_generate_context(g->o, g->config, g->prompts != NULL);
+    g->n_ring = tdm_generate_window(g->o->batch, g->context);
+    TDM_TRY(generate_begin(g, err));
+    if (!g->prompts && g->o->n + g->o->n / g->chunk_size < g->n_ring)
+        g->n_ring = (size_t)(g->o->n + g->o->n / g->chunk_size); /* and the ends of chunks but the last */
+    g->ring = calloc(g->n_ring, sizeof *g->ring);
+    TDM_REQUIRE(tdm_mul_size(g->n_ring, ((size_t)g->context + 1) * sizeof *g->tokens, &n_tokens),
+                TDM_ENOMEM, "window of %zu documents", g->n_ring);
+    g->tokens = malloc(n_tokens);
+    TDM_REQUIRE(g->ring && g->tokens, TDM_ENOMEM, "window of %zu documents", g->n_ring);
+    const tdm_batch_limits limits = tdm_generate_limits(gpt2_backend(model), g->o, g->context);
+    TDM_TRY(tdm_batch_open(model, &limits, &g->batch, err));
 done:
     return st;
 }
 
-static void close_job(generate_job *j)
+static void close_job(generate_state *g)
 {
-    tdm_batch_close(j->batch);
-    for (size_t i = 0; j->ring && i < j->n_ring; i++) {
-        tdm_buf_free(&j->ring[i].prompt_id);
-        tdm_buf_free(&j->ring[i].detail);
+    tdm_batch_close(g->batch);
+    for (size_t i = 0; g->ring && i < g->n_ring; i++) {
+        tdm_buf_free(&g->ring[i].prompt_id);
+        tdm_buf_free(&g->ring[i].detail);
     }
-    free(j->ring);
-    free(j->tokens);
-    tdm_ids_free(&j->prompt);
-    tdm_buf_free(&j->source_id);
-    tdm_buf_free(&j->bytes);
-    tdm_buf_free(&j->text);
+    free(g->ring);
+    free(g->tokens);
+    tdm_ids_free(&g->prompt);
+    tdm_buf_free(&g->source_id);
+    tdm_buf_free(&g->bytes);
+    tdm_buf_free(&g->text);
 }
 
 tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_generate_options *o,
@@ -176,28 +176,28 @@ tdm_status tdm_generate(const gpt2_model *model, const tdm_bpe *bpe, const tdm_g
                         tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    generate_job j = {.o = o,
-                      .bpe = bpe,
-                      .prompts = prompts,
-                      .to = to,
-                      .totals = totals,
-                      .config = gpt2_config(model)};
+    generate_state g = {.o = o,
+                        .bpe = bpe,
+                        .prompts = prompts,
+                        .to = to,
+                        .totals = totals,
+                        .config = gpt2_config(model)};
     *totals = (tdm_generate_totals){.hash = TDM_HASH_START};
-    TDM_TRY(open_job(&j, model, err));
+    TDM_TRY(open_job(&g, model, err));
     for (;;) {
-        TDM_TRY(generate_admit(&j, err));
-        TDM_TRY(deliver_complete(&j, err)); /* bad prompts may be next in order */
-        if (tdm_batch_running(j.batch) == 0 && j.next == NEXT_NOTHING)
+        TDM_TRY(generate_admit(&g, err));
+        TDM_TRY(deliver_complete(&g, err)); /* bad prompts may be next in order */
+        if (tdm_batch_running(g.batch) == 0 && g.next == NEXT_NOTHING)
             break;
         TDM_TRY(tdm_check_stop(o->stop, err));
-        if (tdm_batch_running(j.batch) == 0)
+        if (tdm_batch_running(g.batch) == 0)
             continue; /* all has been delivered: wait for a prompt */
-        TDM_TRY(tdm_batch_step(j.batch, err));
+        TDM_TRY(tdm_batch_step(g.batch, err));
         if (to->tick)
-            to->tick(to->ctx, tdm_batch_drawn(j.batch));
+            to->tick(to->ctx, tdm_batch_drawn(g.batch));
     }
 done:
-    close_job(&j);
+    close_job(&g);
     return st;
 }
 

@@ -21,8 +21,8 @@ typedef struct {
 
 typedef enum {
     NEXT_UNKNOWN, /* a prompt has to be read */
-    NEXT_PROMPT,  /* job.source, in which nobody has looked for a text yet */
-    NEXT_TEXTS,   /* job.left documents of the current prompt */
+    NEXT_PROMPT,  /* source, in which nobody has looked for a text yet */
+    NEXT_TEXTS,   /* left documents of the current prompt */
     NEXT_END,
     NEXT_NOTHING, /* the last chunk has ended */
 } generate_next;
@@ -55,12 +55,12 @@ typedef struct {
     int64_t blank;       /* lines in front of the prompt that was read last */
 
     tdm_buf bytes, text; /* of the document that is being delivered */
-} generate_job;
+} generate_state;
 
 /* Begin in front of document 0. Errors: TDM_ENOMEM. */
-tdm_status generate_begin(generate_job *j, tdm_err *err);
+tdm_status generate_begin(generate_state *g, tdm_err *err);
 /* Admit documents in their order as long as there is room for them and none at hand is kept waiting by a
  * prompt that is late. Errors: those of tdm_generate. */
-tdm_status generate_admit(generate_job *j, tdm_err *err);
+tdm_status generate_admit(generate_state *g, tdm_err *err);
 
 #endif
