@@ -39,11 +39,13 @@ static bool gunzip_prefix(const char *p, size_t len, tdm_buf *text)
     return ended;
 }
 
-static bool unzstd_prefix(const char *p, size_t len, tdm_buf *text)
+/* whole: text is to end with the last frame that ends. What a frame's checksum does not vouch for, the library may
+ * keep for itself. */
+static bool unzstd_prefix(const char *p, size_t len, bool whole, tdm_buf *text)
 {
     ZSTD_DStream *z = ZSTD_createDStream();
     ZSTD_inBuffer in = {p, len, 0};
-    size_t left = 0;
+    size_t left = 0, frames = 0;
     EXPECT(z, "no memory");
     for (bool moved = true; moved;) {
         EXPECT(tdm_buf_reserve(text, 1 << 16, NULL) == TDM_OK, "no memory");
@@ -51,9 +53,11 @@ static bool unzstd_prefix(const char *p, size_t len, tdm_buf *text)
         const size_t before = in.pos;
         left = ZSTD_decompressStream(z, &out, &in);
         text->len += out.pos;
+        frames = left == 0 ? text->len : frames;
         moved = !ZSTD_isError(left) && (in.pos > before || out.pos > 0);
     }
     ZSTD_freeDStream(z);
+    text->len = whole ? frames : text->len;
     return left == 0;
 }
 
@@ -67,11 +71,11 @@ static size_t count_records(const tdm_buf *text)
     return n;
 }
 
-static size_t records_before(const subject *s, size_t len, bool *ended)
+static size_t records_before(const subject *s, size_t len, bool is_cut, bool *ended)
 {
     tdm_buf text = {0};
     *ended = s->codec == TDM_GZ ? gunzip_prefix(s->file.p, len, &text)
-                                  : unzstd_prefix(s->file.p, len, &text);
+                                  : unzstd_prefix(s->file.p, len, !is_cut, &text);
     const size_t n = count_records(&text);
     tdm_buf_free(&text);
     return n;
@@ -118,7 +122,7 @@ static void expect_damage(subject *s, size_t before, bool is_cut, const char *wh
     run r = {.w = &s->w, .out = try_out(&s->w), .input = s->path, .max_errors = "0"};
     tdm_buf said = {0}, text = {0};
     bool ended;
-    const size_t n = records_before(s, before, &ended);
+    const size_t n = records_before(s, before, is_cut, &ended);
     const int code = run_to_end(&r);
     load_stderr(&r, &said);
     if (code == 0) { /* nothing was lost, or nothing can be seen */

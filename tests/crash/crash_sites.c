@@ -18,20 +18,20 @@ typedef struct {
 } failure;
 
 static const failure FAILURES[] = {
-    {"malloc", "ENOMEM", {71}, false},
-    {"calloc", "ENOMEM", {71}, false},
+    {"malloc", "ENOMEM", {71}, true}, /* a look whether there is more to read is taken again */
+    {"calloc", "ENOMEM", {71}, true},
     {"realloc", "ENOMEM", {71}, false},
     {"aligned_alloc", "ENOMEM", {71}, false},
     {"strdup", "ENOMEM", {71}, false},
     {"asprintf", "ENOMEM", {71}, false},
     {"json", "ENOMEM", {71}, false},
     {"pthread_create", "EAGAIN", {71}, false},
-    {"open", "EIO", {66, 73, 74}, false},
-    {"open", "EMFILE", {66, 73, 74}, false},
+    {"open", "EIO", {66, 73, 74}, true},
+    {"open", "EMFILE", {66, 73, 74}, true},
     {"opendir", "EIO", {66, 73, 74}, false},
     {"close", "EIO", {74}, true},
     {"close", "EINTR", {0}, true},
-    {"read", "EIO", {66, 74}, false},
+    {"read", "EIO", {66, 74}, true},
     {"read", "EINTR", {0}, true},
     {"read", "short", {0}, true},
     {"pread", "EIO", {66, 74}, false},
