@@ -69,6 +69,18 @@ static void print_waiting(const char *command, const common_args *common, const 
         fprintf(stderr, "%" PRIu64 " chunks left\n", n_left);
 }
 
+static void print_steps(FILE *to, const run_steps *cpu)
+{
+    const char *separator = "";
+    fputs(", \"cpu_seconds\": {", to);
+#define X(step)                                                                                    \
+    fprintf(to, "%s\"" #step "\": %.6f", separator, cpu->step);                                    \
+    separator = ", ";
+    SUMMARY_STEPS(X)
+#undef X
+    fputc('}', to);
+}
+
 static void print_json(FILE *to, const char *command, const outcome *o, const run_totals *totals)
 {
     const char *separator = "";
@@ -89,6 +101,8 @@ static void print_json(FILE *to, const char *command, const outcome *o, const ru
             totals->seconds > 0 ? (double)totals->tokens / totals->seconds : 0.0);
     if (totals->steps)
         fprintf(to, ", \"steps\": %" PRIu64, totals->steps);
+    if (totals->cpu)
+        print_steps(to, totals->cpu);
     if (o->before == 0)
         fprintf(to, ", \"token_hash\": \"%016" PRIx64 "\"", totals->token_hash);
     fputs("}\n", to);
@@ -121,7 +135,7 @@ int summary_finish(const char *command, const common_args *common, const command
         return (int)st;
     }
     const outcome o = outcome_of(run, totals);
-    if (o.counts.bad && !common->quiet)
+    if (o.counts.bad && !common->quiet && !run->is_complete) /* which was said already */
         print_bad(command, common, run, &o.counts);
     if (run->job && tdm_job_is_waiting(run->job) && !common->quiet)
         print_waiting(command, common, run, o.n_left);
