@@ -124,6 +124,11 @@ int32_t tdm_detector_rows(const tdm_detector *d)
     return d->max_rows;
 }
 
+double tdm_detector_seconds(const tdm_detector *d)
+{
+    return tdm_threads_seconds(d->threads);
+}
+
 /* ---- one window and no more ---- */
 
 typedef struct {

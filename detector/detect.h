@@ -76,6 +76,8 @@ void tdm_detector_close(tdm_detector *d); /* NULL is fine */
 const tdm_config *tdm_detector_config(const tdm_detector *d);
 /* Tokens in one forward pass at most. */
 int32_t tdm_detector_rows(const tdm_detector *d);
+/* CPU seconds so far of the threads that tokenise, without those of who calls prepare. */
+double tdm_detector_seconds(const tdm_detector *d);
 
 /* Called after each forward pass with what it did; returns false to stop there. */
 typedef bool tdm_detect_hook(void *ctx, size_t texts, int64_t tokens);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* A loop is "open" while threads may join it. `gate` holds, in one word, the number of the loop, the
  * open bit, and how many helpers are inside. A helper joins by compare-and-swap on an open gate; the
@@ -203,4 +204,16 @@ void tdm_threads_close(tdm_threads *t)
 int tdm_threads_count(const tdm_threads *t)
 {
     return t->n_helpers + 1;
+}
+
+double tdm_threads_seconds(const tdm_threads *t)
+{
+    double seconds = 0;
+    for (int i = 0; i < t->n_helpers; i++) {
+        clockid_t clock;
+        struct timespec spent;
+        if (!pthread_getcpuclockid(t->helpers[i], &clock) && !clock_gettime(clock, &spent))
+            seconds += (double)spent.tv_sec + 1e-9 * (double)spent.tv_nsec;
+    }
+    return seconds;
 }

@@ -19,6 +19,8 @@ typedef struct tdm_threads tdm_threads;
 tdm_status tdm_threads_open(int n, tdm_threads **out, tdm_err *err);
 void tdm_threads_close(tdm_threads *t); /* NULL is fine */
 int tdm_threads_count(const tdm_threads *t);
+/* CPU seconds so far of these threads, without the callers'. */
+double tdm_threads_seconds(const tdm_threads *t);
 
 /* Call fn(ctx, i) once for each i in [0, n), on all threads; returns when all are done. What the
  * items wrote is visible to the caller, and what the caller wrote is visible to the items. */

@@ -2,6 +2,7 @@
  *
  * Records go in windows through three threads (host/pipeline.h): one reads, parses and tokenises, this one
  * judges, one writes. Nothing of this changes a result. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,13 +24,24 @@ static const char *const PREPROCESS_CHOICES[] = {"release", "hf", "demo", NULL};
 
 /* ---- the three steps ---- */
 
+double detect_cpu(clockid_t clock)
+{
+    struct timespec spent = {0};
+    clock_gettime(clock, &spent);
+    return (double)spent.tv_sec + 1e-9 * (double)spent.tv_nsec;
+}
+
 static tdm_status fill_window(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     detect_job *job = ctx;
     detect_window *w = window;
+    const double start = detect_cpu(CLOCK_THREAD_CPUTIME_ID);
     TDM_TRY(records_read(&job->records, line, &w->records, at_end, err));
+    const double got = detect_cpu(CLOCK_THREAD_CPUTIME_ID);
     TDM_TRY(tdm_detector_prepare(job->detector, w->judged, w->records.texts, w->records.n_texts, err));
+    job->cpu.read += got - start;
+    job->cpu.tokenise += detect_cpu(CLOCK_THREAD_CPUTIME_ID) - got;
 done:
     return st;
 }
@@ -68,8 +80,10 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
     const tdm_pipeline_steps steps = {job, windows, DETECT_WINDOWS, fill_window, detect_write,
                                       &job->records.stop};
     const tdm_detect_line line = {job, take_window, give_window, batch_done};
+    const double start = detect_cpu(CLOCK_THREAD_CPUTIME_ID);
     TDM_TRY(tdm_pipeline_open(&steps, &job->line, err));
     st = tdm_detector_judge(job->detector, &line, err);
+    job->cpu.judge = detect_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
     if (st == TDM_ESTOPPED && tdm_stopped(&job->records.stop)) /* a lost device says so itself */
         st = tdm_check_stop(&job->records.stop, err);
     TDM_TRY(tdm_pipeline_close(job->line, st, err));
@@ -175,6 +189,15 @@ done:
     return st;
 }
 
+/* What is left of the process's CPU seconds is that of committing and joining, and of a CPU that computes. */
+static void add_up_cpu(detect_job *job, double all)
+{
+    run_steps *cpu = &job->cpu;
+    cpu->tokenise += tdm_detector_seconds(job->detector);
+    cpu->other = fmax(0, all - cpu->read - cpu->tokenise - cpu->judge - cpu->write);
+    job->totals.cpu = cpu;
+}
+
 static tdm_status judge_records(detect_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -183,10 +206,12 @@ static tdm_status judge_records(detect_job *job, tdm_err *err)
     TDM_TRY(open_reader(job, err));
     TDM_TRY(tdm_detector_load(job->detector, err));
     TDM_TRY(tdm_progress_start(progress, &watching, err));
+    const double start = detect_cpu(CLOCK_PROCESS_CPUTIME_ID);
     st = run_windows(job, err);
-    job->totals.seconds = tdm_progress_seconds(progress);
     if (st == TDM_OK)
         st = tdm_sink_finish(job->run.sink, err);
+    job->totals.seconds = tdm_progress_seconds(progress);
+    add_up_cpu(job, detect_cpu(CLOCK_PROCESS_CPUTIME_ID) - start);
     if (st == TDM_OK)
         tdm_progress_finish(progress);
     else

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "detector/detect.h"
 #include "host/inputs.h"
@@ -42,8 +43,12 @@ typedef struct {
     records records;
     detect_window windows[DETECT_WINDOWS];
     tdm_pipeline *line;
+    run_steps cpu;     /* read and tokenise belong to the thread that fills, write to the one that writes */
     run_totals totals; /* tokens: through the network, <s> and </s> included */
 } detect_job;
+
+/* Seconds of a clock: CLOCK_THREAD_CPUTIME_ID, CLOCK_PROCESS_CPUTIME_ID. */
+double detect_cpu(clockid_t clock);
 
 /* The last step of the pipeline; ctx is the job. */
 tdm_status detect_write(void *ctx, void *window, tdm_err *err);

@@ -80,5 +80,8 @@ tdm_status detect_write(void *ctx, void *window, tdm_err *err)
     detect_job *job = ctx;
     detect_window *w = window;
     writing to = {job, w->judged};
-    return records_write(&job->records, &w->records, put_record, &to, err);
+    const double start = detect_cpu(CLOCK_THREAD_CPUTIME_ID);
+    const tdm_status st = records_write(&job->records, &w->records, put_record, &to, err);
+    job->cpu.write += detect_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
+    return st;
 }

@@ -13,9 +13,18 @@
 #include "tools/args.h"
 #include "tools/run.h"
 
+/* CPU seconds of the steps of a run, each of all its threads. */
+#define SUMMARY_STEPS(X) X(read) X(tokenise) X(judge) X(write) X(other)
+typedef struct {
+#define X(step) double step;
+    SUMMARY_STEPS(X)
+#undef X
+} run_steps;
+
 /* What this process adds up besides the counts of the sink. */
 typedef struct {
     double seconds;
+    const run_steps *cpu; /* NULL: not measured */
     uint64_t tokens;
     uint64_t steps;      /* in each of which running texts got a token; 0: nothing is said of them */
     uint64_t token_hash; /* TDM_HASH_START, then tdm_hash_ids over the ids in output order */
@@ -31,6 +40,7 @@ typedef struct {
  *   before    complete: records that other processes did, or this one's forerunners
  *   seconds, tokens_per_second, steps
  *             of this process
+ *   cpu_seconds  of this process, for each step: {"read": 1.5, ...}; where it was measured
  *   token_hash  of the ids that this process put out; not there when others wrote a part of OUT
  *   run     zeroed when it could not be opened (st is an error then)
  * Returns: the exit code: that of st, or 3 when some records were bad, also for a job that was complete
