@@ -129,7 +129,8 @@ tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err);
  *   path  OUT.job, or OUT.manifest.json of a complete job
  * Of both: "command", "complete", "chunks": {"done", "total" (null: not known yet)}, "counts": {"in", "ok", "bad",
  * "skipped", "by_class": {...}}, "tokens", "bytes" (of results). Of a job: "joining", "input": {"done", "total"} in
- * bytes of files that can be read in parts, "ranks": [{"rank", "chunks", "bytes", "at_work"}]. Of a complete one:
+ * bytes of files that can be read in parts, "ranks": [{"rank", "chunks", "bytes", "at_work"}],
+ * and of up to 16 inputs "files": [{"path", "chunks": {...}}]. Of a complete one:
  * "out" and "errors": {"bytes", "sha256"}, "errors" null when there are none.
  * Errors: TDM_ENOINPUT, TDM_EFORMAT, TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_job_describe(const char *path, tdm_buf *out, tdm_err *err);

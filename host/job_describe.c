@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { FEW_FILES = 16 };
+
 /* ---- what a manifest says of the inputs ---- */
 
 typedef struct {
@@ -137,6 +139,33 @@ static uint64_t bytes_done(const job_index *x, const inputs *in)
     return sum;
 }
 
+/* Of few inputs, what is done of each. */
+static tdm_status put_files(tdm_buf *out, const cJSON *job, const job_index *x, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(job, "inputs"), *item = NULL;
+    uint64_t done[FEW_FILES] = {0};
+    size_t file = 0;
+    if (!cJSON_IsArray(list) || x->n_files > FEW_FILES)
+        goto done;
+    for (size_t i = 0; i < x->n; i++)
+        done[x->entries[i].file]++;
+    TDM_TRY(tdm_buf_printf(out, err, ", \"files\": ["));
+    cJSON_ArrayForEach(item, list)
+    {
+        const cJSON *path = cJSON_GetObjectItemCaseSensitive(item, "path");
+        const char *name = cJSON_IsString(path) ? path->valuestring : "";
+        TDM_TRY(tdm_buf_printf(out, err, "%s{\"path\": ", file ? ", " : ""));
+        TDM_TRY(tdm_json_put_string(out, name, strlen(name), err));
+        TDM_TRY(put_chunks(out, done[file], x->n_chunks[file], err));
+        TDM_TRY(tdm_buf_printf(out, err, "}"));
+        file++;
+    }
+    TDM_TRY(tdm_buf_printf(out, err, "]"));
+done:
+    return st;
+}
+
 static tdm_status put_state(tdm_buf *out, const cJSON *job, const inputs *in, const job_index *x,
                             const parts *p, int lock, tdm_err *err)
 {
@@ -157,7 +186,9 @@ static tdm_status put_state(tdm_buf *out, const cJSON *job, const inputs *in, co
                            "}, \"ranks\": [",
                            x->totals.tokens, x->totals.bytes, bytes_done(x, in), size));
     TDM_TRY(put_ranks(out, p, lock, err));
-    TDM_TRY(tdm_buf_printf(out, err, "]}"));
+    TDM_TRY(tdm_buf_printf(out, err, "]"));
+    TDM_TRY(put_files(out, job, x, err));
+    TDM_TRY(tdm_buf_printf(out, err, "}"));
 done:
     return st;
 }

@@ -137,11 +137,11 @@ records() {
     for name in out.jsonl.job out.jsonl.job/ out.jsonl; do
         run -0 "$TANDEM" inspect $name
         [ "${lines[0]}" = "job         out.jsonl.job: detect, not complete" ]
-        [ "${lines[1]}" = "inputs      1, the first is in file.jsonl" ]
         [[ "$output" =~ "chunks      "([0-9]+)" of "([0-9]+)" ("[0-9]+"%), "([0-9]+)" left" ]]
         [ "${BASH_REMATCH[1]}" -gt 0 ]
         [ $((BASH_REMATCH[1] + BASH_REMATCH[3])) -eq "${BASH_REMATCH[2]}" ]
-        [[ "$output" =~ "rank        0: ${BASH_REMATCH[1]} chunks, no process" ]]
+        [[ "$output" =~ "            in file.jsonl: ${BASH_REMATCH[0]#chunks      }" ]]
+        [[ "$output" =~ "rank        0: "[1-9][0-9]*" chunks, no process" ]]
         [[ "$output" =~ "records     "[0-9]+": "[0-9]+" ok, "[01]" bad" ]]
     done
     run -0 "$TANDEM" inspect --json out.jsonl.job

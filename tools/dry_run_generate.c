@@ -1,4 +1,5 @@
-/* tools/dry_run_generate.c - see dry_run.h: the model writes for two seconds. */
+/* tools/dry_run_generate.c - see dry_run.h: the model writes for two seconds, or longer until a few documents are
+ * done. */
 #include <math.h>
 #include <string.h>
 
@@ -8,11 +9,11 @@
 /* FEW: with fewer documents nothing is known about their length. SHORT: of how many tokens are those that are
  * written then, to know how many bytes a token has. */
 enum { FEW = 16, SHORT = 16 };
+static const double PATIENCE = 10; /* seconds that are waited for FEW documents */
 
 typedef struct {
     const dry_run_generator *g;
     tdm_stop stop; /* by a signal, or when the time is over */
-    double deadline;                 /* 0: none */
     double start, first, last;       /* when it began, of the first and the last step */
     double tokens, tokens_at_first;  /* drawn */
     double documents, bad;           /* delivered */
@@ -66,7 +67,7 @@ static void tick(void *ctx, int32_t n_tokens)
         t->first = t->last;
         t->tokens_at_first = t->tokens;
     }
-    if (t->deadline > 0 && t->last - t->first > t->deadline)
+    if (t->last - t->first > (t->documents - t->bad < FEW ? PATIENCE : DRY_RUN_SECONDS))
         tdm_stop_set(&t->stop, TDM_STOP_USELESS);
 }
 
@@ -109,7 +110,7 @@ static tdm_status take_longest(dry_run_estimate *e, const trial *first, tdm_err 
     tdm_status st = TDM_OK;
     bool complete = false;
     const dry_run_generator *g = first->g;
-    trial t = {.g = g, .deadline = DRY_RUN_SECONDS};
+    trial t = {.g = g};
     tdm_generate_options o = *g->options;
     const double longest = o.length ? o.length : g->config->n_context;
     o.n = o.n < FEW ? o.n : FEW;
@@ -174,7 +175,7 @@ tdm_status dry_run_generate(const dry_run_generator *g, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     bool complete = false;
-    trial t = {.g = g, .deadline = DRY_RUN_SECONDS};
+    trial t = {.g = g};
     dry_run_estimate e = {.command = "generate",
                           .unit = "documents",
                           .inputs = g->prompts,

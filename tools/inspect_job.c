@@ -284,19 +284,30 @@ static void print_counts(const cJSON *state)
     printf("tokens      %.0f\n", number(state, "tokens"));
 }
 
-static void print_work(const cJSON *state)
+static void print_chunks(const cJSON *chunks)
 {
-    const cJSON *chunks = member(state, "chunks"), *input = member(state, "input");
     const double done = number(chunks, "done"), total = number(chunks, "total");
-    printf("chunks      %.0f", done);
+    printf("%.0f", done);
     if (cJSON_IsNumber(member(chunks, "total")))
         printf(" of %.0f (%.0f%%), %.0f left", total, total > 0 ? floor(100 * done / total) : 100, total - done);
     else
-        printf(" of a number that is not known before all compressed files and pipes are read");
+        printf(", how many are left shows at the end of what is compressed or a pipe");
     printf("\n");
+}
+
+static void print_work(const cJSON *state)
+{
+    const cJSON *input = member(state, "input"), *file = NULL;
+    printf("chunks      ");
+    print_chunks(member(state, "chunks"));
+    cJSON_ArrayForEach(file, member(state, "files"))
+    {
+        printf("            %s: ", string(file, "path"));
+        print_chunks(member(file, "chunks"));
+    }
     if (number(input, "total") > 0)
-        printf("input       %.0f of %.0f bytes that are not compressed are done\n", number(input, "done"),
-               number(input, "total"));
+        printf("input       %.0f bytes; of plain files %.0f are done\n", number(input, "total"),
+               number(input, "done"));
     printf("written     %.0f bytes\n", number(state, "bytes"));
 }
 
@@ -327,7 +338,7 @@ static tdm_status print_folder(const subject *s, tdm_err *err)
     const cJSON *state = tdm_json_root(s->doc);
     const int n_inputs = cJSON_GetArraySize(member(s->job, "inputs"));
     printf("job         %s: %s, not complete\n", s->path.p, string(state, "command"));
-    if (n_inputs)
+    if (n_inputs && !member(state, "files"))
         printf("inputs      %d, the first is %s\n", n_inputs,
                string(cJSON_GetArrayItem(member(s->job, "inputs"), 0), "path"));
     print_work(state);
