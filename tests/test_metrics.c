@@ -166,9 +166,8 @@ static void test_refused(void **state)
     assert_false(exists("is_folder.tmp"));
     assert_int_equal(rmdir("is_folder"), 0);
 
-    assert_int_equal(mkfifo("pipe", 0666), 0); /* would be replaced; /dev/null too */
+    assert_int_equal(mkfifo("pipe", 0666), 0); /* stands for /dev/null, which root could replace */
     assert_int_equal(tdm_metrics_write("pipe", &m, &err), TDM_ECANTCREATE);
-    assert_int_equal(tdm_metrics_write("/dev/null", &m, &err), TDM_ECANTCREATE);
     assert_false(exists("pipe.tmp"));
     assert_int_equal(unlink("pipe"), 0);
 
