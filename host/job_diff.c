@@ -66,11 +66,15 @@ done:
     return st;
 }
 
-/* Append what leads to a member: ".key" or "[3]". */
+/* Append what leads to a member: ".key" or "[3]". The name of an input or a model file stands for
+ * the whole, so that it is the first that differs. */
 static tdm_status put_step(tdm_buf *path, const char *key, size_t len, size_t number, tdm_err *err)
 {
+    const bool in_list = path->len && path->p[path->len - 1] == ']';
     if (!key)
         return tdm_buf_printf(path, err, "[%zu]", number);
+    if (in_list && len == 4 && (!memcmp(key, "path", 4) || !memcmp(key, "file", 4)))
+        return TDM_OK;
     return tdm_buf_printf(path, err, "%s%.*s", path->len ? "." : "", (int)len, key);
 }
 
@@ -132,7 +136,7 @@ done:
 
 /* ---- the differences ---- */
 
-enum { SHOWN = 3, VALUE_SHOWN = 48 };
+enum { SHOWN = 4, VALUE_SHOWN = 48 };
 
 typedef struct {
     tdm_buf text;
@@ -175,6 +179,8 @@ static tdm_status put_file(differences *d, const char *path, tdm_err *err)
         d->last_input == input + 1)
         return TDM_OK;
     d->last_input = input + 1;
+    if (ends(path, "]")) /* the name itself is what differs */
+        return TDM_OK;
     return tdm_buf_printf(&d->text, err, " (%.64s)", d->inputs->items[input].path);
 }
 
