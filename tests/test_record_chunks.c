@@ -109,6 +109,7 @@ static void test_skip(void **state)
     tdm_reader_options options = TDM_READER_DEFAULTS;
     tdm_err err = {0};
     tdm_record skipped;
+    uint64_t last = 0;
     options.chunk_bytes = SIZE;
     options.max_line = 15;
     char *path = write_file("skip.jsonl", BYTES(RECORDS));
@@ -122,6 +123,8 @@ static void test_skip(void **state)
         assert_int_equal(tdm_reader_skip(other, &skipped, &err), TDM_OK);
         assert_int_equal(skipped.offset, read.offset);
         assert_int_equal(skipped.hash, read.hash);
+        assert_true(skipped.hash != last || skipped.kind == TDM_RECORD_CHUNK || skipped.kind == TDM_RECORD_END);
+        last = skipped.hash;
         assert_int_equal(skipped.file_number, read.file_number);
         assert_int_equal(skipped.chunk.number, read.chunk.number);
         assert_null(skipped.text);
