@@ -43,6 +43,7 @@ typedef struct {
 } workload;
 
 extern workload WORKLOADS[];
+extern size_t workload_scale; /* times as many records; to be set before the first is made ready */
 extern const size_t N_WORKLOADS;
 /* The workload of this name; made ready: its inputs are there and its reference was run. */
 workload *workload_get(const char *name);
@@ -81,6 +82,8 @@ pid_t run_start(const run *r);
 /* How a process ended: its exit code, or minus the signal. */
 int run_wait(pid_t pid);
 int run_to_end(const run *r);
+/* Start a process whose fault is to stop and wait until it does: SIGCONT lets it go on. 0: it ended with *code. */
+pid_t run_until_stop(const run *r, int *code);
 /* The same, but SIGKILL after so many seconds, unless it ended before. */
 int run_killed_after(const run *r, double seconds);
 /* What it said. */

@@ -76,12 +76,27 @@ pid_t run_start(const run *r)
     return pid;
 }
 
+static int ended_with(int status)
+{
+    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
 int run_wait(pid_t pid)
 {
     int status = 0;
-    while (waitpid(pid, &status, 0) < 0)
-        EXPECT(errno == EINTR, "waitpid: %s", strerror(errno));
-    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+    EXPECT(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
+    return ended_with(status);
+}
+
+pid_t run_until_stop(const run *r, int *code)
+{
+    int status = 0;
+    const pid_t pid = run_start(r);
+    EXPECT(waitpid(pid, &status, WUNTRACED) == pid, "waitpid: %s", strerror(errno));
+    if (WIFSTOPPED(status))
+        return pid;
+    *code = ended_with(status);
+    return 0;
 }
 
 int run_to_end(const run *r)

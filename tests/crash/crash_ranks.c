@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/crash/crash.h"
@@ -13,13 +12,11 @@
 
 enum { MOST_RANKS = 8 };
 
-/* Start a process whose fault is to stop, and wait until it does. */
 static pid_t start_and_stop(const run *r)
 {
-    int status = 0;
-    const pid_t pid = run_start(r);
-    EXPECT(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status), "%s: %s: did not stop: %x",
-           r->w->name, r->fault, (unsigned)status);
+    int code = 0;
+    const pid_t pid = run_until_stop(r, &code);
+    EXPECT(pid > 0, "%s: %s: did not stop, exit %d", r->w->name, r->fault, code);
     return pid;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 const char *program, *source;
+size_t workload_scale = 1;
 
 workload WORKLOADS[] = {
     {.name = "detect-plain", .command = "detect", .codec = TDM_PLAIN},
@@ -85,7 +86,8 @@ static void make_inputs(const workload *w)
     EXPECT(mkdir(path, 0777) == 0, "%s: %s", path, strerror(errno));
     for (size_t i = 0; i < (as_prompts ? 1 : COUNT(RECORDS)); i++) {
         tdm_buf text = {0};
-        make_records(&text, 100 + i, as_prompts ? 400 : RECORDS[i], 19, as_prompts);
+        const size_t n = (as_prompts ? 400 : RECORDS[i]) * workload_scale;
+        make_records(&text, 100 + i, n, 19, as_prompts);
         scratch_path(path, "in-%s/%c%s", w->name, (char)('a' + i), ENDINGS[w->codec]);
         store_compressed(path, w->codec, &text, 5000);
         tdm_buf_free(&text);
