@@ -60,7 +60,7 @@ setup() {
         for part in "Usage: tandem $command" "Options:" "Example:" "Exit codes:"; do
             [[ $output == *"$part"* ]] || { echo "$command --help: no $part"; false; }
         done
-        ! grep -n '.\{103,\}' <<< "$output"
+        run ! grep -n '.\{103,\}' <<< "$output"
     done
 }
 
@@ -93,6 +93,13 @@ setup() {
     done
     for value in -1 101% x% % 1.5 "" 1e999 nan% 99999999999999999999; do
         refuses 2 "--max-errors $value: want a number" tokenize --model x --max-errors "$value"
+    done
+    for value in 0 1025MiB 2GiB x; do
+        refuses 2 "--chunk $value: want a size of at least 1 byte and at most 1073741824" \
+            tokenize --model x --chunk "$value"
+    done
+    for value in 0 0.5 -1 x 2e9; do
+        refuses 2 "--max-ratio $value: want a number" tokenize --model x --max-ratio "$value"
     done
     refuses 2 "--progress fast: want one of auto, bar, plain, json, none" \
         tokenize --model x --progress fast
