@@ -106,9 +106,24 @@ is_json_lines() {
 @test "a signal ends the job and removes the model" {
     "$TANDEM" bench generate --size tiny --device cpu --n 1000000 --length 100 --small > out.txt 2> err.txt &
     local bench=$! code=0
-    until compgen -G "tandem-bench-*/.out.jsonl*" > /dev/null; do sleep 0.05; done # it writes
+    until compgen -G "tandem-bench-*/out.jsonl.job/*.data" > /dev/null; do sleep 0.05; done # it writes
     kill -TERM $bench
     wait $bench || code=$?
     [ $code -eq 75 ]
     [ "$(ls)" = "$(printf 'err.txt\nout.txt')" ]
+}
+
+@test "pipeline: every form in and out, every step" {
+    "$TANDEM" bench model --size tiny --out writer
+    "$TANDEM" bench model --size tiny-detector --out reader
+    run --separate-stderr "$TANDEM" bench pipeline --model reader --small --n 20 --json
+    [ "$status" -eq 0 ] || { echo "$stderr"; false; }
+    is_json_lines pipeline
+    [ "$(grep -c '"form": "plain"' <<< "$output")" -eq 2 ]
+    [ "$(grep -c '"form": "gz"\|"form": "zst"' <<< "$output")" -eq 4 ]
+    [ "$(grep -c '"records": 20, .*"read_us": [0-9.]*, "tokenise_us": [0-9.]*, .*"on_16": [0-9]*}' <<< "$output")" -eq 6 ]
+    run --separate-stderr "$TANDEM" bench pipeline --model writer --n 20 --length 9 --json
+    [ "$status" -eq 0 ] || { echo "$stderr"; false; }
+    [ "$(grep -c '"run": "generate", .*"records": 20, ' <<< "$output")" -eq 3 ]
+    [ -z "$(ls | grep -v 'reader\|writer')" ]
 }

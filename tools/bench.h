@@ -12,5 +12,6 @@ int bench_load(int argc, char **argv);
 int bench_generate(int argc, char **argv);
 int bench_detect(int argc, char **argv);
 int bench_score(int argc, char **argv);
+int bench_pipeline(int argc, char **argv);
 
 #endif

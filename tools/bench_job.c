@@ -138,6 +138,17 @@ static tdm_status check_end(const char *command, int status, tdm_err *err)
                     WEXITSTATUS(status));
 }
 
+static double number_or_nan(const cJSON *object, const char *key)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsNumber(value) ? value->valuedouble : NAN;
+}
+
+static double seconds_of(struct timeval t)
+{
+    return (double)t.tv_sec + 1e-6 * (double)t.tv_usec;
+}
+
 static tdm_status parse_summary(const tdm_buf *text, job_result *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -147,7 +158,6 @@ static tdm_status parse_summary(const tdm_buf *text, job_result *out, tdm_err *e
     const cJSON *seconds = cJSON_GetObjectItemCaseSensitive(root, "seconds");
     const cJSON *tokens = cJSON_GetObjectItemCaseSensitive(root, "tokens");
     const cJSON *ok = cJSON_GetObjectItemCaseSensitive(root, "ok");
-    const cJSON *steps = cJSON_GetObjectItemCaseSensitive(root, "steps");
     const cJSON *hash = cJSON_GetObjectItemCaseSensitive(root, "token_hash");
     TDM_REQUIRE(cJSON_IsNumber(seconds) && cJSON_IsNumber(tokens) && cJSON_IsNumber(ok) &&
                     cJSON_IsString(hash),
@@ -155,7 +165,11 @@ static tdm_status parse_summary(const tdm_buf *text, job_result *out, tdm_err *e
     out->seconds = seconds->valuedouble;
     out->tokens = tokens->valuedouble;
     out->records = ok->valuedouble;
-    out->steps = cJSON_IsNumber(steps) ? steps->valuedouble : NAN;
+    out->steps = number_or_nan(root, "steps");
+    const cJSON *cpu = cJSON_GetObjectItemCaseSensitive(root, "cpu_seconds");
+#define X(step) out->cpu_steps.step = number_or_nan(cpu, #step);
+    SUMMARY_STEPS(X)
+#undef X
     snprintf(out->hash, sizeof out->hash, "%s", hash->valuestring);
 done:
     tdm_json_close(doc);
@@ -193,6 +207,7 @@ tdm_status job_run(const job *j, const char *const *args, size_t n, job_result *
     TDM_TRY(check_end(args[0], status, err));
     TDM_TRY(parse_summary(&text, out, err));
     out->start = wall - out->seconds;
+    out->cpu = seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime);
     getrusage(RUSAGE_SELF, &own); /* a new process counts what it was before it became this one */
     out->peak = usage.ru_maxrss > own.ru_maxrss ? 1024.0 * (double)usage.ru_maxrss : NAN;
 done:

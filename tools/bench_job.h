@@ -11,6 +11,7 @@
 #include "host/stop.h"
 #include "tools/bench_common.h"
 #include "tools/bench_model.h"
+#include "tools/summary.h"
 
 typedef struct {
     bench_options bench;
@@ -57,6 +58,8 @@ typedef struct {
     double start;   /* of the process besides: loading, for the most part */
     double tokens, records;
     double steps;  /* of generate; NAN: the command does not count them */
+    double cpu;    /* seconds of all cores, loading included */
+    run_steps cpu_steps; /* of the work's steps; NAN: the command does not measure them */
     double peak;   /* bytes of host memory; NAN: no more than those of this process */
     char hash[24]; /* of all tokens */
 } job_result;
