@@ -80,58 +80,63 @@ static void make_tree(void)
     tdm_buf_free(&zst);
 }
 
+static const struct {
+    const char *operands[4], *out; /* without "/", of the test's folder */
+    tdm_status st;
+    const char *want; /* the list, or a part of the message */
+} LISTS[] = {
+    {{"d"}, NULL, TDM_OK,
+     "d/B.jsonl d/a-/2.jsonl d/a.jsonl.gz d/a.jsonl/3.jsonl d/b.jsonl d/sub/1.jsonl d/sub/OUT.jsonl "
+     "d/sub/OUT.jsonl.errors.jsonl d/z.jsonl.zst"},
+    {{"d/sub"}, "d/sub/OUT.jsonl", TDM_OK, "d/sub/1.jsonl"},
+    {{"d/sub/"}, "-", TDM_OK, "d/sub/1.jsonl d/sub/OUT.jsonl d/sub/OUT.jsonl.errors.jsonl"},
+    {{"d/sub"}, "d/sub/new.jsonl", TDM_OK, "d/sub/1.jsonl d/sub/OUT.jsonl d/sub/OUT.jsonl.errors.jsonl"},
+    {{"d/sub"}, "l.jsonl", TDM_OK, "d/sub/1.jsonl"}, /* a link to d/sub/OUT.jsonl */
+    {{"l"}, "d/sub/OUT.jsonl", TDM_OK, "l/1.jsonl"}, /* a link to d/sub */
+    {{"d/b.jsonl", "-", "d/sub/1.jsonl", "d/b.jsonl"}, NULL, TDM_OK, "d/b.jsonl - d/sub/1.jsonl d/b.jsonl"},
+    {{"d/notes.txt", "d/.h.jsonl"}, NULL, TDM_OK, "d/notes.txt d/.h.jsonl"}, /* named, any file will do */
+    {{"d/OUT.job"}, NULL, TDM_OK, "d/OUT.job/0.jsonl"},
+    {{NULL}, NULL, TDM_OK, "-"},
+    {{"-", "d/b.jsonl", "-"}, NULL, TDM_EARG, "only once"},
+    {{"d/b.jsonl"}, "d/b.jsonl", TDM_EARG, "d/b.jsonl: is input and output"},
+    {{"d/sub/OUT.jsonl"}, "l.jsonl", TDM_EARG, "d/sub/OUT.jsonl: is input and output"},
+    {{"d/sub/OUT.jsonl.errors.jsonl"}, "d/sub/OUT.jsonl", TDM_EARG, "errors.jsonl: is input and output"},
+    {{"d/empty"}, NULL, TDM_ENOINPUT, "d/empty: a folder without"},
+    {{"d/b.jsonl", "d/nothing"}, NULL, TDM_ENOINPUT, "d/nothing: No such file"},
+    {{"d/x.gz"}, NULL, TDM_OK, "d/x.gz"},
+};
+
+static void check_list(size_t i)
+{
+    char *paths[4] = {NULL}, *out = NULL, line[1024];
+    tdm_inputs inputs;
+    tdm_err err = {0};
+    size_t n = 0;
+    for (; n < 4 && LISTS[i].operands[n]; n++)
+        paths[n] = strcmp(LISTS[i].operands[n], "-") ? below(LISTS[i].operands[n]) : strdup("-");
+    if (LISTS[i].out)
+        out = strcmp(LISTS[i].out, "-") ? below(LISTS[i].out) : strdup("-");
+    const tdm_status st = tdm_inputs_list((const char *const *)paths, n, out, &inputs, &err);
+    if (st != LISTS[i].st)
+        fail_msg("case %zu: %d %s", i, st, err.msg);
+    join(&inputs, line, sizeof line);
+    if (st == TDM_OK ? strcmp(line, LISTS[i].want) != 0 : !strstr(err.msg, LISTS[i].want))
+        fail_msg("case %zu: %s", i, st == TDM_OK ? line : err.msg);
+    assert_true(st == TDM_OK || inputs.n == 0);
+    tdm_inputs_free(&inputs);
+    for (size_t k = 0; k < n; k++)
+        free(paths[k]);
+    free(out);
+}
+
 static void test_lists(void **state)
 {
     (void)state;
-    static const struct {
-        const char *operands[4], *out; /* without "/", of the test's folder */
-        tdm_status st;
-        const char *want; /* the list, or a part of the message */
-    } CASES[] = {
-        {{"d"}, NULL, TDM_OK,
-         "d/B.jsonl d/a-/2.jsonl d/a.jsonl.gz d/a.jsonl/3.jsonl d/b.jsonl d/sub/1.jsonl d/sub/OUT.jsonl "
-         "d/sub/OUT.jsonl.errors.jsonl d/z.jsonl.zst"},
-        {{"d/sub"}, "d/sub/OUT.jsonl", TDM_OK, "d/sub/1.jsonl"},
-        {{"d/sub/"}, "-", TDM_OK, "d/sub/1.jsonl d/sub/OUT.jsonl d/sub/OUT.jsonl.errors.jsonl"},
-        {{"d/sub"}, "d/sub/new.jsonl", TDM_OK, "d/sub/1.jsonl d/sub/OUT.jsonl d/sub/OUT.jsonl.errors.jsonl"},
-        {{"d/sub"}, "l.jsonl", TDM_OK, "d/sub/1.jsonl"}, /* a link to d/sub/OUT.jsonl */
-        {{"l"}, "d/sub/OUT.jsonl", TDM_OK, "l/1.jsonl"}, /* a link to d/sub */
-        {{"d/b.jsonl", "-", "d/sub/1.jsonl", "d/b.jsonl"}, NULL, TDM_OK, "d/b.jsonl - d/sub/1.jsonl d/b.jsonl"},
-        {{"d/notes.txt", "d/.h.jsonl"}, NULL, TDM_OK, "d/notes.txt d/.h.jsonl"}, /* named, any file will do */
-        {{"d/OUT.job"}, NULL, TDM_OK, "d/OUT.job/0.jsonl"},
-        {{NULL}, NULL, TDM_OK, "-"},
-        {{"-", "d/b.jsonl", "-"}, NULL, TDM_EARG, "only once"},
-        {{"d/b.jsonl"}, "d/b.jsonl", TDM_EARG, "d/b.jsonl: is input and output"},
-        {{"d/sub/OUT.jsonl"}, "l.jsonl", TDM_EARG, "d/sub/OUT.jsonl: is input and output"},
-        {{"d/sub/OUT.jsonl.errors.jsonl"}, "d/sub/OUT.jsonl", TDM_EARG, "errors.jsonl: is input and output"},
-        {{"d/empty"}, NULL, TDM_ENOINPUT, "d/empty: a folder without"},
-        {{"d/b.jsonl", "d/nothing"}, NULL, TDM_ENOINPUT, "d/nothing: No such file"},
-        {{"d/x.gz"}, NULL, TDM_OK, "d/x.gz"},
-    };
     make_tree();
     make_link("d/sub/OUT.jsonl", "l.jsonl");
     make_link("d/sub", "l");
-    for (size_t i = 0; i < COUNT(CASES); i++) {
-        char *paths[4] = {NULL}, *out = NULL, line[1024];
-        tdm_inputs inputs;
-        tdm_err err = {0};
-        size_t n = 0;
-        for (; n < 4 && CASES[i].operands[n]; n++)
-            paths[n] = strcmp(CASES[i].operands[n], "-") ? below(CASES[i].operands[n]) : strdup("-");
-        if (CASES[i].out)
-            out = strcmp(CASES[i].out, "-") ? below(CASES[i].out) : strdup("-");
-        const tdm_status st = tdm_inputs_list((const char *const *)paths, n, out, &inputs, &err);
-        if (st != CASES[i].st)
-            fail_msg("case %zu: %d %s", i, st, err.msg);
-        join(&inputs, line, sizeof line);
-        if (st == TDM_OK ? strcmp(line, CASES[i].want) != 0 : !strstr(err.msg, CASES[i].want))
-            fail_msg("case %zu: %s", i, st == TDM_OK ? line : err.msg);
-        assert_true(st == TDM_OK || inputs.n == 0);
-        tdm_inputs_free(&inputs);
-        for (size_t k = 0; k < n; k++)
-            free(paths[k]);
-        free(out);
-    }
+    for (size_t i = 0; i < COUNT(LISTS); i++)
+        check_list(i);
     static const char *const LINKS[] = {"l.jsonl", "l"};
     remove_all(LINKS, COUNT(LINKS));
     remove_all(TREE, COUNT(TREE));
@@ -225,7 +230,8 @@ static void test_hash_ends(void **state)
     static const struct {
         size_t at;
         bool is_seen;
-    } CASES[] = {{0, true}, {MIB - 1, true}, {MIB, false}, {SIZE - MIB - 1, false}, {SIZE - MIB, true}, {SIZE - 1, true}};
+    } CASES[] = {{0, true}, {MIB - 1, true}, {MIB, false}, {SIZE - MIB - 1, false}, {SIZE - MIB, true},
+                 {SIZE - 1, true}};
     char *data = calloc(1, SIZE);
     uint64_t first = 0, hash = 0;
     tdm_err err = {0};

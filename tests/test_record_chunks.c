@@ -1,5 +1,5 @@
-/* Records of files that are read in parts, of compressed files and pipes: ids by line, chunks in their places, damage as
- * a record, and a look at records without reading them. */
+/* Records of files that are read in parts, of compressed files and pipes: ids by line, chunks in their places,
+ * damage as a record, and a look at records without reading them. */
 #include "tests/record_files.h"
 
 #include <inttypes.h>
@@ -172,48 +172,60 @@ static void test_damaged(void **state)
     tdm_buf_free(&gz);
 }
 
-/* Stdin that comes packet by packet, compressed: a record can be had as soon as its bytes are there, a chunk's end as
+/* Write record i, compressed, in two pieces; the blank line goes with the one behind it. */
+static void write_packed(int fd, tdm_codec codec, size_t i)
+{
+    const size_t begin = i == 2 ? 38 : OFFSETS[i];
+    const size_t end = i == 1 ? 38 : i + 1 < N_RECORDS ? OFFSETS[i + 1] : sizeof RECORDS - 1;
+    tdm_buf part = {0};
+    assert_int_equal(tdm_compress(codec, RECORDS + begin, end - begin, &part, NULL), TDM_OK);
+    const size_t half = part.len / 2;
+    assert_int_equal(write(fd, part.p, half), half);
+    assert_int_equal(write(fd, part.p + half, part.len - half), part.len - half);
+    tdm_buf_free(&part);
+}
+
+static void check_packed(int fd, tdm_codec codec)
+{
+    tdm_reader_options options = TDM_READER_DEFAULTS;
+    options.chunk_bytes = SIZE;
+    tdm_reader *reader = open_one(NULL, 0, &options);
+    for (size_t i = 0; i < N_RECORDS; i++) {
+        assert_true(tdm_reader_would_block(reader));
+        write_packed(fd, codec, i);
+        if (i + 1 == N_RECORDS)
+            close(fd);
+        assert_false(tdm_reader_would_block(reader));
+        tdm_record r = next(reader);
+        if (r.kind == TDM_RECORD_CHUNK) {
+            assert_int_equal(r.chunk.number, OFFSETS[i] / SIZE - 1);
+            r = next(reader);
+        }
+        check_record(&r, i, "-", false, true);
+    }
+    for (uint64_t number = 3; number < 5; number++) {
+        const tdm_record r = next(reader);
+        assert_int_equal(r.kind, TDM_RECORD_CHUNK);
+        assert_int_equal(r.chunk.number, number);
+        assert_int_equal(r.chunk.is_last, number == 4);
+    }
+    assert_int_equal(next(reader).kind, TDM_RECORD_END);
+    assert_false(tdm_reader_would_block(reader));
+    tdm_reader_close(reader);
+}
+
+/* Stdin that comes piece by piece, compressed: a record can be had as soon as its bytes are there, a chunk's end as
  * soon as something follows. */
 static void test_packed_stdin(void **state)
 {
     (void)state;
-    tdm_reader_options options = TDM_READER_DEFAULTS;
-    options.chunk_bytes = SIZE;
     for (int k = 0; k < 2; k++) {
         int ends[2];
         const int saved = dup(STDIN_FILENO);
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
         dup2(ends[0], STDIN_FILENO);
         close(ends[0]);
-        tdm_reader *reader = open_one(NULL, 0, &options);
-        for (size_t i = 0; i < N_RECORDS; i++) {
-            const size_t begin = i == 2 ? 38 : OFFSETS[i]; /* the blank line comes with the one behind it */
-            const size_t end = i == 1 ? 38 : i + 1 < N_RECORDS ? OFFSETS[i + 1] : sizeof RECORDS - 1;
-            tdm_buf part = {0};
-            assert_true(tdm_reader_would_block(reader));
-            tdm_compress(k ? TDM_ZST : TDM_GZ, RECORDS + begin, end - begin, &part, NULL);
-            assert_int_equal(write(ends[1], part.p, part.len / 2), part.len / 2);
-            assert_int_equal(write(ends[1], part.p + part.len / 2, part.len - part.len / 2), part.len - part.len / 2);
-            tdm_buf_free(&part);
-            if (i + 1 == N_RECORDS)
-                close(ends[1]);
-            assert_false(tdm_reader_would_block(reader));
-            tdm_record r = next(reader);
-            if (r.kind == TDM_RECORD_CHUNK) {
-                assert_int_equal(r.chunk.number, OFFSETS[i] / SIZE - 1);
-                r = next(reader);
-            }
-            check_record(&r, i, "-", false, true);
-        }
-        for (uint64_t number = 3; number < 5; number++) {
-            const tdm_record r = next(reader);
-            assert_int_equal(r.kind, TDM_RECORD_CHUNK);
-            assert_int_equal(r.chunk.number, number);
-            assert_int_equal(r.chunk.is_last, number == 4);
-        }
-        assert_int_equal(next(reader).kind, TDM_RECORD_END);
-        assert_false(tdm_reader_would_block(reader));
-        tdm_reader_close(reader);
+        check_packed(ends[1], k ? TDM_ZST : TDM_GZ);
         dup2(saved, STDIN_FILENO);
         close(saved);
     }
