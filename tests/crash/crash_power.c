@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/crash/crash.h"
@@ -10,53 +9,96 @@
 #include "tests/crash/power_model.h"
 #include "tests/crash/situation.h"
 
-/* How a traced run goes: one process; a killed one and the next; two ranks one behind the other. */
-typedef enum { ALONE, RESUMED, TWO_RANKS, N_STORIES } story;
-static const char *const STORIES[] = {"alone", "resumed", "two ranks"};
+/* What is traced: one process; the next one behind a process that was killed; the second of two ranks; the next one
+ * behind a loss of power. */
+typedef enum { ALONE, RESUMED, SECOND_RANK, BEHIND_A_LOSS, N_STORIES } story;
+static const char *const STORIES[] = {"alone", "resumed", "second rank", "behind a loss"};
 
 typedef struct {
     const workload *w;
-    story story;
-    char out[PATH_CAP], folder[PATH_CAP];
+    char out[PATH_CAP], folder[PATH_CAP], trace[PATH_CAP];
     power_log log;
-    uint64_t root; /* inode of OUT's folder */
+    power_disk disk; /* before the first event */
     long states, whole, resumed, journaled; /* journaled: chunks that had to be there, summed over all states */
 } power_run;
 
-static void trace_story(power_run *p)
+/* ---- traces ---- */
+
+static void new_try(power_run *p)
 {
-    char trace[PATH_CAP];
-    struct stat info;
-    scratch_path(trace, "trace");
-    scratch_path(p->folder, "try");
     snprintf(p->out, sizeof p->out, "%s", try_out(p->w));
-    remove_tree(trace);
-    run r = {.w = p->w, .out = p->out, .trace = trace};
-    if (p->story == RESUMED) {
-        run_until_torn(&r);
-    } else if (p->story == TWO_RANKS) {
-        r.shards = 2;
-        const int code = run_to_end(&r);
-        EXPECT(code == 0 || code == 3, "rank 0 of 2: exit %d", code);
-        r.shard = 1;
-    }
+}
+
+/* From what is in the folder now, to the end. */
+static void trace_run(power_run *p, run r)
+{
+    remove_tree(p->trace);
+    power_disk_open(&p->disk, p->folder);
+    r.trace = p->trace;
     const int code = run_to_end(&r);
     EXPECT(code == p->w->ref.code, "a traced run: exit %d", code);
     expect_same(p->w, p->out);
-    EXPECT(stat(p->folder, &info) == 0, "%s is not there", p->folder);
-    p->root = (uint64_t)info.st_ino;
-    power_log_load(&p->log, trace);
+    power_log_load(&p->log, p->trace);
 }
 
-/* Chunks whose journal lines had been brought to the disk. */
-static size_t journaled(const power_run *p, const power_disk *d, int rank)
+static void close_trace(power_run *p)
+{
+    power_disk_free(&p->disk);
+    power_log_free(&p->log);
+}
+
+static power_loss random_loss(void)
+{
+    static const double SHARES[] = {0, 0.1, 0.5, 0.9, 1};
+    static const size_t BLOCKS[] = {512, 4096};
+    return (power_loss){.share = SHARES[random_below(COUNT(SHARES))],
+                        .block = BLOCKS[random_below(COUNT(BLOCKS))],
+                        .garbage = random_below(2)};
+}
+
+/* Leave in the folder what a loss of power amid a whole run may leave. */
+static void lose_power_once(power_run *p)
+{
+    const power_loss how = {.share = 0.5, .block = 512};
+    trace_run(p, (run){.w = p->w, .out = p->out});
+    const size_t at = p->log.n / 3 + random_below(p->log.n / 3);
+    for (size_t i = 0; i < at; i++)
+        power_disk_do(&p->disk, &p->log.events[i]);
+    new_try(p);
+    power_disk_lose(&p->disk, &how, p->folder);
+    close_trace(p);
+}
+
+static void trace_story(power_run *p, story s)
+{
+    scratch_path(p->trace, "trace");
+    scratch_path(p->folder, "try");
+    new_try(p);
+    run r = {.w = p->w, .out = p->out};
+    if (s == RESUMED)
+        run_until_torn(&r);
+    if (s == SECOND_RANK) {
+        r.shards = 2;
+        const int code = run_to_end(&r);
+        EXPECT(is_done(p->w, code), "rank 0 of 2: exit %d", code);
+        r.shard = 1;
+    }
+    if (s == BEHIND_A_LOSS)
+        lose_power_once(p);
+    trace_run(p, r);
+}
+
+/* ---- states ---- */
+
+/* Chunks whose journal lines had been brought to the disk. A journal that a loss of power left may have lines behind
+ * a bad one, which do not count. */
+static size_t journaled(const power_run *p, int rank)
 {
     char job[64], name[64];
     snprintf(job, sizeof job, "%s.job", strrchr(p->out, '/') + 1);
     snprintf(name, sizeof name, "%d.journal", rank);
-    const power_node *n = power_disk_find(d, job, name);
-    const size_t lines = n ? count_lines(&n->kept) : 0;
-    return lines ? lines - 1 : 0; /* the first line is about the journal */
+    const power_node *n = power_disk_find(&p->disk, job, name);
+    return n ? journal_good_lines(&n->kept) : 0;
 }
 
 /* OUT has its name: then it is whole, and so is what lies beside it. */
@@ -74,7 +116,21 @@ static void expect_whole(const power_run *p)
     tdm_buf_free(&got);
 }
 
-static void check_state(power_run *p, const power_disk *d, bool resume)
+/* To the end, at times by way of a process of another number that is killed too. */
+static void go_on(const power_run *p)
+{
+    char fault[32];
+    snprintf(fault, sizeof fault, "pwrite:%d:torn", (int)(3 + random_below(12)));
+    run r = {.w = p->w, .out = p->out, .fault = fault, .shard = (int)random_below(2), .shards = 2};
+    if (random_below(2)) {
+        const int code = run_to_end(&r);
+        EXPECT(code == -9 || is_done(p->w, code), "rank %d of 2: exit %d", r.shard, code);
+    }
+    r.shard = r.shards = 0;
+    expect_resume(&r);
+}
+
+static void check_state(power_run *p, bool resume)
 {
     p->states++;
     if (access(p->out, F_OK) == 0) {
@@ -82,43 +138,47 @@ static void check_state(power_run *p, const power_disk *d, bool resume)
         p->whole++;
     } else {
         for (int rank = 0; rank < 2; rank++) {
-            const size_t n = journaled(p, d, rank);
+            const size_t n = journaled(p, rank);
             journal_verify(p->out, rank, n);
             p->journaled += (long)n;
         }
     }
     if (!resume)
         return;
-    const run r = {.w = p->w, .out = p->out};
     p->resumed++;
-    expect_resume(&r);
-}
-
-static power_loss random_loss(void)
-{
-    static const double SHARES[] = {0, 0.1, 0.5, 0.9, 1};
-    static const size_t BLOCKS[] = {512, 4096};
-    return (power_loss){.share = SHARES[random_below(COUNT(SHARES))],
-                        .block = BLOCKS[random_below(COUNT(BLOCKS))],
-                        .garbage = random_below(2)};
+    go_on(p);
 }
 
 /* States behind each call, `all` of them in the whole run; of `one_of` one is gone on with. */
 static void lose_power(power_run *p, long all, long one_of)
 {
-    power_disk d;
     const long n = (long)p->log.n;
-    power_disk_open(&d, p->root);
     for (long i = 0; i < n; i++) {
-        power_disk_do(&d, &p->log.events[i]);
+        power_disk_do(&p->disk, &p->log.events[i]);
         for (long k = all * i / n; k < all * (i + 1) / n; k++) {
             const power_loss how = random_loss();
-            try_out(p->w); /* an empty folder */
-            power_disk_lose(&d, &how, p->folder);
-            check_state(p, &d, k % one_of == 0);
+            new_try(p);
+            power_disk_lose(&p->disk, &how, p->folder);
+            check_state(p, k % one_of == 0);
         }
     }
-    power_disk_free(&d);
+}
+
+/* Several traces for each story: which chunks share a round of writing is another each time. */
+static void tell_story(const workload *w, story s, long states, long one_of)
+{
+    enum { TRACES = 4 };
+    power_run p = {.w = w};
+    size_t calls = 0;
+    for (int i = 0; i < TRACES; i++) {
+        trace_story(&p, s);
+        calls += p.log.n;
+        lose_power(&p, (states + TRACES - 1) / TRACES, one_of);
+        close_trace(&p);
+    }
+    printf("power %s, %s: %zu calls, %ld states: no journaled chunk of %ld lost, OUT whole in the %ld that have "
+           "it; %ld gone on with: identical\n",
+           w->name, STORIES[s], calls, p.states, p.journaled, p.whole, p.resumed);
 }
 
 /* A word that is a number: of so many states one is gone on with to the end. */
@@ -128,13 +188,6 @@ void mode_power(const mode_args *args)
     const long one_of = args->n_words ? atol(args->words[0]) : 10;
     const long each = args->n / (long)(COUNT(NAMES) * N_STORIES);
     for (size_t i = 0; i < COUNT(NAMES); i++)
-        for (int s = 0; s < N_STORIES; s++) {
-            power_run p = {.w = workload_get(NAMES[i]), .story = (story)s};
-            trace_story(&p);
-            lose_power(&p, each, one_of);
-            printf("power %s, %s: %zu calls, %ld states: no journaled chunk of %ld lost, OUT whole in the %ld "
-                   "that have it; %ld gone on with: identical\n",
-                   p.w->name, STORIES[s], p.log.n, p.states, p.journaled, p.whole, p.resumed);
-            power_log_free(&p.log);
-        }
+        for (int s = 0; s < N_STORIES; s++)
+            tell_story(workload_get(NAMES[i]), (story)s, each, one_of);
 }

@@ -17,6 +17,8 @@ void journal_read(journal_chunks *c, const char *out, int rank);
 /* That of a run up to its end. */
 void journal_of_reference(journal_chunks *c, const workload *w);
 void journal_free(journal_chunks *c);
+/* Chunks in a journal's bytes, up to the first line that is not as it was written. */
+size_t journal_good_lines(const tdm_buf *journal);
 /* Compare each line of a journal with what lies in the files that it speaks of.
  *   n_want  chunks that must be there at least */
 void journal_verify(const char *out, int rank, size_t n_want);

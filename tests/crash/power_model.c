@@ -1,5 +1,6 @@
 #include "tests/crash/power_model.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,10 +184,42 @@ void power_disk_do(power_disk *d, const power_event *e)
         do_bytes(&d->nodes[node], e);
 }
 
-void power_disk_open(power_disk *d, uint64_t root)
+static void open_folder(power_disk *d, size_t folder, const char *path);
+
+static void open_entry(power_disk *d, size_t folder, const char *path, const char *name)
 {
+    char full[PATH_CAP];
+    struct stat info;
+    EXPECT(snprintf(full, sizeof full, "%s/%s", path, name) < PATH_CAP && stat(full, &info) == 0, "%s/%s",
+           path, name);
+    const size_t node = add_node(d, (uint64_t)info.st_ino, S_ISDIR(info.st_mode));
+    set_name(&d->kept, folder, name, node);
+    set_name(&d->seen, folder, name, node);
+    if (S_ISDIR(info.st_mode)) {
+        open_folder(d, node, full);
+    } else {
+        load(full, &d->nodes[node].kept);
+        copy_bytes(&d->nodes[node].seen, &d->nodes[node].kept);
+    }
+}
+
+static void open_folder(power_disk *d, size_t folder, const char *path)
+{
+    DIR *dir = opendir(path);
+    EXPECT(dir, "%s cannot be listed", path);
+    for (const struct dirent *e; (e = readdir(dir));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            open_entry(d, folder, path, e->d_name);
+    closedir(dir);
+}
+
+void power_disk_open(power_disk *d, const char *folder)
+{
+    struct stat info;
     *d = (power_disk){0};
-    add_node(d, root, true);
+    EXPECT(stat(folder, &info) == 0, "%s is not there", folder);
+    add_node(d, (uint64_t)info.st_ino, true);
+    open_folder(d, 0, folder);
 }
 
 void power_disk_free(power_disk *d)

@@ -1,12 +1,12 @@
 /* tests/crash/power_model.h - a disk that keeps only what it must, fed with a trace.
  *
  *   power_log log;
- *   power_disk disk = {0};
+ *   power_disk disk;
+ *   power_disk_open(&disk, "folder");   // then the run, traced
  *   power_log_load(&log, "trace");
- *   power_disk_open(&disk, root_inode);
  *   for (size_t i = 0; i < log.n; i++) {
  *       power_disk_do(&disk, &log.events[i]);
- *       power_disk_lose(&disk, &how, "folder");   // what a loss of power right now may leave
+ *       power_disk_lose(&disk, &how, "other");   // what a loss of power right now may leave
  *   }
  *
  * What was brought to the disk (fsync, fdatasync: a file's bytes and size; fsync of a folder: its names) is
@@ -75,7 +75,8 @@ typedef struct {
     bool garbage;   /* blocks that were never written hold something, not zeros */
 } power_loss;
 
-void power_disk_open(power_disk *d, uint64_t root);
+/* The disk holds what is in `folder`, for certain. */
+void power_disk_open(power_disk *d, const char *folder);
 void power_disk_free(power_disk *d);
 void power_disk_do(power_disk *d, const power_event *e);
 /* Make in `folder`, which is empty, what is left. */

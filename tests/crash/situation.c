@@ -44,8 +44,6 @@ void run_until_torn(run *r)
     for (int n = 27; n > 4; n -= 3) {
         const char *out = try_out(r->w);
         snprintf(fault, sizeof fault, "pwrite:%d:torn", n);
-        if (r->trace)
-            remove_tree(r->trace);
         r->fault = fault;
         const int code = run_to_end(r);
         r->fault = NULL;
