@@ -267,22 +267,14 @@ uint64_t tdm_input_chunks(const tdm_input *input, uint64_t chunk_bytes)
     return input->size / chunk_bytes + (input->size % chunk_bytes != 0);
 }
 
-/* Add the bytes from `at` on, END_BYTES at most, to a hash. */
-static tdm_status hash_end(const char *path, int fd, uint64_t at, unsigned char *buf, size_t want,
+/* Add n bytes from `at` on to a hash. */
+static tdm_status hash_end(const char *path, int fd, uint64_t at, unsigned char *buf, size_t n,
                            XXH3_state_t *state, tdm_err *err)
 {
-    tdm_status st = TDM_OK;
-    for (size_t got = 0; got < want;) {
-        const ssize_t n = pread(fd, buf, want - got, (off_t)(at + got));
-        if (n < 0 && errno == EINTR)
-            continue;
-        TDM_REQUIRE(n >= 0, TDM_EIO, "%s: %s", path, strerror(errno));
-        TDM_REQUIRE(n > 0, TDM_EIO, "%s: has become shorter", path);
-        XXH3_64bits_update(state, buf, (size_t)n);
-        got += (size_t)n;
-    }
-done:
-    return st;
+    if (tdm_file_read(fd, buf, n, at, err) != TDM_OK)
+        return tdm_context(err, TDM_EIO, "%s", path);
+    XXH3_64bits_update(state, buf, n);
+    return TDM_OK;
 }
 
 tdm_status tdm_input_hash_ends(const tdm_input *input, uint64_t *hash, tdm_err *err)
