@@ -352,6 +352,7 @@ static void test_metrics(void **state)
     assert_true(has_line("tandem_tokens_total" LABELS " 10"));
     assert_true(has_line("tandem_input_read_bytes" LABELS " 20"));
     assert_true(has_line("tandem_up" LABELS " 1"));
+    assert_true(p.last_metrics >= p.start); /* the time of this file, not of the one before */
     p.last_metrics += 1e6;
     tdm_progress_add(&p, 1, 0, 0);
     assert_true(has_line("tandem_records_total" LABELS " 3"));

@@ -74,25 +74,14 @@ done:
     return st;
 }
 
-/* Bytes on disk of the n chunks that were read. What is read ahead of compressed data is left out by counting
- * from the end of the first chunk. */
-static double disk_bytes(const tdm_input *input, const place *p, uint64_t n, uint64_t at_first,
-                         uint64_t at_last)
-{
-    if (n > 1 && !tdm_input_is_seekable(input))
-        return (double)(at_last - at_first) * (double)n / (double)(n - 1);
-    const uint64_t begin = p->first * TDM_CHUNK_BYTES, most = n * TDM_CHUNK_BYTES;
-    return (double)(input->size - begin < most ? input->size - begin : most);
-}
-
 static tdm_status read_place(input_sample *s, const tdm_inputs *inputs, const tdm_reader_options *reading,
-                             place *p, size_t number, size_t most, finding *f, tdm_err *err)
+                             place *p, size_t number, size_t room, finding *f, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_inputs one;
     tdm_reader *reader = NULL;
     tdm_record r = {0};
-    uint64_t n = 0, at_first = 0, at_last = 0, total = 0;
+    uint64_t n = 0, consumed = 0, total = 0;
     TDM_TRY(open_place(inputs, reading, p, &one, &reader, err));
     while (n < p->n_chunks && !f->is_whole) {
         TDM_TRY(tdm_reader_next(reader, &r, err));
@@ -102,7 +91,7 @@ static tdm_status read_place(input_sample *s, const tdm_inputs *inputs, const td
             break;
         }
         if (r.kind == TDM_RECORD_CHUNK) {
-            tdm_reader_progress(reader, n == 0 ? &at_first : &at_last, &total);
+            tdm_reader_progress(reader, &consumed, &total);
             f->is_whole = r.chunk.is_last && p->first == 0;
             n++;
             continue;
@@ -111,10 +100,12 @@ static tdm_status read_place(input_sample *s, const tdm_inputs *inputs, const td
         f->bad += r.kind == TDM_RECORD_BAD;
         f->text_bytes += (double)r.source_len + 1;
         f->source_bytes += r.kind == TDM_RECORD_OK ? (double)r.source_len : 0;
-        if (r.kind == TDM_RECORD_OK && s->arena.len < most)
+        if (r.kind == TDM_RECORD_OK && s->arena.len < room)
             TDM_TRY(keep(s, &r, number, err));
     }
-    f->disk_bytes = f->is_whole ? (double)one.bytes : disk_bytes(one.items, p, n, at_first, at_last);
+    const uint64_t begin = p->first * TDM_CHUNK_BYTES, most = one.bytes > begin ? one.bytes - begin : 0;
+    const uint64_t read = tdm_input_is_seekable(one.items) ? n * TDM_CHUNK_BYTES : consumed;
+    f->disk_bytes = (double)(f->is_whole || read > most ? most : read);
 done:
     tdm_reader_close(reader);
     return st;
@@ -122,12 +113,12 @@ done:
 
 /* Read a place, and let what it holds stand for its share of the whole. */
 static tdm_status look(input_sample *s, const tdm_inputs *inputs, const tdm_reader_options *reading,
-                       place *p, size_t number, size_t most, tdm_err *err)
+                       place *p, size_t number, size_t room, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     finding f = {0};
     const size_t before = s->n;
-    TDM_TRY(read_place(s, inputs, reading, p, number, most, &f, err));
+    TDM_TRY(read_place(s, inputs, reading, p, number, room, &f, err));
     const double times = f.disk_bytes > 0 ? p->share / f.disk_bytes : 0;
     s->records += f.records * times;
     s->bad += f.bad * times;
@@ -146,7 +137,7 @@ done:
 
 /* ---- choosing places ---- */
 
-/* Whether the first record of a file has no id. */
+/* Whether the first good record of a file has no id. */
 static tdm_status has_no_ids(const tdm_inputs *inputs, const tdm_reader_options *reading, size_t file,
                              bool *yes, tdm_err *err)
 {
@@ -156,7 +147,9 @@ static tdm_status has_no_ids(const tdm_inputs *inputs, const tdm_reader_options 
     tdm_record r = {0};
     place start = {.file = file};
     TDM_TRY(open_place(inputs, reading, &start, &one, &reader, err));
-    TDM_TRY(tdm_reader_next(reader, &r, err));
+    do {
+        TDM_TRY(tdm_reader_next(reader, &r, err));
+    } while (r.kind == TDM_RECORD_BAD);
     *yes = r.kind == TDM_RECORD_OK && r.has_no_id;
 done:
     tdm_reader_close(reader);
