@@ -114,7 +114,8 @@ size_t tdm_generate_window(int32_t batch, int32_t context);
 /* Write documents.
  *   bpe      the model's tokenizer: prompts to ids, ids to text
  *   prompts  NULL: o->n documents that start from <|endoftext|>. Else o->samples_per_prompt for each
- *            record; a bad record is delivered as such and takes the ids it would have had.
+ *            record; a bad record is delivered as such, with the first of the ids it would have had, and in
+ *            its chunk, and takes them all.
  *            While a prompt must be waited for, those at hand are written
  *   totals   counted up to the end or to the error
  * Errors: TDM_ESTOPPED by o->stop; TDM_EARG, also for more prompts than there are ids; those of the

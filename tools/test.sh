@@ -42,6 +42,8 @@ for options in "--threads 3" "--threads 2 --batch 1"; do
 done
 build-tsan/tandem generate --model tools/demo/writer --device cpu --threads 3 --n 3 --length 20 \
     --restart --out build-tsan/written.jsonl
+build-tsan/tandem generate --model tools/demo/writer --device null --n 3000 --length 20 --chunk 4 \
+    --restart --out build-tsan/chunks.jsonl
 
 if [ "${CI:-}" = true ]; then
     cmake -S . -B build-clang -G Ninja -DCMAKE_C_COMPILER=clang -DTDM_WERROR=ON -DBUILD_TESTING=ON \
