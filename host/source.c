@@ -146,9 +146,9 @@ static void set_damage(tdm_source *s, const char *why)
 {
     const bool is_gz = s->codec == TDM_GZ;
     tdm_fail(&s->damage, TDM_EFORMAT,
-             "%s data is damaged behind byte %" PRIu64 " (byte %" PRIu64 " of the text): %s; the last whole "
-             "%s ends at byte %" PRIu64 " (byte %" PRIu64 " of the text)",
-             tdm_codec_name(s->codec), tdm_source_consumed(s), s->produced, why, is_gz ? "member" : "frame",
+             "%s data is damaged behind byte %" PRIu64 " (byte %" PRIu64 " of the text): %s; whole %s up to byte %" PRIu64
+             " (byte %" PRIu64 ")",
+             tdm_codec_name(s->codec), tdm_source_consumed(s), s->produced, why, is_gz ? "members" : "frames",
              s->whole_at, s->whole_produced);
 }
 
