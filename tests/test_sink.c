@@ -1,4 +1,4 @@
-/* Results and error records reach the job chunk by chunk, and streams as they come, with the right counts. */
+/* Results and error records reach the job chunk by chunk, with the right counts; limits hold. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -7,47 +7,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "host/sink.h"
+#include "tests/sink_subject.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
+static char zst[64], errors[96], in[64]; /* OUT by another ending, OUT.errors.jsonl, an input */
 
-static char folder[] = "/tmp/test_sink.XXXXXX";
-static char out[64], gz[64], zst[64], errors[96], in[64]; /* OUT by its endings, OUT.errors.jsonl, an input */
-
-static void clear_folder(void)
+static int make_names(void **state)
 {
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s/*", folder);
-    assert_int_equal(system(command), 0);
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    signal(SIGPIPE, SIG_IGN);
-    if (!mkdtemp(folder))
-        return -1;
-    snprintf(out, sizeof out, "%s/out.jsonl", folder);
-    snprintf(gz, sizeof gz, "%s/out.jsonl.gz", folder);
+    const int failed = make_folder(state);
     snprintf(zst, sizeof zst, "%s/out.jsonl.zst", folder);
     snprintf(errors, sizeof errors, "%s.errors.jsonl", out);
     snprintf(in, sizeof in, "%s/in.jsonl", folder);
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    clear_folder();
-    return rmdir(folder);
+    return failed;
 }
 
 static tdm_buf contents(const char *path)
@@ -95,34 +66,6 @@ static tdm_job *open_job(const char *path)
     if (tdm_job_open(&options, &job, &err) != TDM_OK)
         fail_msg("%s", err.msg);
     return job;
-}
-
-static const tdm_max_errors NONE = {0};
-
-static tdm_sink *open_sink(const char *path, tdm_job *job, tdm_max_errors max)
-{
-    tdm_err err = {0};
-    tdm_sink *sink = NULL;
-    const tdm_sink_options options = {
-        .path = path, .job = job, .codec = tdm_codec_of_name(path), .max_errors = max};
-    if (tdm_sink_open(&options, &sink, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-    return sink;
-}
-
-static void end_chunk(tdm_sink *sink, uint64_t number, int64_t skipped)
-{
-    tdm_err err = {0};
-    const tdm_chunk chunk = {.number = number, .skipped = skipped, .is_last = number == 1};
-    if (tdm_sink_end_chunk(sink, &chunk, 10, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-}
-
-static void finish(tdm_sink *sink)
-{
-    tdm_err err = {0};
-    if (tdm_sink_finish(sink, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
 }
 
 static const tdm_record BAD = {.kind = TDM_RECORD_BAD,
@@ -364,191 +307,6 @@ static void test_max_errors_of_all(void **state)
     clear_folder();
 }
 
-/* ---- streams ---- */
-
-static void test_open_refuses(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *path; /* behind the folder */
-        const char *says;
-    } CASES[] = {{"", "Is a directory"}, {"/missing/out.jsonl", "No such file"}};
-    for (size_t i = 0; i < COUNT(CASES); i++) {
-        char path[128];
-        tdm_err err = {0};
-        tdm_sink *sink = NULL;
-        snprintf(path, sizeof path, "%s%s", folder, CASES[i].path);
-        const tdm_sink_options options = {.path = path};
-        assert_int_equal(tdm_sink_open(&options, &sink, &err), TDM_ECANTCREATE);
-        assert_null(sink);
-        assert_non_null(strstr(err.msg, path));
-        assert_non_null(strstr(err.msg, CASES[i].says));
-    }
-    tdm_sink_close(NULL);
-}
-
-static void test_is_direct(void **state)
-{
-    (void)state;
-    static const char *const DIRECT[] = {"-", "/dev/null"};
-    for (size_t i = 0; i < COUNT(DIRECT); i++) {
-        tdm_sink *sink = open_sink(DIRECT[i], NULL, NONE);
-        assert_true(tdm_sink_is_direct(sink));
-        end_chunk(sink, 0, 7);
-        assert_int_equal(tdm_sink_counts(sink)->skipped, 7);
-        tdm_sink_close(sink);
-    }
-}
-
-static void test_full_disk(void **state)
-{
-    (void)state;
-    tdm_err err = {0};
-    if (access("/dev/full", W_OK) != 0)
-        skip();
-    tdm_sink *sink = open_sink("/dev/full", NULL, NONE);
-    assert_int_equal(tdm_sink_put(sink, "one\n", 4, &err), TDM_OK); /* held back */
-    assert_int_equal(tdm_sink_finish(sink, &err), TDM_EIO);
-    assert_non_null(strstr(err.msg, "/dev/full"));
-    assert_non_null(strstr(err.msg, strerror(ENOSPC)));
-    assert_false(tdm_sink_pipe_closed(sink));
-    tdm_sink_close(sink);
-}
-
-/* Run body with stdout connected to a pipe, and return what came through it. */
-static size_t through_stdout(bool reader_leaves, void (*body)(void), char *text, size_t size)
-{
-    int ends[2], status = 0;
-    size_t n = 0;
-    assert_int_equal(pipe(ends), 0);
-    fflush(NULL);
-    const pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        dup2(ends[1], STDOUT_FILENO);
-        close(ends[0]);
-        close(ends[1]);
-        body();
-        _exit(0);
-    }
-    close(ends[1]);
-    if (reader_leaves)
-        close(ends[0]);
-    for (ssize_t m = 1; !reader_leaves && m > 0; n += (size_t)m)
-        if ((m = read(ends[0], text + n, size - n)) <= 0)
-            break;
-    if (!reader_leaves)
-        close(ends[0]);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(WEXITSTATUS(status), 0);
-    return n;
-}
-
-static const tdm_sink_options TO_STDOUT = {.path = "-"};
-
-static void put_two(void)
-{
-    tdm_sink *sink = NULL;
-    if (tdm_sink_open(&TO_STDOUT, &sink, NULL) || tdm_sink_put(sink, "one\n", 4, NULL) ||
-        tdm_sink_flush(sink, NULL) || tdm_sink_put(sink, "two\n", 4, NULL))
-        _exit(1);
-    tdm_sink_close(sink); /* no finish: what was put is still delivered */
-}
-
-static void put_until_closed(void)
-{
-    tdm_sink *sink = NULL;
-    tdm_err err = {0};
-    if (tdm_sink_open(&TO_STDOUT, &sink, NULL))
-        _exit(1);
-    for (int i = 0; i < 10000000; i++)
-        if (tdm_sink_put(sink, "some text\n", 10, &err) != TDM_OK)
-            break;
-    if (err.status != TDM_EIO || !tdm_sink_pipe_closed(sink))
-        _exit(2);
-    tdm_sink_close(sink);
-}
-
-static void test_stdout(void **state)
-{
-    (void)state;
-    char text[100];
-    assert_int_equal(through_stdout(false, put_two, text, sizeof text), 8);
-    assert_memory_equal(text, "one\ntwo\n", 8);
-    through_stdout(true, put_until_closed, text, sizeof text);
-}
-
-enum { N_MANY = 200000 };
-
-static void put_many_nonblocking(void)
-{
-    tdm_sink *sink = NULL;
-    fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
-    if (tdm_sink_open(&TO_STDOUT, &sink, NULL))
-        _exit(1);
-    for (int i = 0; i < N_MANY; i++)
-        if (tdm_sink_put(sink, "0123456789\n", 11, NULL) != TDM_OK)
-            _exit(2);
-    if (tdm_sink_finish(sink, NULL) != TDM_OK)
-        _exit(3);
-    tdm_sink_close(sink);
-}
-
-/* A pipe that takes a part of each write; more than any buffer holds. */
-static void test_short_writes(void **state)
-{
-    (void)state;
-    const size_t size = N_MANY * 11 + 1;
-    char *text = malloc(size);
-    assert_non_null(text);
-    assert_int_equal(through_stdout(false, put_many_nonblocking, text, size), size - 1);
-    for (size_t i = 0; i + 1 < size; i++)
-        if (text[i] != "0123456789\n"[i % 11])
-            fail_msg("byte %zu", i);
-    free(text);
-}
-
-/* A named pipe with an ending gets its chunks as members, and nothing in between. */
-static void test_compressed_pipe(void **state)
-{
-    (void)state;
-    char got[256];
-    tdm_buf want = {0};
-    assert_int_equal(mkfifo(gz, 0600), 0);
-    const int reader = open(gz, O_RDONLY | O_NONBLOCK);
-    assert_true(reader >= 0);
-    tdm_sink *sink = open_sink(gz, NULL, NONE);
-    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
-    assert_int_equal(tdm_sink_flush(sink, NULL), TDM_OK);
-    assert_int_equal(read(reader, got, sizeof got), -1); /* EAGAIN */
-    end_chunk(sink, 0, 0);
-    assert_int_equal(tdm_compress(TDM_GZ, "one\n", 4, &want, NULL), TDM_OK);
-    assert_int_equal(read(reader, got, sizeof got), want.len);
-    assert_memory_equal(got, want.p, want.len);
-    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
-    finish(sink); /* what belongs to no chunk */
-    assert_int_equal(read(reader, got, sizeof got), want.len);
-    assert_memory_equal(got, want.p, want.len);
-    tdm_sink_close(sink);
-    close(reader);
-    tdm_buf_free(&want);
-    clear_folder();
-}
-
-/* A named pipe that nobody reads is waited for, but not for ever. */
-static void test_pipe_without_reader(void **state)
-{
-    (void)state;
-    tdm_err err = {0};
-    tdm_sink *sink = NULL;
-    const tdm_stop stop = {.why = SIGTERM};
-    const tdm_sink_options options = {.path = out, .stop = &stop};
-    assert_int_equal(mkfifo(out, 0600), 0);
-    assert_int_equal(tdm_sink_open(&options, &sink, &err), TDM_ESTOPPED);
-    assert_null(sink);
-    clear_folder();
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -558,13 +316,6 @@ int main(void)
         cmocka_unit_test(test_compressed),
         cmocka_unit_test(test_max_errors),
         cmocka_unit_test(test_max_errors_of_all),
-        cmocka_unit_test(test_open_refuses),
-        cmocka_unit_test(test_is_direct),
-        cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_stdout),
-        cmocka_unit_test(test_short_writes),
-        cmocka_unit_test(test_compressed_pipe),
-        cmocka_unit_test(test_pipe_without_reader),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_names, remove_folder);
 }
