@@ -177,6 +177,32 @@ static void test_mixed(void **state)
         assert_int_equal(unlink(PATHS[i]), 0);
 }
 
+/* Many small files: those that are looked at are read whole, and stand for the others. */
+static void test_many(void **state)
+{
+    (void)state;
+    enum { FILES = 100 };
+    char names[FILES][16];
+    const char *paths[FILES];
+    tdm_buf text = {0};
+    input_sample s;
+    fill(&text, 600, true, 0);
+    for (size_t i = 0; i < FILES; i++) {
+        snprintf(names[i], sizeof names[i], "%zu.jsonl", i);
+        paths[i] = names[i];
+        write_all(paths[i], &text, TDM_PLAIN);
+    }
+    assert_true(FILES * text.len > WHOLE);
+    assert_int_equal(take(&s, paths, FILES, NULL), TDM_OK);
+    assert_false(s.is_exact);
+    assert_near(s.bytes_read, PLACES * (double)text.len, 1e-9);
+    assert_near(s.records, FILES * 600, 1e-9);
+    sample_free(&s);
+    tdm_buf_free(&text);
+    for (size_t i = 0; i < FILES; i++)
+        assert_int_equal(unlink(paths[i]), 0);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -199,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_little),
         cmocka_unit_test(test_much),
         cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_many),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -20,7 +20,7 @@ typedef struct {
 typedef struct {
     double records, bad, text_bytes, source_bytes;
     double disk_bytes;
-    bool is_whole; /* the file, all of it */
+    bool is_whole; /* what is behind it in the file has been read too */
 } finding;
 
 static double now(void)
@@ -87,12 +87,12 @@ static tdm_status read_place(input_sample *s, const tdm_inputs *inputs, const td
         TDM_TRY(tdm_reader_next(reader, &r, err));
         TDM_TRY(tdm_check_stop(reading->stop, err));
         if (r.kind == TDM_RECORD_END) { /* an empty file */
-            f->is_whole = p->first == 0;
+            f->is_whole = true;
             break;
         }
         if (r.kind == TDM_RECORD_CHUNK) {
             tdm_reader_progress(reader, &consumed, &total);
-            f->is_whole = r.chunk.is_last && p->first == 0;
+            f->is_whole = r.chunk.is_last;
             n++;
             continue;
         }
@@ -193,6 +193,7 @@ static tdm_status look_around(input_sample *s, const tdm_inputs *inputs, const t
     tdm_status st = TDM_OK;
     place places[PLACES];
     size_t n = 0;
+    s->is_exact = false;
     TDM_TRY(choose(inputs, reading, places, &n, err));
     for (size_t i = 0; i < n; i++)
         TDM_TRY(look(s, inputs, reading, &places[i], i, (i + 1) * (KEPT / n), err));
