@@ -78,6 +78,26 @@ static void test_damaged_journal(void **state)
     check_complete();
 }
 
+/* What is behind a damaged line was cut off for good: it does not come back when that line is
+ * written again. */
+static void test_cut_journal(void **state)
+{
+    (void)state;
+    const tdm_job_options o = leave_job(DONE);
+    size_t len = 0, first = 0;
+    char *journal = subject_read(beside(".job/0.journal"), &len);
+    for (int line = 0; line < 2; first++) /* the first line and the first chunk stay */
+        line += journal[first] == '\n';
+    journal[first + 9] ^= 1;
+    subject_write(beside(".job/0.journal"), journal, len);
+    free(journal);
+    assert_int_equal(chunks_done(&o), 1);
+    leave_job(1);
+    assert_int_equal(chunks_done(&o), 2);
+    assert_int_equal(run_job(&o), SUBJECT_TOTAL - 2);
+    check_complete();
+}
+
 /* A journal of another job, as after a removed manifest. */
 static void test_foreign_journal(void **state)
 {
@@ -317,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_torn_journal, clear_out),
         cmocka_unit_test_setup(test_damaged_journal, clear_out),
+        cmocka_unit_test_setup(test_cut_journal, clear_out),
         cmocka_unit_test_setup(test_foreign_journal, clear_out),
         cmocka_unit_test_setup(test_short_data, clear_out),
         cmocka_unit_test_setup(test_short_errors, clear_out),

@@ -274,9 +274,12 @@ static void test_empty(void **state)
         o.out = path;
         o.inputs = NULL;
         o.n_chunks = &no_chunks;
+        snprintf(name, sizeof name, "%s.errors.jsonl", path);
+        subject_write(name, "of an earlier job", 17);
         tdm_job *job = open_job(&o);
         finish(job);
         assert_true(tdm_job_is_complete(job));
+        assert_int_equal(access(name, F_OK), -1);
         tdm_job_close(job);
         assert_int_equal(tdm_compress(tdm_codec_of_name(path), "", 0, &want, NULL), TDM_OK);
         char *bytes = subject_read(path, &len);
