@@ -13,9 +13,11 @@
 
 #include "host/json.h"
 #include "host/lines.h"
+#include "host/threads.h"
 
 enum { FLUSH_AT = 256 << 10 };
 enum { STOP_EVERY = 200 }; /* milliseconds between two looks at the stop flag */
+enum { MOST_ENDED = 16, ENDED_BYTES = 16 << 20 }; /* what is compressed side by side */
 
 /* stdout, a pipe or a device, or stderr. */
 typedef struct {
@@ -26,11 +28,23 @@ typedef struct {
     bool pipe_closed;
 } stream;
 
+/* A chunk that has ended: to be compressed beside others, and handed on in its turn. */
+typedef struct {
+    tdm_chunk chunk;
+    tdm_counts counts;
+    uint64_t tokens;
+    tdm_buf results, bad, packed;
+    tdm_status status; /* of compressing */
+    tdm_err err;
+} ended_chunk;
+
 struct tdm_sink {
     tdm_sink_options options;
     stream out, errors;     /* without a job */
     tdm_buf results, bad;   /* of the chunk, not yet compressed; bad lines with a job alone */
-    tdm_buf packed;         /* results, compressed */
+    ended_chunk ended[MOST_ENDED];
+    size_t n_ended, ended_bytes;
+    tdm_threads *threads;   /* that compress; NULL until there is work for several */
     tdm_counts counts;      /* of this process */
     tdm_counts at_chunk;    /* what they were when the chunk began */
     int64_t bad_before;     /* what other processes have committed */
@@ -242,55 +256,90 @@ static tdm_counts counts_of_chunk(const tdm_sink *s)
     return c;
 }
 
-static tdm_status commit_chunk(tdm_sink *s, const tdm_chunk *chunk, uint64_t tokens, tdm_err *err)
+static void compress_chunk(void *ctx, size_t i)
+{
+    tdm_sink *s = ctx;
+    ended_chunk *e = &s->ended[i];
+    e->packed.len = 0;
+    e->status = tdm_compress(s->options.codec, e->results.p, e->results.len, &e->packed, &e->err);
+}
+
+/* To the job, or to the stream. */
+static tdm_status hand_on(tdm_sink *s, const ended_chunk *e, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const bool is_plain = s->options.codec == TDM_PLAIN;
-    s->packed.len = 0;
-    if (!is_plain)
-        TDM_TRY(tdm_compress(s->options.codec, s->results.p, s->results.len, &s->packed, err));
-    const tdm_buf *data = is_plain ? &s->results : &s->packed;
-    const tdm_chunk_result result = {.chunk = *chunk,
-                                     .counts = counts_of_chunk(s),
-                                     .tokens = tokens,
+    const tdm_buf *data = s->options.codec == TDM_PLAIN ? &e->results : &e->packed;
+    const tdm_chunk_result result = {.chunk = e->chunk,
+                                     .counts = e->counts,
+                                     .tokens = e->tokens,
                                      .data = data->p,
                                      .len = data->len,
-                                     .errors = s->bad.p,
-                                     .errors_len = s->bad.len};
-    TDM_TRY(tdm_job_commit(s->options.job, &result, err));
-    s->results.len = s->bad.len = 0;
+                                     .errors = e->bad.p,
+                                     .errors_len = e->bad.len};
+    if (s->options.job) {
+        TDM_TRY(tdm_job_commit(s->options.job, &result, err));
+    } else {
+        TDM_TRY(tdm_buf_put(&s->out.buf, data->p, data->len, err));
+        TDM_TRY(stream_flush(&s->out, s->options.stop, err));
+    }
 done:
     return st;
 }
 
-/* Hand on all that a pipe or device is to get so far. */
-static tdm_status write_out(tdm_sink *s, tdm_err *err)
+/* Compress the chunks that have ended, on all threads, and hand them on in order. */
+static tdm_status hand_on_ended(tdm_sink *s, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    if (s->options.codec != TDM_PLAIN)
-        TDM_TRY(tdm_compress(s->options.codec, s->results.p, s->results.len, &s->out.buf, err));
-    s->results.len = 0;
-    TDM_TRY(stream_flush(&s->out, s->options.stop, err));
+    const size_t n = s->n_ended;
+    s->n_ended = s->ended_bytes = 0;
+    if (s->options.codec != TDM_PLAIN) {
+        if (n > 1 && !s->threads)
+            TDM_TRY(tdm_threads_open(s->options.threads, &s->threads, err));
+        if (n > 1)
+            tdm_parallel(s->threads, n, compress_chunk, s);
+        else if (n == 1)
+            compress_chunk(s, 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        ended_chunk *e = &s->ended[i];
+        TDM_REQUIRE(e->status == TDM_OK, e->status, "%s", e->err.msg);
+        TDM_TRY(hand_on(s, e, err));
+    }
 done:
     return st;
+}
+
+static void swap(tdm_buf *a, tdm_buf *b)
+{
+    const tdm_buf was = *a;
+    *a = *b;
+    *b = was;
 }
 
 tdm_status tdm_sink_end_chunk(tdm_sink *s, const tdm_chunk *chunk, uint64_t tokens, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     s->counts.skipped += chunk->skipped;
-    if (s->options.job)
-        TDM_TRY(commit_chunk(s, chunk, tokens, err));
-    else if (waits_for_chunk(s))
-        TDM_TRY(write_out(s, err));
+    if (waits_for_chunk(s)) {
+        ended_chunk *e = &s->ended[s->n_ended++];
+        e->chunk = *chunk;
+        e->counts = counts_of_chunk(s);
+        e->tokens = tokens;
+        swap(&e->results, &s->results);
+        swap(&e->bad, &s->bad);
+        s->results.len = s->bad.len = 0;
+        s->ended_bytes += e->results.len;
+    }
     s->at_chunk = s->counts;
+    if (s->options.codec == TDM_PLAIN || s->n_ended == MOST_ENDED || s->ended_bytes >= ENDED_BYTES)
+        TDM_TRY(hand_on_ended(s, err));
 done:
     return st;
 }
 
 tdm_status tdm_sink_flush(tdm_sink *s, tdm_err *err)
 {
-    return waits_for_chunk(s) ? TDM_OK : stream_flush(&s->out, s->options.stop, err);
+    return waits_for_chunk(s) ? hand_on_ended(s, err) : stream_flush(&s->out, s->options.stop, err);
 }
 
 tdm_status tdm_sink_finish(tdm_sink *s, tdm_err *err)
@@ -298,9 +347,12 @@ tdm_status tdm_sink_finish(tdm_sink *s, tdm_err *err)
     tdm_status st = TDM_OK;
     const tdm_max_errors max = s->options.max_errors;
     const double bad = (double)s->counts.bad, all = bad + (double)s->counts.ok;
+    if (s->results.len > 0 && !s->options.job) /* behind the last chunk */
+        TDM_TRY(tdm_sink_end_chunk(s, &(tdm_chunk){0}, 0, err));
+    TDM_TRY(hand_on_ended(s, err));
     if (s->options.job)
         return tdm_job_finish(s->options.job, max, err);
-    TDM_TRY(s->results.len > 0 ? write_out(s, err) : stream_flush(&s->out, s->options.stop, err));
+    TDM_TRY(stream_flush(&s->out, s->options.stop, err));
     TDM_REQUIRE(!max.percent || bad * 100 <= max.limit * all, TDM_EFORMAT,
                 "%.0f of %.0f records are bad, --max-errors %.15g%%", bad, all, max.limit);
 done:
@@ -311,7 +363,8 @@ void tdm_sink_close(tdm_sink *s)
 {
     if (!s)
         return;
-    if (s->out.fd >= 0) /* what a reader was promised; an error has been reported */
+    (void)hand_on_ended(s, NULL); /* what is complete stays so; an error has been reported */
+    if (s->out.fd >= 0)
         stream_flush(&s->out, s->options.stop, NULL);
     if (s->out.fd > STDERR_FILENO)
         close(s->out.fd);
@@ -320,7 +373,12 @@ void tdm_sink_close(tdm_sink *s)
     tdm_buf_free(&s->errors.buf);
     tdm_buf_free(&s->results);
     tdm_buf_free(&s->bad);
-    tdm_buf_free(&s->packed);
+    for (size_t i = 0; i < MOST_ENDED; i++) {
+        tdm_buf_free(&s->ended[i].results);
+        tdm_buf_free(&s->ended[i].bad);
+        tdm_buf_free(&s->ended[i].packed);
+    }
+    tdm_threads_close(s->threads);
     free(s);
 }
 

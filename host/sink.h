@@ -26,6 +26,7 @@ typedef struct {
     tdm_job *job;         /* NULL: none. Borrowed */
     tdm_codec codec;      /* of the results */
     tdm_max_errors max_errors; /* with a job, of all processes, as far as known */
+    int threads;          /* that compress; 0: one per usable core */
     const tdm_stop *stop; /* set: wait no longer for a pipe that takes nothing. NULL allowed */
 } tdm_sink_options;
 
@@ -48,12 +49,13 @@ tdm_status tdm_sink_put(tdm_sink *s, const char *line, size_t len, tdm_err *err)
  * TDM_ENOINPUT when the file is gone. */
 tdm_status tdm_sink_bad(tdm_sink *s, const tdm_record *bad, tdm_err *err);
 /* All records of this chunk have come. With a job, what was put since the last chunk is compressed and
- * committed; without, chunk->skipped is counted, and compressed output becomes one member or frame.
+ * committed; without, chunk->skipped is counted, and compressed output becomes one member or frame. Compressed chunks
+ * may wait for others, to be compressed side by side: 16, or 16 MiB, or until flush, finish or close.
  *   tokens  of these records, for the totals
  * Errors: TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM. */
 tdm_status tdm_sink_end_chunk(tdm_sink *s, const tdm_chunk *chunk, uint64_t tokens, tdm_err *err);
-/* Write what has come so far to a pipe or terminal, so that a reader sees it. With a job or compressed, nothing:
- * results come chunk by chunk. */
+/* Write what has come so far to a pipe or terminal, so that a reader sees it. With a job or compressed, the chunks
+ * that have ended. */
 tdm_status tdm_sink_flush(tdm_sink *s, tdm_err *err);
 /* The end: with a job, tdm_job_finish. Errors: TDM_EFORMAT when a percentage of --max-errors is passed;
  * TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM. */

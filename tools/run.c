@@ -176,6 +176,7 @@ tdm_status run_open(command_run *run, const run_options *o, tdm_err *err)
                                    .job = run->job,
                                    .codec = strcmp(out, "-") ? tdm_codec_of_name(out) : TDM_PLAIN,
                                    .max_errors = o->common->max_errors,
+                                   .threads = (int)o->common->threads,
                                    .stop = o->stop};
     if (!run->is_complete)
         TDM_TRY(tdm_sink_open(&sink, &run->sink, err));
