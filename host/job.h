@@ -73,7 +73,8 @@ typedef struct tdm_job tdm_job;
 /* Whether `path` is to become the result of a job: a regular file or nothing yet, not "-", a pipe or a device. */
 bool tdm_job_is_for(const char *path);
 
-/* Make or continue the job of options->out. Strings and inputs are borrowed until close.
+/* Make or continue the job of options->out. out, inputs, n_chunks and stop are borrowed until close, the rest
+ * until this returns.
  * Errors: TDM_EMISMATCH lists what differs from the manifest (options, inputs, model, engine); TDM_ECANTCREATE
  * when OUT.job cannot be made, or another process has this rank, or ranks of another count are at work, or
  * OUT is a folder; TDM_EFORMAT when the manifest is damaged; TDM_ENOINPUT, TDM_EIO, TDM_ENOMEM. */

@@ -239,6 +239,34 @@ static void test_max_errors(void **state)
     check_complete();
 }
 
+/* Joining stops when it is told to, and goes on another time. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    tdm_stop stop = {0};
+    tdm_err err = {0};
+    tdm_job_options o = subject_options(0, 1);
+    o.stop = &stop;
+    for (int backwards = 0; backwards <= 1; backwards++) {
+        tdm_job *job = open_job(&o);
+        if (backwards)
+            assert_int_equal(commit_chunk(job, 2, 1, NULL), TDM_OK);
+        tdm_job_close(job);
+        job = open_job(&o);
+        work(job, SUBJECT_TOTAL);
+        tdm_stop_set(&stop, 15);
+        assert_int_equal(tdm_job_finish(job, ANY_ERRORS, &err), TDM_ESTOPPED);
+        tdm_job_close(job);
+        assert_false(there_is(""));
+        assert_int_equal(tdm_job_open(&o, &job, &err),
+                         TDM_ESTOPPED); /* while inputs are looked at */
+        tdm_stop_set(&stop, 0);
+        assert_int_equal(run_job(&o), 0);
+        check_complete();
+        clear_out(state);
+    }
+}
+
 static void test_pass(void **state)
 {
     (void)state;
@@ -375,6 +403,7 @@ int main(void)
         cmocka_unit_test_setup(test_at_once, clear_out),
         cmocka_unit_test_setup(test_elastic, clear_out),
         cmocka_unit_test_setup(test_max_errors, clear_out),
+        cmocka_unit_test_setup(test_stopped, clear_out),
         cmocka_unit_test_setup(test_pass, clear_out),
         cmocka_unit_test_setup(test_empty, clear_out),
         cmocka_unit_test_setup(test_describe_at_work, clear_out),
