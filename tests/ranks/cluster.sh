@@ -18,6 +18,8 @@ write_slurm_conf() {
     cat >slurm/gres.conf <<END
 Name=gpu File=$folder/slurm/gpu[0-3]
 END
+    # Slurm looks for cgroups although nothing here uses them; where they are not mounted it would not start.
+    echo "CgroupPlugin=cgroup/v1" >slurm/cgroup.conf
     cat >slurm/slurm.conf <<END
 ClusterName=tandem
 SlurmctldHost=localhost(127.0.0.1)
@@ -96,10 +98,10 @@ start_cluster() {
         --pid-file="$folder/slurm/munge/pid" --log-file="$folder/slurm/munge/log" \
         --seed-file="$folder/slurm/munge/seed" >slurm/munged.log 2>&1 &
     started="$started $!"
-    wait_until 20 "munge's socket" test -S slurm/munge/socket
+    wait_until 60 "munge's socket" test -S slurm/munge/socket
     slurmctld -D >slurm/slurmctld.log 2>&1 &
     started="$started $!"
     slurmd -D -N node >slurm/slurmd.log 2>&1 &
     started="$started $!"
-    wait_until 60 "Slurm's node" is_idle
+    wait_until 120 "Slurm's node" is_idle
 }

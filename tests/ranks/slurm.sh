@@ -40,11 +40,11 @@ must_be() { # JOB STATE
 
     # ---- the batch job, stopped by USR1: it queues itself again ----
     job=$(sbatch --parsable --cpus-per-task=2 "$recipes/slurm.sbatch" $slow)
-    wait_until 60 "a chunk of slow.jsonl" test -s slow.jsonl.job/0.journal
+    wait_until 120 "a chunk of slow.jsonl" test -s slow.jsonl.job/0.journal
     scancel --signal=USR1 "$job"
-    wait_until 60 "the job in the queue again" is_pending "$job"
+    wait_until 120 "the job in the queue again" is_pending "$job"
     [ ! -e slow.jsonl ] || fail "slow.jsonl is there although the tasks were stopped"
-    scontrol update JobId="$job" StartTime=now # Slurm would wait for two minutes
+    scontrol update JobId="$job" StartTime=now+3 # it would be minutes; a node refuses a job that it just ended
     wait_until 300 "the end of the job" is_over "$job"
     must_be "$job" "COMPLETED 1 0:0"
     grep -q 'going on' tandem-"$job".log || fail "nothing was done before the stop"
@@ -53,9 +53,9 @@ must_be() { # JOB STATE
 
     # ---- cancelled, and another job with other tasks goes on ----
     job=$(sbatch --parsable --cpus-per-task=2 "$recipes/slurm.sbatch" $slow)
-    wait_until 60 "a chunk of slow.jsonl" test -s slow.jsonl.job/0.journal
+    wait_until 120 "a chunk of slow.jsonl" test -s slow.jsonl.job/0.journal
     scancel "$job"
-    wait_until 60 "the end of the job" is_over "$job"
+    wait_until 120 "the end of the job" is_over "$job"
     [ ! -e slow.jsonl ] || fail "slow.jsonl is there although the job was cancelled"
     job=$(sbatch --parsable --ntasks=3 --cpus-per-task=2 "$recipes/slurm.sbatch" $slow)
     wait_until 300 "the end of the job" is_over "$job"
