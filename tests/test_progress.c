@@ -15,55 +15,56 @@
 
 #define AS(which, records) .set = {.mode = TDM_PROGRESS_##which, .total = (records)}
 
+static const struct {
+    tdm_progress p;
+    double seconds;
+    int columns;
+    tdm_progress_event event;
+    const char *want;
+} LINES[] = {
+    {{AS(PLAIN, 10000), .done = 3700, .tokens = 456789, .bad = 2}, 37, 80, TDM_EVENT_PROGRESS,
+     "tandem generate: 3700/10000 documents (37%), 100/s, 12.3k tokens/s, 2 bad, ETA 1:03"},
+    {{AS(PLAIN, 0), .done = 5}, 2, 80, TDM_EVENT_PROGRESS, "tandem generate: 5 documents, 2.5/s"},
+    {{AS(PLAIN, 0), .done = 1, .bytes_done = 25, .bytes_total = 100}, 3600, 80, TDM_EVENT_PROGRESS,
+     "tandem generate: 1 documents (25%), 0.0/s, ETA 3:00:00"},
+    {{AS(PLAIN, 4)}, 0, 80, TDM_EVENT_PROGRESS, "tandem generate: 0/4 documents (0%), 0.0/s"},
+    {{AS(PLAIN, 10000), .done = 10000, .tokens = 12340000}, 83.4, 80, TDM_EVENT_FINISH,
+     "tandem generate: 10000 documents in 1:23, 120/s, 148k tokens/s"},
+    {{AS(PLAIN, 4), .done = 9}, 9, 80, TDM_EVENT_PROGRESS, /* more than announced */
+     "tandem generate: 9/4 documents (100%), 1.0/s, ETA 0:00"},
+    {{AS(BAR, 10), .done = 5}, 1, 200, TDM_EVENT_PROGRESS,
+     "tandem generate: [==========>         ] 5/10 documents (50%), 5.0/s, ETA 0:01"},
+    {{AS(BAR, 10), .done = 10}, 1, 200, TDM_EVENT_PROGRESS,
+     "tandem generate: [====================] 10/10 documents (100%), 10.0/s, ETA 0:00"},
+    {{AS(BAR, 10), .done = 5}, 1, 21, TDM_EVENT_PROGRESS, "tandem generate: [=="},
+    {{AS(BAR, 0), .done = 3}, 1, 80, TDM_EVENT_PROGRESS, "tandem generate: 3 documents, 3.0/s"},
+    {{AS(NONE, 0), .done = 5}, 1, 80, TDM_EVENT_FINISH, ""},
+    {{AS(PLAIN, 7)}, 0, 80, TDM_EVENT_START, ""},
+    {{AS(BAR, 7), .done = 5}, 1, 80, TDM_EVENT_STOP, ""},
+    /* a job that goes on: what was there before is done, and took no time */
+    {{.set = {.mode = TDM_PROGRESS_PLAIN, .total = 100, .records_before = 60, .bad_before = 3},
+      .done = 70, .bad = 3},
+     5, 80, TDM_EVENT_PROGRESS, "tandem generate: 70/100 documents (70%), 2.0/s, 3 bad, ETA 0:15"},
+    {{.set = {.mode = TDM_PROGRESS_PLAIN, .total = 100, .records_before = 60}, .done = 60}, 5, 80,
+     TDM_EVENT_PROGRESS, "tandem generate: 60/100 documents (60%), 0.0/s"},
+    {{.set = {.mode = TDM_PROGRESS_PLAIN, .total = 100, .records_before = 60}, .done = 100}, 10, 80,
+     TDM_EVENT_FINISH, "tandem generate: 100 documents (60 of them before) in 0:10, 4.0/s"},
+    {{.set = {.mode = TDM_PROGRESS_PLAIN, .records_before = 60}, .done = 70, .bytes_before = 500,
+      .bytes_done = 600, .bytes_total = 1000},
+     10, 80, TDM_EVENT_PROGRESS, "tandem generate: 70 documents (60%), 1.0/s, ETA 0:40"},
+};
+
 static void test_format(void **state)
 {
     (void)state;
-    static const struct {
-        tdm_progress p;
-        double seconds;
-        int columns;
-        tdm_progress_event event;
-        const char *want;
-    } CASES[] = {
-        {{AS(PLAIN, 10000), .done = 3700, .tokens = 456789, .bad = 2}, 37, 80, TDM_EVENT_PROGRESS,
-         "tandem generate: 3700/10000 documents (37%), 100/s, 12.3k tokens/s, 2 bad, ETA 1:03"},
-        {{AS(PLAIN, 0), .done = 5}, 2, 80, TDM_EVENT_PROGRESS, "tandem generate: 5 documents, 2.5/s"},
-        {{AS(PLAIN, 0), .done = 1, .bytes_done = 25, .bytes_total = 100}, 3600, 80, TDM_EVENT_PROGRESS,
-         "tandem generate: 1 documents (25%), 0.0/s, ETA 3:00:00"},
-        {{AS(PLAIN, 4)}, 0, 80, TDM_EVENT_PROGRESS, "tandem generate: 0/4 documents (0%), 0.0/s"},
-        {{AS(PLAIN, 10000), .done = 10000, .tokens = 12340000}, 83.4, 80, TDM_EVENT_FINISH,
-         "tandem generate: 10000 documents in 1:23, 120/s, 148k tokens/s"},
-        {{AS(PLAIN, 4), .done = 9}, 9, 80, TDM_EVENT_PROGRESS, /* more than announced */
-         "tandem generate: 9/4 documents (100%), 1.0/s, ETA 0:00"},
-        {{AS(BAR, 10), .done = 5}, 1, 200, TDM_EVENT_PROGRESS,
-         "tandem generate: [==========>         ] 5/10 documents (50%), 5.0/s, ETA 0:01"},
-        {{AS(BAR, 10), .done = 10}, 1, 200, TDM_EVENT_PROGRESS,
-         "tandem generate: [====================] 10/10 documents (100%), 10.0/s, ETA 0:00"},
-        {{AS(BAR, 10), .done = 5}, 1, 21, TDM_EVENT_PROGRESS, "tandem generate: [=="},
-        {{AS(BAR, 0), .done = 3}, 1, 80, TDM_EVENT_PROGRESS, "tandem generate: 3 documents, 3.0/s"},
-        {{AS(NONE, 0), .done = 5}, 1, 80, TDM_EVENT_FINISH, ""},
-        {{AS(PLAIN, 7)}, 0, 80, TDM_EVENT_START, ""},
-        {{AS(BAR, 7), .done = 5}, 1, 80, TDM_EVENT_STOP, ""},
-        /* a job that goes on: what was there before is done, and took no time */
-        {{.set = {.mode = TDM_PROGRESS_PLAIN, .total = 100, .records_before = 60, .bad_before = 3},
-          .done = 70, .bad = 3},
-         5, 80, TDM_EVENT_PROGRESS, "tandem generate: 70/100 documents (70%), 2.0/s, 3 bad, ETA 0:15"},
-        {{.set = {.mode = TDM_PROGRESS_PLAIN, .total = 100, .records_before = 60}, .done = 60}, 5, 80,
-         TDM_EVENT_PROGRESS, "tandem generate: 60/100 documents (60%), 0.0/s"},
-        {{.set = {.mode = TDM_PROGRESS_PLAIN, .total = 100, .records_before = 60}, .done = 100}, 10, 80,
-         TDM_EVENT_FINISH, "tandem generate: 100 documents (60 of them before) in 0:10, 4.0/s"},
-        {{.set = {.mode = TDM_PROGRESS_PLAIN, .records_before = 60}, .done = 70, .bytes_before = 500,
-          .bytes_done = 600, .bytes_total = 1000},
-         10, 80, TDM_EVENT_PROGRESS, "tandem generate: 70 documents (60%), 1.0/s, ETA 0:40"},
-    };
-    for (size_t i = 0; i < COUNT(CASES); i++) {
+    for (size_t i = 0; i < COUNT(LINES); i++) {
         char line[512];
-        tdm_progress p = CASES[i].p;
+        tdm_progress p = LINES[i].p;
         p.set.command = "generate";
         p.set.unit = "documents";
-        const size_t n = tdm_progress_format(&p, CASES[i].seconds, CASES[i].columns,
-                                             CASES[i].event, line, sizeof line);
-        assert_string_equal(line, CASES[i].want);
+        const size_t n = tdm_progress_format(&p, LINES[i].seconds, LINES[i].columns,
+                                             LINES[i].event, line, sizeof line);
+        assert_string_equal(line, LINES[i].want);
         assert_int_equal(n, strlen(line));
     }
 }
