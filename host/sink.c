@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host/json.h"
@@ -45,6 +46,7 @@ struct tdm_sink {
     ended_chunk ended[MOST_ENDED];
     size_t n_ended, ended_bytes;
     tdm_threads *threads;   /* that compress; NULL until there is work for several */
+    double compress_seconds; /* of the caller's thread */
     tdm_counts counts;      /* of this process */
     tdm_counts at_chunk;    /* what they were when the chunk began */
     int64_t bad_before;     /* what other processes have committed */
@@ -256,12 +258,34 @@ static tdm_counts counts_of_chunk(const tdm_sink *s)
     return c;
 }
 
+static double thread_seconds(void)
+{
+    struct timespec spent = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+    return (double)spent.tv_sec + 1e-9 * (double)spent.tv_nsec;
+}
+
 static void compress_chunk(void *ctx, size_t i)
 {
     tdm_sink *s = ctx;
     ended_chunk *e = &s->ended[i];
     e->packed.len = 0;
     e->status = tdm_compress(s->options.codec, e->results.p, e->results.len, &e->packed, &e->err);
+}
+
+static tdm_status compress_chunks(tdm_sink *s, size_t n, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const double start = thread_seconds();
+    if (n > 1 && !s->threads)
+        TDM_TRY(tdm_threads_open(s->options.threads, &s->threads, err));
+    if (n > 1)
+        tdm_parallel(s->threads, n, compress_chunk, s);
+    else
+        compress_chunk(s, 0);
+    s->compress_seconds += thread_seconds() - start;
+done:
+    return st;
 }
 
 /* To the job, or to the stream. */
@@ -292,14 +316,8 @@ static tdm_status hand_on_ended(tdm_sink *s, tdm_err *err)
     tdm_status st = TDM_OK;
     const size_t n = s->n_ended;
     s->n_ended = s->ended_bytes = 0;
-    if (s->options.codec != TDM_PLAIN) {
-        if (n > 1 && !s->threads)
-            TDM_TRY(tdm_threads_open(s->options.threads, &s->threads, err));
-        if (n > 1)
-            tdm_parallel(s->threads, n, compress_chunk, s);
-        else if (n == 1)
-            compress_chunk(s, 0);
-    }
+    if (s->options.codec != TDM_PLAIN && n > 0)
+        TDM_TRY(compress_chunks(s, n, err));
     for (size_t i = 0; i < n; i++) {
         ended_chunk *e = &s->ended[i];
         TDM_REQUIRE(e->status == TDM_OK, e->status, "%s", e->err.msg);
@@ -390,4 +408,10 @@ bool tdm_sink_pipe_closed(const tdm_sink *s)
 const tdm_counts *tdm_sink_counts(const tdm_sink *s)
 {
     return &s->counts;
+}
+
+double tdm_sink_compress_seconds(const tdm_sink *s, double *helpers)
+{
+    *helpers = s->threads ? tdm_threads_seconds(s->threads) : 0;
+    return s->compress_seconds + *helpers;
 }

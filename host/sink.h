@@ -66,5 +66,8 @@ void tdm_sink_close(tdm_sink *s); /* NULL is fine */
 bool tdm_sink_pipe_closed(const tdm_sink *s);
 /* The counts of this process so far, chunks that have not ended included. */
 const tdm_counts *tdm_sink_counts(const tdm_sink *s);
+/* CPU seconds that compressing has taken, of all threads.
+ *   helpers  receives those of other threads than the caller's */
+double tdm_sink_compress_seconds(const tdm_sink *s, double *helpers);
 
 #endif

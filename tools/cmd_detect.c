@@ -189,12 +189,16 @@ done:
     return st;
 }
 
-/* What is left of the process's CPU seconds is that of committing and joining, and of a CPU that computes. */
+/* The thread that writes compresses too, but not alone. What is left of the process's CPU seconds is that of
+ * committing and joining, and of a CPU that computes. */
 static void add_up_cpu(detect_job *job, double all)
 {
     run_steps *cpu = &job->cpu;
+    double helpers = 0;
     cpu->tokenise += tdm_detector_seconds(job->detector);
-    cpu->other = fmax(0, all - cpu->read - cpu->tokenise - cpu->judge - cpu->write);
+    cpu->compress = tdm_sink_compress_seconds(job->run.sink, &helpers);
+    cpu->write = fmax(0, cpu->write - (cpu->compress - helpers));
+    cpu->other = fmax(0, all - cpu->read - cpu->tokenise - cpu->judge - cpu->write - cpu->compress);
     job->totals.cpu = cpu;
 }
 

@@ -14,7 +14,7 @@
 #include "tools/run.h"
 
 /* CPU seconds of the steps of a run, each of all its threads. */
-#define SUMMARY_STEPS(X) X(read) X(tokenise) X(judge) X(write) X(other)
+#define SUMMARY_STEPS(X) X(read) X(tokenise) X(judge) X(write) X(compress) X(other)
 typedef struct {
 #define X(step) double step;
     SUMMARY_STEPS(X)
