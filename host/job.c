@@ -83,8 +83,8 @@ bool tdm_job_is_for(const char *path)
 /* Whether another process has finished the job since it was opened. */
 static bool was_finished(const tdm_job *j)
 {
-    const job_stamp now = job_stamp_of(j->names.final);
-    return now.inode != 0 && !job_stamp_equal(&now, &j->final_then);
+    const job_stamp now = job_stamp_of(j->names.out);
+    return now.inode != 0 && !job_stamp_equal(&now, &j->out_then);
 }
 
 /* Whether the folder that was locked is no longer the one of that name. */
@@ -129,19 +129,16 @@ static void leave(tdm_job *j)
     job_index_close(&j->index);
 }
 
-/* --restart: the locks stay, so that nobody comes between. */
+/* --restart: the one process of a job has it to itself (job_lock_take). The locks stay, so that
+ * nobody comes between. */
 static tdm_status discard(tdm_job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_REQUIRE(!job_lock_others(j->lock), TDM_ECANTCREATE,
-                "%s: another process is at work on it; --restart discards what nobody works on",
-                j->names.folder);
     TDM_TRY(job_remove(j->names.final, err));
     TDM_TRY(job_clear_folder(&j->names, false, err));
     TDM_TRY(job_sync_folder(j->names.folder, err));
     TDM_TRY(job_sync_folder(j->names.parent, err));
     j->o.restart = false;
-    j->final_then = job_stamp_of(j->names.final);
 done:
     return st;
 }
@@ -188,7 +185,8 @@ done:
 static tdm_status clear_leftovers(tdm_job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    /* made where it is gone already: whoever removed it was killed, or lost its power, before the rest went */
+    /* made where it is gone already: whoever removed it was killed, or lost its power, before the
+     * rest went */
     const int fd = open(j->names.lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd >= 0 && job_lock_all(fd))
         TDM_TRY(job_clear_folder(&j->names, true, err));
@@ -198,25 +196,24 @@ done:
     return st;
 }
 
-/* Open the job, unless another rank joins it and removes it meanwhile: *again. That rank gives
- * OUT.manifest.json its name before it removes anything, so what was read is whole if that did not
- * happen. */
+/* Open the job, unless another rank joins it and removes it meanwhile: *again. That rank gives OUT
+ * its name before it removes anything, so what was read is whole, and who holds a lock is at work,
+ * if that did not happen. */
 static tdm_status try_open(tdm_job *j, bool *again, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     *again = false;
-    j->final_then = job_stamp_of(j->names.final);
+    j->out_then = job_stamp_of(j->names.out);
     if (!j->o.restart)
         TDM_TRY(job_final_check(j, err));
     if (j->is_complete) {
         TDM_TRY(clear_leftovers(j, err));
         goto done;
     }
-    TDM_TRY(enter(j, again, err));
-    if (*again)
-        goto done;
-    st = settle(j, err);
-    *again = was_removed(j) || was_finished(j);
+    st = enter(j, again, err);
+    if (st == TDM_OK && !*again)
+        st = settle(j, err);
+    *again = *again || was_removed(j) || was_finished(j);
     st = *again ? TDM_OK : st;
 done:
     if (*again)

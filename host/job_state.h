@@ -56,7 +56,6 @@ tdm_status job_sha256(const char *path, const tdm_stop *stop, char text[JOB_SHA_
 tdm_status job_lock_take(int fd, const job_names *n, tdm_rank rank, tdm_err *err);
 /* taken: false when another process joins. Errors: TDM_EIO. */
 tdm_status job_lock_join(int fd, const job_names *n, bool *taken, tdm_err *err);
-bool job_lock_others(int fd); /* whether another process has any lock */
 bool job_lock_all(int fd);    /* false: another process has one */
 bool job_lock_held(int fd, uint32_t rank);
 bool job_lock_joining(int fd);
@@ -161,7 +160,7 @@ struct tdm_job {
     tdm_buf manifest; /* OUT.job/manifest.json */
     uint64_t id;      /* its hash, which the journals name */
     int lock;         /* -1: none */
-    job_stamp final_then; /* OUT.manifest.json when the job was opened */
+    job_stamp out_then; /* OUT when the job was opened */
     bool is_complete, is_waiting;
     job_index index; /* when the job was opened, and again when it was finished */
     job_ends ends;   /* of this rank's files when the job was opened */
