@@ -20,8 +20,8 @@ static bool set_lock(int fd, short type, off_t start, off_t len)
     return fcntl(fd, F_OFD_SETLK, &l) == 0;
 }
 
-/* Whether others hold a lock in [start, start + len), len 0: up to the end; *where: one of them. Where that
- * cannot be known they may: *where is -1 then. */
+/* Whether others hold a lock in [start, start + len), len 0: up to the end; *where: one of them.
+ * Where that cannot be known they may: *where is -1 then. */
 static bool find_other(int fd, off_t start, off_t len, off_t *where)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
@@ -62,12 +62,6 @@ tdm_status job_lock_join(int fd, const job_names *n, bool *taken, tdm_err *err)
     return tdm_fail(err, TDM_EIO, "%s: cannot be locked: %s", n->lock, strerror(errno));
 }
 
-bool job_lock_others(int fd)
-{
-    off_t where;
-    return find_other(fd, 0, 0, &where);
-}
-
 bool job_lock_all(int fd)
 {
     return set_lock(fd, F_WRLCK, 0, 0);
@@ -88,5 +82,6 @@ bool job_lock_joining(int fd)
 int64_t job_lock_count(int fd)
 {
     off_t where;
-    return find_other(fd, COUNTS, JOINER - COUNTS, &where) && where >= 0 ? (int64_t)(where - COUNTS) : 0;
+    return find_other(fd, COUNTS, JOINER - COUNTS, &where) && where >= 0 ? (int64_t)(where - COUNTS)
+                                                                         : 0;
 }
