@@ -131,6 +131,31 @@ static void test_in_turn(void **state)
     assert_int_equal(run_job(&o), 0);
 }
 
+/* A rank that has nothing left to do sees that another one has joined the parts meanwhile. */
+static void test_joined_meanwhile(void **state)
+{
+    (void)state;
+    const tdm_job_options a = subject_options(0, 2), b = subject_options(1, 2);
+    tdm_job_totals of_first, of_second;
+    tdm_job *second = open_job(&b);
+    work(second, SUBJECT_TOTAL);
+    tdm_job_close(second);
+    tdm_job *first = open_job(&a);
+    second = open_job(&b);
+    work(first, SUBJECT_TOTAL);
+    finish(first);
+    assert_true(tdm_job_is_complete(first));
+    finish(second);
+    assert_true(tdm_job_is_complete(second));
+    assert_false(tdm_job_is_waiting(second));
+    tdm_job_totals_get(first, &of_first);
+    tdm_job_totals_get(second, &of_second);
+    assert_memory_equal(&of_first.counts, &of_second.counts, sizeof of_first.counts);
+    tdm_job_close(first);
+    tdm_job_close(second);
+    check_complete();
+}
+
 static uint64_t random_state;
 
 static uint64_t draw(uint64_t below)
@@ -400,6 +425,7 @@ int main(void)
         cmocka_unit_test_setup(test_second_process, clear_out),
         cmocka_unit_test_setup(test_killed_process, clear_out),
         cmocka_unit_test_setup(test_in_turn, clear_out),
+        cmocka_unit_test_setup(test_joined_meanwhile, clear_out),
         cmocka_unit_test_setup(test_at_once, clear_out),
         cmocka_unit_test_setup(test_elastic, clear_out),
         cmocka_unit_test_setup(test_max_errors, clear_out),
