@@ -41,7 +41,7 @@ static tdm_status pass(void *ctx, const tdm_chunk *chunk, tdm_err *err)
     const tdm_job *j = ctx;
     const job_entry *e = job_index_find(&j->index, chunk->file, chunk->number);
     const char *name = j->o.inputs ? j->o.inputs->items[chunk->file].path : "input";
-    if (!e || e->hash == chunk->hash)
+    if (!e || (e->hash == chunk->hash && e->is_last == chunk->is_last))
         return TDM_OK;
     if (j->o.chunk_bytes == 0)
         return tdm_fail(err, TDM_EMISMATCH,
@@ -332,6 +332,9 @@ tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err)
         TDM_TRY(job_final_totals(j, err));
         j->is_complete = true;
     }
+    TDM_REQUIRE(j->is_complete || j->o.rank.count > 1, TDM_EIO,
+                "%s: chunks that were committed are no longer in its journals; run again",
+                j->names.folder);
     j->is_waiting = !j->is_complete;
 done:
     return st;

@@ -121,7 +121,7 @@ void tdm_job_totals_get(const tdm_job *j, tdm_job_totals *totals);
 
 /* Wait until all is durable, look at the other ranks' journals, and if no chunk is left, join the parts.
  * Errors: TDM_EFORMAT when bad records are over max_errors (nothing is lost: run again with more), TDM_EIO,
- * also for a part that is not what its journal says; TDM_ESTOPPED by options.stop: go on another time. */
+ * also for a part or a journal that is not what was written; TDM_ESTOPPED by options.stop: go on another time. */
 tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err);
 
 /* ---- looking at a job from outside ---- */

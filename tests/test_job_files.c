@@ -98,6 +98,24 @@ static void test_cut_journal(void **state)
     check_complete();
 }
 
+/* What a process has committed is taken from under it: it does not end as if others had work left. */
+static void test_lost_journal(void **state)
+{
+    (void)state;
+    tdm_err err = {0};
+    const tdm_job_options o = subject_options(0, 1);
+    tdm_job *job = open_job(&o);
+    work(job, SUBJECT_TOTAL);
+    tdm_job_close(job);
+    job = open_job(&o);
+    assert_int_equal(truncate(beside(".job/0.journal"), 0), 0);
+    assert_int_equal(tdm_job_finish(job, ANY_ERRORS, &err), TDM_EIO);
+    assert_non_null(strstr(err.msg, ".job: chunks that were committed are no longer"));
+    tdm_job_close(job);
+    assert_int_equal(run_job(&o), SUBJECT_TOTAL);
+    check_complete();
+}
+
 /* A journal of another job, as after a removed manifest. */
 static void test_foreign_journal(void **state)
 {
@@ -338,6 +356,7 @@ int main(void)
         cmocka_unit_test_setup(test_torn_journal, clear_out),
         cmocka_unit_test_setup(test_damaged_journal, clear_out),
         cmocka_unit_test_setup(test_cut_journal, clear_out),
+        cmocka_unit_test_setup(test_lost_journal, clear_out),
         cmocka_unit_test_setup(test_foreign_journal, clear_out),
         cmocka_unit_test_setup(test_short_data, clear_out),
         cmocka_unit_test_setup(test_short_errors, clear_out),

@@ -304,6 +304,9 @@ static void test_pass(void **state)
     const tdm_chunk_filter filter = tdm_job_filter(job);
     tdm_chunk chunk = {.file = 1, .number = 1, .hash = UINT64_C(101) * 7919};
     assert_int_equal(filter.pass(filter.ctx, &chunk, &err), TDM_OK);
+    chunk.is_last = true; /* the file is shorter now */
+    assert_int_equal(filter.pass(filter.ctx, &chunk, &err), TDM_EMISMATCH);
+    chunk.is_last = false;
     chunk.hash++;
     assert_int_equal(filter.pass(filter.ctx, &chunk, &err), TDM_EMISMATCH);
     assert_non_null(strstr(err.msg, "in1.jsonl.gz: chunk 1 (text bytes 1000 to 2000) is not what"));
