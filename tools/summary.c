@@ -141,5 +141,6 @@ int summary_finish(const char *command, const common_args *common, const command
         print_waiting(command, common, run, o.n_left);
     if (common->json)
         print_json(run->job ? stdout : stderr, command, &o, totals);
-    return o.counts.bad ? EXIT_SOME_BAD : TDM_OK;
+    const bool made_out = !run->is_complete && !(run->job && tdm_job_is_waiting(run->job));
+    return o.counts.bad && made_out ? EXIT_SOME_BAD : TDM_OK;
 }

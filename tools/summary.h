@@ -43,8 +43,9 @@ typedef struct {
  *   cpu_seconds  of this process, for each step: {"read": 1.5, ...}; where it was measured
  *   token_hash  of the ids that this process put out; not there when others wrote a part of OUT
  *   run     zeroed when it could not be opened (st is an error then)
- * Returns: the exit code: that of st, or 3 when some records were bad, also for a job that was complete
- * already: the same as from the run that completed it. */
+ * Returns: the exit code: that of st, or 3 when some records of what this run completed were bad. A rank that
+ * leaves work to others, and a run that finds the job complete, end with 0: launchers take anything else
+ * for a failure, and mpirun kills the other ranks for it. */
 int summary_finish(const char *command, const common_args *common, const command_run *run, tdm_status st,
                    const tdm_err *err, const run_totals *totals);
 
