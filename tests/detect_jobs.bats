@@ -64,6 +64,7 @@ ends() {
     counts='"in": [0-9]*, "ok": [0-9]*, "bad": [0-9]*, "skipped": [0-9]*'
     [ "$(grep -o "$counts" <<< "$output")" = "$(grep -o "$counts" want.json)" ]
     [ "$(grep -o "$counts" <<< "$output")" = '"in": 409, "ok": 400, "bad": 1, "skipped": 8' ]
+    [ "$(grep -o '"tokens": [0-9]*' <<< "$output")" = "$(grep -o '"tokens": [0-9]*' want.json)" ]
     before=$(sed 's/.*"before": \([0-9]*\).*/\1/' <<< "$output")
     [ "$before" -gt 100 ] && [ "$before" -lt 300 ]
 }
@@ -171,17 +172,19 @@ ends() {
 
 @test "damaged gz and zst: said with the place, what comes before and the next file are judged" {
     many_texts 300 > in.jsonl
+    many_texts 1 > one.jsonl
     for kind in gz zst; do
         case $kind in gz) gzip -c in.jsonl ;; zst) zstd -qc in.jsonl ;; esac > whole.jsonl.$kind
         size=$(stat -c %s whole.jsonl.$kind)
         head -c $((size * 2 / 3)) whole.jsonl.$kind > cut.jsonl.$kind
-        ends 65 "cut.jsonl.$kind" --out $kind.jsonl cut.jsonl.$kind whole.jsonl.$kind
+        ends 65 "cut.jsonl.$kind" --out $kind.jsonl one.jsonl cut.jsonl.$kind whole.jsonl.$kind
         [[ $stderr == *damaged*byte* ]] || { echo "$stderr"; false; }
-        ends 3 "1 damaged" --max-errors 1 --json --out $kind.jsonl cut.jsonl.$kind whole.jsonl.$kind
+        ends 3 "1 damaged" --max-errors 1 --json --out $kind.jsonl one.jsonl cut.jsonl.$kind whole.jsonl.$kind
         [[ $output =~ '"in": '([0-9]+)', "ok": '([0-9]+)', "bad": 1, "skipped": '([0-9]+), ]]
         [ "${BASH_REMATCH[1]}" -eq $((BASH_REMATCH[2] + 1 + BASH_REMATCH[3])) ]
         [ "${BASH_REMATCH[2]}" -gt 300 ] && [ "$(wc -l < $kind.jsonl)" -eq "${BASH_REMATCH[2]}" ]
-        [ "$(grep -c '"class": "damaged"' $kind.jsonl.errors.jsonl)" -eq 1 ]
+        [ "$(wc -l < $kind.jsonl.errors.jsonl)" -eq 1 ]
+        grep -q '^{"file": "cut.jsonl.'$kind'", .*"class": "damaged", ' $kind.jsonl.errors.jsonl
         detect --quiet in.jsonl | sed "s/\"in.jsonl:/\"whole.jsonl.$kind:/" > want.jsonl
         tail -n 300 $kind.jsonl | cmp - want.jsonl
     done

@@ -177,7 +177,12 @@ static void test_compressed_pipe(void **state)
     finish(sink); /* what belongs to no chunk */
     assert_int_equal(read(reader, got, sizeof got), want.len);
     assert_memory_equal(got, want.p, want.len);
-    tdm_sink_close(sink);
+    assert_int_equal(tdm_sink_put(sink, "one\n", 4, NULL), TDM_OK);
+    end_chunk(sink, 1, 0);
+    assert_int_equal(tdm_sink_put(sink, "two\n", 4, NULL), TDM_OK);
+    tdm_sink_close(sink); /* a chunk that has ended stays, one that has not is dropped */
+    assert_int_equal(read(reader, got, sizeof got), want.len);
+    assert_memory_equal(got, want.p, want.len);
     close(reader);
     tdm_buf_free(&want);
     clear_folder();
