@@ -257,6 +257,23 @@ line-too-long null'
     [[ $stderr != *errors.jsonl* ]]
 }
 
+@test "a file that is opened never takes the place of a closed stderr or stdout" {
+    mkfifo results
+    printf '{"text": "good"}\n{"text": 5}\n' > mixed.jsonl
+    cat results > got &
+    run bash -c "'$TANDEM' tokenize --model model --max-errors 1 --out results mixed.jsonl 2>&-"
+    wait
+    [ "$status" -eq 74 ] # the error record cannot be said
+    [ "$(grep -c ids got)" -eq 1 ]
+    [ "$(wc -l < got)" -eq 1 ]
+    run bash -c "'$TANDEM' tokenize --model model mixed.jsonl >&- 2>&-"
+    [ "$status" -eq 74 ]
+    run bash -c "'$TANDEM' tokenize --model model <&-"
+    [ "$status" -eq 74 ]
+    "$TANDEM" tokenize --model model --max-errors 1 --out all.jsonl mixed.jsonl --json <&- >&- 2>&- || [ $? -eq 3 ]
+    [ "$(wc -l < all.jsonl)" -eq 1 ]
+}
+
 @test "the token hash knows where a record ends" {
     printf '{"text": "hell"}\n{"text": "he"}\n' > one.jsonl
     printf '{"text": "he"}\n{"text": "llhe"}\n' > two.jsonl

@@ -1,8 +1,11 @@
 /* tools/main.c - tandem COMMAND [options]: find the command and run it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/args.h"
 #include "tools/commands.h"
@@ -37,8 +40,20 @@ static int run(int argc, char **argv)
     return menu_run(&MENU, argc, argv);
 }
 
+/* A file that is opened must not get the number of stdin, stdout or stderr where these are closed: what is meant for
+ * a terminal would be written into it. What stands in their place refuses what is done with them, as before. */
+static bool take_standard_numbers(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!take_standard_numbers())
+        return TDM_EIO;
     /* A closed pipe is to be an error of write(), which the sink reports, not a silent death. */
     signal(SIGPIPE, SIG_IGN);
     const int code = run(argc, argv);
