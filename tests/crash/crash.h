@@ -95,7 +95,8 @@ void nap(double seconds);
 
 /* scratch/try/out.jsonl[.gz|.zst] in an empty folder. */
 const char *try_out(const workload *w);
-/* The exit code of a run that went well: that of the reference, or 0 where others have work left. */
+/* The exit code of a run that went well: that of the reference, or 0 where others have work left or there was
+ * nothing to do. */
 bool is_done(const workload *w, int code);
 /* OUT, its errors and counts are those of the reference, and nothing else lies beside them. */
 void expect_same(const workload *w, const char *out);

@@ -227,15 +227,38 @@ static void refuse_among_ranks(const workload *w)
     expect_same(w, r.out);
 }
 
+/* A rank that has seen no OUT yet stands still while another one gives OUT its name and removes the job. */
+static void come_between(const workload *w, const char *fault)
+{
+    run other = {.w = w, .out = try_out(w), .shard = 1, .shards = 2};
+    const run joiner = {.w = w, .out = other.out, .shards = 2, .fault = "rename:3:stop"};
+    int code = run_to_end(&other);
+    EXPECT(is_done(w, code), "%s: rank 1 of 2: exit %d", w->name, code);
+    const pid_t joins = start_and_stop(&joiner);
+    other.fault = fault;
+    const pid_t comes = start_and_stop(&other);
+    kill(joins, SIGCONT);
+    code = run_wait(joins);
+    EXPECT(code == w->ref.code, "%s: joining ended with %d", w->name, code);
+    kill(comes, SIGCONT);
+    code = run_wait(comes);
+    EXPECT(is_done(w, code), "%s: who came between, at %s, ended with %d", w->name, fault, code);
+    expect_same(w, other.out);
+}
+
 void mode_second(const mode_args *args)
 {
+    static const char *const BETWEEN[] = {"mkdir:1:stop", "fcntl:1:stop", "fcntl:3:stop"};
     static const char *const WHERE[] = {"pwrite:1:stop", "fdatasync:3:stop", "rename:2:stop", "rename:3:stop"};
     for (long i = 0; i < args->n; i++) {
         const workload *w = workload_at((size_t)i % N_WORKLOADS);
         for (size_t k = 0; k < COUNT(WHERE); k++)
             refuse_while_one_works(w, WHERE[k]);
         refuse_among_ranks(w);
+        for (size_t k = 0; k < COUNT(BETWEEN); k++)
+            come_between(w, BETWEEN[k]);
     }
-    printf("second: %ld times refused with 73 at %zu places and among ranks, nothing damaged\n", args->n,
-           COUNT(WHERE));
+    printf("second: %ld times refused with 73 at %zu places and among ranks, or behind who joins at %zu: nothing "
+           "damaged\n",
+           args->n, COUNT(WHERE), COUNT(BETWEEN));
 }
