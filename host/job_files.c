@@ -58,6 +58,16 @@ static char *folder_of(const char *path)
     return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
+/* A name that is short enough for OUT alone would fail at the very end. */
+static tdm_status check_length(const job_names *n, tdm_err *err)
+{
+    struct stat info;
+    if (lstat(n->final, &info) != 0 && errno == ENAMETOOLONG)
+        return tdm_fail(err, TDM_ECANTCREATE, "%s: the name is too long for the files beside it",
+                        n->out);
+    return TDM_OK;
+}
+
 /* The folder must be open to be made durable. One that may be written but not read fails here,
  * before any work. */
 static tdm_status check_parent(const job_names *n, tdm_err *err)
@@ -90,6 +100,7 @@ tdm_status job_names_find(job_names *n, const char *path, tdm_err *err)
     n->lock = joined(n->out, ".job/lock");
     TDM_REQUIRE(n->parent && n->errors && n->final && n->manifest && n->folder && n->lock,
                 TDM_ENOMEM, "%s: the names beside it", path);
+    TDM_TRY(check_length(n, err));
     TDM_TRY(check_parent(n, err));
 done:
     return st;

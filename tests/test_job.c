@@ -391,6 +391,14 @@ static void test_bad_out(void **state)
         assert_int_equal(tdm_job_open(&o, &job, &err), TDM_ECANTCREATE);
         assert_non_null(strstr(err.msg, PLACES[i]));
     }
+    char name[300];
+    snprintf(name, sizeof name, "/tmp/%0245d", 0); /* itself it would do, OUT.manifest.json not */
+    tdm_err err = {0};
+    tdm_job *job = NULL;
+    tdm_job_options o = subject_options(0, 1);
+    o.out = name;
+    assert_int_equal(tdm_job_open(&o, &job, &err), TDM_ECANTCREATE);
+    assert_non_null(strstr(err.msg, "too long for the files beside it"));
     assert_false(tdm_job_is_for("-"));
     assert_false(tdm_job_is_for("/dev/null"));
     assert_true(tdm_job_is_for("/no/such/folder/x"));
