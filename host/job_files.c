@@ -235,6 +235,14 @@ done:
     return st;
 }
 
+/* One with somebody else's files stays, and on NFS one whose files a process has open. */
+tdm_status job_remove_folder(const job_names *n, tdm_err *err)
+{
+    if (rmdir(n->folder) == 0 || errno == ENOENT || errno == ENOTEMPTY || errno == EEXIST)
+        return TDM_OK;
+    return tdm_fail(err, TDM_EIO, "%s: cannot be removed: %s", n->folder, strerror(errno));
+}
+
 tdm_status job_clear_folder(const job_names *n, bool with_lock, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -247,9 +255,7 @@ tdm_status job_clear_folder(const job_names *n, bool with_lock, tdm_err *err)
     if (!with_lock)
         goto done;
     TDM_TRY(job_remove(n->lock, err));
-    /* One with somebody else's files stays, and on NFS one whose files another process has open. */
-    TDM_REQUIRE(rmdir(n->folder) == 0 || errno == ENOENT || errno == ENOTEMPTY || errno == EEXIST,
-                TDM_EIO, "%s: cannot be removed: %s", n->folder, strerror(errno));
+    TDM_TRY(job_remove_folder(n, err));
 done:
     if (dir)
         closedir(dir);

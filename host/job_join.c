@@ -272,16 +272,27 @@ done:
     return st;
 }
 
-/* NFS does not let go of a folder with a file that is open. */
-static void close_all(tdm_job *j)
+static void close_parts(tdm_job *j)
 {
     for (int i = 0; i < JOB_FILES; i++) {
         if (j->fd[i] >= 0)
             close(j->fd[i]);
         j->fd[i] = -1;
     }
+}
+
+/* All of it while it is locked: what is in a folder that is not might be the next job's. */
+static tdm_status remove_folder(tdm_job *j, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    close_parts(j);
+    TDM_TRY(job_clear_folder(&j->names, true, err));
     close(j->lock);
     j->lock = -1;
+    TDM_TRY(job_remove_folder(&j->names, err)); /* NFS keeps it as long as a file in it is open */
+    TDM_TRY(job_sync_folder(j->names.parent, err));
+done:
+    return st;
 }
 
 tdm_status job_join(tdm_job *j, tdm_err *err)
@@ -292,10 +303,7 @@ tdm_status job_join(tdm_job *j, tdm_err *err)
                     .manifest = job_path(j->names.folder, "joined.manifest")};
     TDM_REQUIRE(m.data && m.errors && m.manifest, TDM_ENOMEM, "the names of what is joined");
     TDM_TRY(join(j, &m, err));
-    TDM_TRY(job_clear_folder(&j->names, false, err));
-    close_all(j);
-    TDM_TRY(job_clear_folder(&j->names, true, err));
-    TDM_TRY(job_sync_folder(j->names.parent, err));
+    TDM_TRY(remove_folder(j, err));
 done:
     free(m.data);
     free(m.errors);

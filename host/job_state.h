@@ -44,6 +44,7 @@ tdm_status job_sync_folder(const char *path, tdm_err *err);
 tdm_status job_remove(const char *path, tdm_err *err); /* one that is not there is removed already */
 /* What a job made in its folder; with_lock: also the lock and the folder. */
 tdm_status job_clear_folder(const job_names *n, bool with_lock, tdm_err *err);
+tdm_status job_remove_folder(const job_names *n, tdm_err *err); /* if it is empty */
 
 enum { JOB_SHA_TEXT = 65 };
 /* SHA-256 in hexadecimal. Errors: TDM_ENOINPUT, TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM. */
