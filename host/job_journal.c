@@ -17,6 +17,7 @@
 
 enum { SUM_TEXT = 16 };
 #define MOST_CHUNKS ((uint64_t)1 << 32) /* of one file: 4 PiB */
+#define MOST_COUNT ((uint64_t)1 << 40)  /* of a chunk, which has far fewer; 2^22 such lines add up */
 
 /* ---- writing ---- */
 
@@ -119,12 +120,12 @@ static bool read_line(const char *line, size_t len, job_entry *e, tdm_counts *co
     e->data_hash = next_hash128(&f);
     e->errors_len = next_number(&f, INT64_MAX);
     e->errors_hash = next_hash128(&f);
-    *tokens = next_number(&f, INT64_MAX);
-    counts->ok = (int64_t)next_number(&f, INT64_MAX);
-    counts->bad = (int64_t)next_number(&f, INT64_MAX);
-    counts->skipped = (int64_t)next_number(&f, INT64_MAX);
+    *tokens = next_number(&f, MOST_COUNT);
+    counts->ok = (int64_t)next_number(&f, MOST_COUNT);
+    counts->bad = (int64_t)next_number(&f, MOST_COUNT);
+    counts->skipped = (int64_t)next_number(&f, MOST_COUNT);
     for (int i = 0; i < TDM_FAULTS_CAP; i++)
-        counts->by_fault[i] = (int64_t)next_number(&f, INT64_MAX);
+        counts->by_fault[i] = (int64_t)next_number(&f, MOST_COUNT);
     return !f.bad && f.p == f.end;
 }
 
