@@ -169,7 +169,9 @@ tdm_status job_close_file(int *fd, const char *path, tdm_err *err)
 tdm_status job_write_file(const char *path, const void *p, size_t len, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = -1;
+    TDM_TRY(job_remove(path, err)); /* what is there may be a link, or a second name of another file */
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
         st = job_write_failed(path, errno, err);
         goto done;

@@ -153,7 +153,7 @@ static tdm_status copy_parts(joiner *w, char *path, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     w->path = path;
-    w->to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    w->to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (w->to < 0) {
         st = job_write_failed(path, errno, err);
         goto done;
@@ -212,8 +212,7 @@ static tdm_status make(joiner *w, char *path, tdm_err *err)
     tdm_status st = TDM_OK;
     uint32_t rank = 0;
     bool linked = false;
-    TDM_TRY(
-        job_remove(path, err)); /* of a run that ended here; it may be a second name of a part */
+    TDM_TRY(job_remove(path, err)); /* of a run that ended here; it may be a second name of a part */
     if (!w->of_errors && find_whole(w->job, &rank))
         TDM_TRY(link_part(w, rank, path, &linked, err));
     if (!linked)

@@ -210,7 +210,6 @@ static tdm_status publish(const tdm_job *j, const tdm_buf *text, bool *taken, td
     *taken = false;
     TDM_REQUIRE(asprintf(&own, "%s.%" PRId64, path, j->o.rank.index) >= 0, TDM_ENOMEM,
                 "the name of a manifest");
-    TDM_TRY(job_remove(own, err)); /* or a former run's, which may be the same file by two names */
     TDM_TRY(job_write_file(own, text->p, text->len, err));
     if (link(own, path) != 0) {
         *taken = errno == EEXIST;

@@ -108,11 +108,45 @@ static void test_any_byte(void **state)
     check_complete();
 }
 
+/* Links that lie where the job writes lead it nowhere. */
+static void test_planted_links(void **state)
+{
+    static const char *const NAMES[] = {".job/manifest.json.0", ".job/joined", ".job/joined.errors",
+                                        ".job/joined.manifest"};
+    const tdm_job_options o = subject_options(0, 1);
+    char target[2 * SUBJECT_PATH];
+    snprintf(target, sizeof target, "%s/target", subject_folder);
+    for (size_t i = 0; i < COUNT(NAMES); i++) {
+        clear_out(state);
+        subject_write(target, "mine", 4);
+        assert_int_equal(mkdir(beside(".job"), 0777), 0);
+        assert_int_equal(symlink(target, beside(NAMES[i])), 0);
+        run_job(&o);
+        check_complete();
+        check_file(target, "mine");
+    }
+    for (int i = 0; i < 3; i++) { /* where it goes on, a link is no part */
+        static const char *const PARTS[] = {".job/0.data", ".job/0.errors", ".job/0.journal"};
+        clear_out(state);
+        subject_write(target, "mine", 4);
+        assert_int_equal(mkdir(beside(".job"), 0777), 0);
+        assert_int_equal(symlink(target, beside(PARTS[i])), 0);
+        tdm_err err = {0};
+        tdm_job *job = NULL;
+        if (tdm_job_open(&o, &job, &err) == TDM_OK)
+            assert_int_not_equal(commit_chunk(job, 0, 0, &err), TDM_OK);
+        assert_non_null(strstr(err.msg, PARTS[i] + 1));
+        tdm_job_close(job);
+        check_file(target, "mine");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_journal, clear_out),
         cmocka_unit_test_setup(test_any_byte, clear_out),
+        cmocka_unit_test_setup(test_planted_links, clear_out),
     };
     return cmocka_run_group_tests(tests, make_subject, drop_subject);
 }
