@@ -1,8 +1,10 @@
-/* tests/crash/crash.c - kills, fails and interrupts tandem, and looks whether the promise holds: the same bytes.
+/* tests/crash/crash.c - kills, fails and interrupts tandem, and looks whether the promise holds:
+ * the same bytes.
  *
  *   crash TANDEM_FAULTS SOURCE_FOLDER MODE [N [WORD...]]
  *
- * One line per figure on stdout. All seeds are fixed; with TDM_SEED in the environment they are others. */
+ * One line per figure on stdout. All seeds are fixed; with TDM_SEED in the environment they are
+ * others. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,12 +23,15 @@ typedef struct {
 
 static const mode MODES[] = {
     {"kill", mode_kill, 10, "SIGKILL at N random instants of each workload"},
-    {"points", mode_points, 1, "SIGKILL before, behind and inside each call that changes files, N times each"},
-    {"sites", mode_sites, 1, "each call site fails; N 1: the first call; 3: the first, the middle, the last"},
+    {"points", mode_points, 1,
+     "SIGKILL before, behind and inside each call that changes files, N times each"},
+    {"sites", mode_sites, 1,
+     "each call site fails; N 1: the first call; 3: the first, the middle, the last"},
     {"full", mode_full, 5, "the disk is full at N places"},
     {"damage", mode_damage, 20, "N cuts and N flipped bits of compressed inputs"},
     {"signals", mode_signals, 10, "N signals at random instants"},
-    {"elastic", mode_elastic, 3, "N sequences of 1 to 8 processes, killed, and gone on with by another number"},
+    {"elastic", mode_elastic, 3,
+     "N sequences of 1 to 8 processes, killed, and gone on with by another number"},
     {"second", mode_second, 1, "a second process at the same output, N times"},
     {"power", mode_power, 500, "N states that a loss of power may leave"},
 };
@@ -42,7 +47,8 @@ static int usage(void)
 static void make_scratch(void)
 {
     const char *tmp = getenv("TMPDIR");
-    if (!tmp) /* memory, where there is some: the more of its time a run is at work, not waiting for a disk */
+    if (!tmp) /* memory, where there is some: the more of its time a run is at work, not waiting for
+                 a disk */
         tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
     snprintf(scratch, PATH_CAP, "%s/tandem-crash.XXXXXX", tmp);
     EXPECT(mkdtemp(scratch), "%s: %s", scratch, strerror(errno));
@@ -55,6 +61,7 @@ int main(int argc, char **argv)
     program = argv[1];
     source = argv[2];
     const char *seed = getenv("TDM_SEED");
+    setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < COUNT(MODES); i++) {
         const mode *m = &MODES[i];
         if (strcmp(argv[3], m->name) != 0)

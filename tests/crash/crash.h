@@ -1,5 +1,5 @@
-/* tests/crash/crash.h - what the modes of the driver share: workloads, processes that run them, and the
- * comparison with a run that nobody disturbed.
+/* tests/crash/crash.h - what the modes of the driver share: workloads, processes that run them, and
+ * the comparison with a run that nobody disturbed.
  *
  *   const run r = {.w = w, .out = try_folder(), .fault = "fsync:3:EIO"};
  *   const int code = run_to_end(&r);
@@ -52,7 +52,7 @@ void workloads_free(void);
 
 /* ---- files ---- */
 
-extern char scratch[]; /* a folder of the driver's own */
+extern char scratch[];       /* a folder of the driver's own */
 extern char last_fault[128]; /* TDM_FAULT of the last run that had one, for messages */
 /* PATH = scratch/FORMAT */
 void scratch_path(char path[PATH_CAP], const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -82,7 +82,8 @@ pid_t run_start(const run *r);
 /* How a process ended: its exit code, or minus the signal. */
 int run_wait(pid_t pid);
 int run_to_end(const run *r);
-/* Start a process whose fault is to stop and wait until it does: SIGCONT lets it go on. 0: it ended with *code. */
+/* Start a process whose fault is to stop and wait until it does: SIGCONT lets it go on. 0: it ended
+ * with *code. */
 pid_t run_until_stop(const run *r, int *code);
 /* The same, but SIGKILL after so many seconds, unless it ended before. */
 int run_killed_after(const run *r, double seconds);
@@ -95,8 +96,8 @@ void nap(double seconds);
 
 /* scratch/try/out.jsonl[.gz|.zst] in an empty folder. */
 const char *try_out(const workload *w);
-/* The exit code of a run that went well: that of the reference, or 0 where others have work left or there was
- * nothing to do. */
+/* The exit code of a run that went well: that of the reference, or 0 where others have work left or
+ * there was nothing to do. */
 bool is_done(const workload *w, int code);
 /* OUT, its errors and counts are those of the reference, and nothing else lies beside them. */
 void expect_same(const workload *w, const char *out);

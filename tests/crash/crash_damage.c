@@ -1,5 +1,5 @@
-/* damage: cuts and flipped bits of compressed inputs. What comes before the damage is in the results, and the damage
- * is told. */
+/* damage: cuts and flipped bits of compressed inputs. What comes before the damage is in the
+ * results, and the damage is told. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +10,9 @@
 #include "tests/crash/workload.h"
 
 typedef struct {
-    workload w;       /* its results are plain */
-    tdm_codec codec;  /* of the input */
-    tdm_buf file;     /* undamaged */
+    workload w;      /* its results are plain */
+    tdm_codec codec; /* of the input */
+    tdm_buf file;    /* undamaged */
     char path[PATH_CAP];
     long told, harmless, cut_between; /* outcomes; cut_between: two members or frames */
 } subject;
@@ -39,8 +39,8 @@ static bool gunzip_prefix(const char *p, size_t len, tdm_buf *text)
     return ended;
 }
 
-/* whole: text is to end with the last frame that ends. What a frame's checksum does not vouch for, the library may
- * keep for itself. */
+/* whole: text is to end with the last frame that ends. What a frame's checksum does not vouch for,
+ * the library may keep for itself. */
 static bool unzstd_prefix(const char *p, size_t len, bool whole, tdm_buf *text)
 {
     ZSTD_DStream *z = ZSTD_createDStream();
@@ -75,7 +75,7 @@ static size_t records_before(const subject *s, size_t len, bool is_cut, bool *en
 {
     tdm_buf text = {0};
     *ended = s->codec == TDM_GZ ? gunzip_prefix(s->file.p, len, &text)
-                                  : unzstd_prefix(s->file.p, len, !is_cut, &text);
+                                : unzstd_prefix(s->file.p, len, !is_cut, &text);
     const size_t n = count_records(&text);
     tdm_buf_free(&text);
     return n;
@@ -105,14 +105,16 @@ static void expect_told(const subject *s, const run *r, const char *what)
     unsigned long compressed = 0, decompressed = 0;
     tdm_buf text = {0};
     beside(path, r->out, ".errors.jsonl");
-    EXPECT(load(path, &text) && tdm_buf_put(&text, "", 1, NULL) == TDM_OK, "%s: %s: no errors", s->w.name,
-           what);
+    EXPECT(load(path, &text) && tdm_buf_put(&text, "", 1, NULL) == TDM_OK, "%s: %s: no errors",
+           s->w.name, what);
     const char *line = strstr(text.p, "\"class\": \"damaged\"");
-    EXPECT(line && strstr(text.p, s->path), "%s: %s: damage is not told: %s", s->w.name, what, text.p);
+    EXPECT(line && strstr(text.p, s->path), "%s: %s: damage is not told: %s", s->w.name, what,
+           text.p);
     const char *at = strstr(line, " byte ");
     EXPECT(at && sscanf(at, " byte %lu (byte %lu of the text)", &compressed, &decompressed) == 2,
            "%s: %s: without its places: %s", s->w.name, what, line);
-    EXPECT(compressed <= s->file.len, "%s: %s: byte %lu of %zu", s->w.name, what, compressed, s->file.len);
+    EXPECT(compressed <= s->file.len, "%s: %s: byte %lu of %zu", s->w.name, what, compressed,
+           s->file.len);
     tdm_buf_free(&text);
 }
 
@@ -128,13 +130,14 @@ static void expect_damage(subject *s, size_t before, bool is_cut, const char *wh
     if (code == 0) { /* nothing was lost, or nothing can be seen */
         EXPECT(!is_cut || ended, "%s: %s: silent", s->w.name, what);
         EXPECT(load(r.out, &text), "%s: %s: no output", s->w.name, what);
-        EXPECT(is_cut || (text.len == s->w.ref.out.len && !memcmp(text.p, s->w.ref.out.p, text.len)),
+        EXPECT(is_cut ||
+                   (text.len == s->w.ref.out.len && !memcmp(text.p, s->w.ref.out.p, text.len)),
                "%s: %s: silent", s->w.name, what);
         expect_prefix(s, &r, n, is_cut, what);
         *(is_cut ? &s->cut_between : &s->harmless) += 1;
     } else {
-        EXPECT(code == 65 && count_lines(&said) == 1, "%s: %s: exit %d: %.*s", s->w.name, what, code,
-               (int)said.len, said.p);
+        EXPECT(code == 65 && count_lines(&said) == 1, "%s: %s: exit %d: %.*s", s->w.name, what,
+               code, (int)said.len, said.p);
         r.max_errors = "100%";
         const int allowed = run_to_end(&r);
         s->told++;
@@ -153,7 +156,8 @@ static void expect_damage(subject *s, size_t before, bool is_cut, const char *wh
 static void open_subject(subject *s, tdm_codec codec)
 {
     tdm_buf text = {0};
-    *s = (subject){.codec = codec, .w = {.name = codec == TDM_GZ ? "gz" : "zst", .command = "detect"}};
+    *s = (subject){.codec = codec,
+                   .w = {.name = codec == TDM_GZ ? "gz" : "zst", .command = "detect"}};
     scratch_path(s->path, "damaged.jsonl.%s", s->w.name);
     make_records(&text, 7, 150, 0, false);
     store_compressed(s->path, codec, &text, 9000);
@@ -175,8 +179,8 @@ static void damage(tdm_codec codec, long n)
         store(s.path, s.file.p, at);
         expect_damage(&s, at, true, what);
     }
-    printf("damage %s: %ld cuts of %zu bytes: %ld told with both places, %ld between two members: all complete "
-           "lines before are there\n",
+    printf("damage %s: %ld cuts of %zu bytes: %ld told with both places, %ld between two members: "
+           "all complete lines before are there\n",
            s.w.name, n, s.file.len, s.told, s.cut_between);
     s.told = 0;
     for (long i = 0; i < n; i++) {
@@ -188,8 +192,8 @@ static void damage(tdm_codec codec, long n)
         s.file.p[at] = (char)(s.file.p[at] ^ bit);
         expect_damage(&s, at, false, what);
     }
-    printf("damage %s: %ld flipped bits: %ld told, %ld without effect on the text\n", s.w.name, n, s.told,
-           s.harmless);
+    printf("damage %s: %ld flipped bits: %ld told, %ld without effect on the text\n", s.w.name, n,
+           s.told, s.harmless);
     tdm_buf_free(&s.file);
     tdm_buf_free(&s.w.ref.out);
 }

@@ -61,7 +61,8 @@ bool load(const char *path, tdm_buf *out)
 }
 
 /* Call fn for each entry of a folder. */
-static void each_entry(const char *path, void (*fn)(const char *path, const char *name, const char *ctx),
+static void each_entry(const char *path,
+                       void (*fn)(const char *path, const char *name, const char *ctx),
                        const char *ctx)
 {
     DIR *folder = opendir(path);

@@ -20,8 +20,9 @@ static bool is_chosen(const mode_args *args, const char *name)
 /* ---- kill ---- */
 
 typedef struct {
-    long kills, again, amid; /* again: of them, of a run that went on; amid: with some chunks committed, not all */
-    size_t lost_most;  /* chunks that were written and must be done again */
+    long kills, again,
+        amid; /* again: of them, of a run that went on; amid: with some chunks committed, not all */
+    size_t lost_most; /* chunks that were written and must be done again */
     double lost;
 } kill_figures;
 
@@ -44,8 +45,8 @@ static size_t unjournaled(const journal_chunks *all, const char *out)
     return n;
 }
 
-/* Go on to the end. Where OUT is about to get its name, the third to do so, the journal has each chunk once: what was
- * committed has not been done again. */
+/* Go on to the end. Where OUT is about to get its name, the third to do so, the journal has each
+ * chunk once: what was committed has not been done again. */
 static void go_on(const run *killed, const journal_chunks *all)
 {
     run r = *killed;
@@ -55,8 +56,8 @@ static void go_on(const run *killed, const journal_chunks *all)
     const pid_t pid = run_until_stop(&r, &code);
     if (pid > 0) {
         journal_read(&done, r.out, 0);
-        EXPECT(done.n == all->n && done.bytes == all->bytes, "%s: %zu chunks in the journal, want %zu",
-               r.w->name, done.n, all->n);
+        EXPECT(done.n == all->n && done.bytes == all->bytes,
+               "%s: %zu chunks in the journal, want %zu", r.w->name, done.n, all->n);
         journal_free(&done);
         kill(pid, SIGCONT);
         code = run_wait(pid);
@@ -95,8 +96,9 @@ void mode_kill(const mode_args *args)
         kill_figures f = {0};
         while (f.kills < args->n)
             kill_once(w, &all, &f);
-        printf("kill %s: %ld kills at random instants, %ld amid commits, %ld of runs that went on: identical; no "
-               "journaled chunk done again; of %zu chunks written but not journaled: %.2f in the mean, at most %zu\n",
+        printf("kill %s: %ld kills at random instants, %ld amid commits, %ld of runs that went on: "
+               "identical; no journaled chunk done again; of %zu chunks written but not journaled: "
+               "%.2f in the mean, at most %zu\n",
                w->name, f.kills, f.amid, f.again, all.n, f.lost / (double)f.kills, f.lost_most);
         journal_free(&all);
     }

@@ -1,4 +1,5 @@
-/* power: runs are traced, and what a loss of power may leave is made and looked at, behind each of their calls. */
+/* power: runs are traced, and what a loss of power may leave is made and looked at, behind each of
+ * their calls. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +10,8 @@
 #include "tests/crash/power_model.h"
 #include "tests/crash/situation.h"
 
-/* What is traced: one process; the next one behind a process that was killed; the second of two ranks; the next one
- * behind a loss of power. */
+/* What is traced: one process; the next one behind a process that was killed; the second of two
+ * ranks; the next one behind a loss of power. */
 typedef enum { ALONE, RESUMED, SECOND_RANK, BEHIND_A_LOSS, N_STORIES } story;
 static const char *const STORIES[] = {"alone", "resumed", "second rank", "behind a loss"};
 
@@ -19,7 +20,8 @@ typedef struct {
     char out[PATH_CAP], folder[PATH_CAP], trace[PATH_CAP];
     power_log log;
     power_disk disk; /* before the first event */
-    long states, whole, resumed, journaled; /* journaled: chunks that had to be there, summed over all states */
+    long states, whole, resumed,
+        journaled; /* journaled: chunks that had to be there, summed over all states */
 } power_run;
 
 /* ---- traces ---- */
@@ -90,8 +92,8 @@ static void trace_story(power_run *p, story s)
 
 /* ---- states ---- */
 
-/* Chunks whose journal lines had been brought to the disk. A journal that a loss of power left may have lines behind
- * a bad one, which do not count. */
+/* Chunks whose journal lines had been brought to the disk. A journal that a loss of power left may
+ * have lines behind a bad one, which do not count. */
 static size_t journaled(const power_run *p, int rank)
 {
     char job[64], name[64];
@@ -112,7 +114,8 @@ static void expect_whole(const power_run *p)
     beside(path, p->out, ".errors.jsonl");
     EXPECT(load(path, &got) && got.len == p->w->ref.errors.len, "OUT is there before its errors");
     beside(path, p->out, ".manifest.json");
-    EXPECT(load(path, &got) && got.len == p->w->ref.counts.len - 1, "OUT is there before its manifest");
+    EXPECT(load(path, &got) && got.len == p->w->ref.counts.len - 1,
+           "OUT is there before its manifest");
     tdm_buf_free(&got);
 }
 
@@ -176,8 +179,8 @@ static void tell_story(const workload *w, story s, long states, long one_of)
         lose_power(&p, (states + TRACES - 1) / TRACES, one_of);
         close_trace(&p);
     }
-    printf("power %s, %s: %zu calls, %ld states: no journaled chunk of %ld lost, OUT whole in the %ld that have "
-           "it; %ld gone on with: identical\n",
+    printf("power %s, %s: %zu calls, %ld states: no journaled chunk of %ld lost, OUT whole in the "
+           "%ld that have it; %ld gone on with: identical\n",
            w->name, STORIES[s], calls, p.states, p.journaled, p.whole, p.resumed);
 }
 

@@ -135,8 +135,9 @@ static void expect_file(const char *out, const char *ending, const tdm_buf *want
     size_t same = 0;
     while (same < got.len && same < want->len && got.p[same] == want->p[same])
         same++;
-    EXPECT(same == want->len && same == got.len, "%s: %zu bytes, want %zu; the first that differs is %zu",
-           path, got.len, want->len, same);
+    EXPECT(same == want->len && same == got.len,
+           "%s: %zu bytes, want %zu; the first that differs is %zu", path, got.len, want->len,
+           same);
     tdm_buf_free(&got);
 }
 

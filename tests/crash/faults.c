@@ -1,5 +1,5 @@
-/* Which call is to fail, and how often each call site was passed. Nothing here allocates: malloc itself is
- * among the calls. */
+/* Which call is to fail, and how often each call site was passed. Nothing here allocates: malloc
+ * itself is among the calls. */
 #include "tests/crash/faults.h"
 
 #include <cjson/cJSON.h>

@@ -1,6 +1,6 @@
-/* The calls themselves: ld's --wrap=NAME sends what the product calls NAME to __wrap_NAME here, and __real_NAME
- * is the C library's (or AddressSanitizer's). The 64 in a name is that of large files, the _chk that of
- * _FORTIFY_SOURCE. */
+/* The calls themselves: ld's --wrap=NAME sends what the product calls NAME to __wrap_NAME here, and
+ * __real_NAME is the C library's (or AddressSanitizer's). The 64 in a name is that of large files,
+ * the _chk that of _FORTIFY_SOURCE. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -263,7 +263,8 @@ int __real_ftruncate64(int fd, off_t size);
 int __real_fsync(int fd);
 int __real_fdatasync(int fd);
 
-static ssize_t faulty_write(fault_kind kind, int fd, const void *p, size_t n, off_t at, const void *site)
+static ssize_t faulty_write(fault_kind kind, int fd, const void *p, size_t n, off_t at,
+                            const void *site)
 {
     const fault f = fault_meet(kind, site);
     if (f.error)
@@ -292,7 +293,8 @@ ssize_t __wrap_pwrite64(int fd, const void *p, size_t n, off_t at)
     return faulty_write(FAULT_pwrite, fd, p, n, at, SITE);
 }
 
-/* As writev may do, this one writes the first part that is not empty and leaves the rest to the next call. */
+/* As writev may do, this one writes the first part that is not empty and leaves the rest to the
+ * next call. */
 ssize_t __wrap_writev(int fd, const struct iovec *parts, int n);
 ssize_t __wrap_writev(int fd, const struct iovec *parts, int n)
 {

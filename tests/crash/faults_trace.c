@@ -1,5 +1,5 @@
-/* The record of what changed files, for the replay of a power loss (trace.h). Records are put while the lock is
- * held, right behind a call that went well. */
+/* The record of what changed files, for the replay of a power loss (trace.h). Records are put while
+ * the lock is held, right behind a call that went well. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -118,8 +118,8 @@ void fault_trace_write(int fd, const void *data, size_t n, int64_t at)
 void fault_trace_truncate(int fd, int64_t size)
 {
     if (trace >= 0)
-        put((trace_record){.op = TRACE_TRUNCATE, .file = inode_of_fd(fd), .at = (uint64_t)size}, "", "",
-            NULL);
+        put((trace_record){.op = TRACE_TRUNCATE, .file = inode_of_fd(fd), .at = (uint64_t)size}, "",
+            "", NULL);
 }
 
 void fault_trace_sync(int fd)

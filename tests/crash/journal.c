@@ -16,8 +16,8 @@ typedef struct {
 static bool read_chunk_line(const char *line, chunk_line *c)
 {
     return sscanf(line,
-                  "%*u %*u %*d %*16s %" SCNu64 " %16" SCNx64 "%16" SCNx64 " %" SCNu64
-                  " %16" SCNx64 "%16" SCNx64 " ",
+                  "%*u %*u %*d %*16s %" SCNu64 " %16" SCNx64 "%16" SCNx64 " %" SCNu64 " %16" SCNx64
+                  "%16" SCNx64 " ",
                   &c->data_len, &c->data.high64, &c->data.low64, &c->errors_len, &c->errors.high64,
                   &c->errors.low64) == 6;
 }
@@ -79,8 +79,8 @@ void journal_of_reference(journal_chunks *c, const workload *w)
         journal_free(&before);
         journal_read(&before, r.out, 0);
     }
-    EXPECT(before.n > 0 && before.bytes == w->ref.out.len, "%s: a journal of %" PRIu64 " bytes for %zu",
-           w->name, before.bytes, w->ref.out.len);
+    EXPECT(before.n > 0 && before.bytes == w->ref.out.len,
+           "%s: a journal of %" PRIu64 " bytes for %zu", w->name, before.bytes, w->ref.out.len);
     *c = before;
 }
 
@@ -100,7 +100,8 @@ size_t journal_good_lines(const tdm_buf *journal)
 {
     size_t n = 0;
     const char *p = journal->p, *end = journal->p + journal->len;
-    for (const char *stop; p < end && (stop = memchr(p, '\n', (size_t)(end - p))); p = stop + 1, n++)
+    for (const char *stop; p < end && (stop = memchr(p, '\n', (size_t)(end - p)));
+         p = stop + 1, n++)
         if (!is_as_written(p, (size_t)(stop - p)))
             break;
     return n ? n - 1 : 0; /* the first is about the journal itself */
@@ -118,11 +119,11 @@ void journal_verify(const char *out, int rank, size_t n_want)
     for (const char *line; n < n_want; n++) {
         chunk_line c;
         line = next_line(&text, &at);
-        EXPECT(line && read_chunk_line(line, &c), "chunk %zu of %zu is not in the journal of rank %d", n,
-               n_want, rank);
+        EXPECT(line && read_chunk_line(line, &c),
+               "chunk %zu of %zu is not in the journal of rank %d", n, n_want, rank);
         EXPECT(is_hash_of(c.data, &data, data_at, c.data_len), "the data of chunk %zu is lost", n);
-        EXPECT(is_hash_of(c.errors, &errors, errors_at, c.errors_len), "the errors of chunk %zu are lost",
-               n);
+        EXPECT(is_hash_of(c.errors, &errors, errors_at, c.errors_len),
+               "the errors of chunk %zu are lost", n);
         data_at += c.data_len;
         errors_at += c.errors_len;
     }

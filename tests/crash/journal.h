@@ -1,5 +1,5 @@
-/* tests/crash/journal.h - OUT.job/RANK.journal, read by the tests themselves: what the product's own reader takes for
- * granted is not taken for granted here. */
+/* tests/crash/journal.h - OUT.job/RANK.journal, read by the tests themselves: what the product's
+ * own reader takes for granted is not taken for granted here. */
 #ifndef TESTS_CRASH_JOURNAL_H
 #define TESTS_CRASH_JOURNAL_H
 

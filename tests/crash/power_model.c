@@ -67,7 +67,8 @@ static size_t node_of(const power_disk *d, uint64_t inode)
 static size_t find_name(const power_names *names, size_t folder, const char *name)
 {
     size_t i = 0;
-    while (i < names->n && (names->items[i].folder != folder || strcmp(names->items[i].name, name) != 0))
+    while (i < names->n &&
+           (names->items[i].folder != folder || strcmp(names->items[i].name, name) != 0))
         i++;
     return i;
 }
@@ -190,8 +191,8 @@ static void open_entry(power_disk *d, size_t folder, const char *path, const cha
 {
     char full[PATH_CAP];
     struct stat info;
-    EXPECT(snprintf(full, sizeof full, "%s/%s", path, name) < PATH_CAP && stat(full, &info) == 0, "%s/%s",
-           path, name);
+    EXPECT(snprintf(full, sizeof full, "%s/%s", path, name) < PATH_CAP && stat(full, &info) == 0,
+           "%s/%s", path, name);
     const size_t node = add_node(d, (uint64_t)info.st_ino, S_ISDIR(info.st_mode));
     set_name(&d->kept, folder, name, node);
     set_name(&d->seen, folder, name, node);
@@ -246,10 +247,12 @@ const power_node *power_disk_find(const power_disk *d, const char *a, const char
 /* ---- the loss ---- */
 
 /* Each block that the event touched reaches the disk as it is now, or not. */
-static void write_back(tdm_buf *disk, const tdm_buf *seen, const power_event *e, const power_loss *how)
+static void write_back(tdm_buf *disk, const tdm_buf *seen, const power_event *e,
+                       const power_loss *how)
 {
     const size_t end = e->r.at + (e->r.op == TRACE_TRUNCATE ? 1 : e->r.n_data);
-    for (size_t at = e->r.at / how->block * how->block; at < end && at < seen->len; at += how->block) {
+    for (size_t at = e->r.at / how->block * how->block; at < end && at < seen->len;
+         at += how->block) {
         const size_t n = seen->len - at < how->block ? seen->len - at : how->block;
         if (random_share() < how->share)
             memcpy(disk->p + at, seen->p + at, n);
@@ -294,7 +297,8 @@ static void put_folder(const power_disk *d, const power_names *names, size_t fol
         char full[PATH_CAP];
         if (e->folder != folder)
             continue;
-        EXPECT(snprintf(full, sizeof full, "%s/%s", path, e->name) < PATH_CAP, "%s: too long", path);
+        EXPECT(snprintf(full, sizeof full, "%s/%s", path, e->name) < PATH_CAP, "%s: too long",
+               path);
         if (d->nodes[e->file].is_folder) {
             EXPECT(mkdir(full, 0777) == 0, "%s cannot be made", full);
             put_folder(d, names, e->file, how, full);

@@ -9,10 +9,11 @@
  *       power_disk_lose(&disk, &how, "other");   // what a loss of power right now may leave
  *   }
  *
- * What was brought to the disk (fsync, fdatasync: a file's bytes and size; fsync of a folder: its names) is
- * kept. Of all else, each block of a file has one of the versions that it had since, the size is one
- * of those since, and each change of names has happened or not, all by chance and whatever their order. That is
- * more than any real file system does, and no less than what POSIX allows, but that a rename is one change. */
+ * What was brought to the disk (fsync, fdatasync: a file's bytes and size; fsync of a folder: its
+ * names) is kept. Of all else, each block of a file has one of the versions that it had since, the
+ * size is one of those since, and each change of names has happened or not, all by chance and
+ * whatever their order. That is more than any real file system does, and no less than what POSIX
+ * allows, but that a rename is one change. */
 #ifndef TESTS_CRASH_POWER_MODEL_H
 #define TESTS_CRASH_POWER_MODEL_H
 
@@ -21,7 +22,7 @@
 
 typedef struct {
     trace_record r;
-    const char *data;            /* [r.n_data] in the log's text */
+    const char *data; /* [r.n_data] in the log's text */
     char name[64], other[64];
 } power_event;
 
@@ -45,10 +46,10 @@ typedef struct {
 typedef struct {
     uint64_t inode;
     bool is_folder;
-    tdm_buf kept;                 /* files: on the disk for certain */
-    tdm_buf seen;                 /* files: what a program sees */
-    const power_event **pending;  /* owned [n_pending] files: since the last sync */
-    name_change *changes;         /* owned [n_changes] folders: since the last sync */
+    tdm_buf kept;                /* files: on the disk for certain */
+    tdm_buf seen;                /* files: what a program sees */
+    const power_event **pending; /* owned [n_pending] files: since the last sync */
+    name_change *changes;        /* owned [n_changes] folders: since the last sync */
     size_t n_pending, n_changes;
 } power_node;
 
@@ -70,9 +71,9 @@ typedef struct {
 
 /* How much of what is not certain reaches the disk. */
 typedef struct {
-    double share;   /* of blocks and changes of names */
-    size_t block;   /* bytes */
-    bool garbage;   /* blocks that were never written hold something, not zeros */
+    double share; /* of blocks and changes of names */
+    size_t block; /* bytes */
+    bool garbage; /* blocks that were never written hold something, not zeros */
 } power_loss;
 
 /* The disk holds what is in `folder`, for certain. */

@@ -1,5 +1,5 @@
-/* tests/crash/situation.h - states of OUT's folder in which a run can find itself, and the calls that it makes from
- * there on.
+/* tests/crash/situation.h - states of OUT's folder in which a run can find itself, and the calls
+ * that it makes from there on.
  *
  *   situation s;
  *   situation_make(&s, w, SITUATION_RESUMED);

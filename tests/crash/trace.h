@@ -1,9 +1,11 @@
-/* tests/crash/trace.h - what a process did to the files of a folder, in order, for the replay of a power loss.
+/* tests/crash/trace.h - what a process did to the files of a folder, in order, for the replay of a
+ * power loss.
  *
- * TDM_FAULT_TRACE=FILE makes tandem_faults append one record for each call that changed something: this
- * struct, then the two names, then the data. While a trace is kept, these calls run one at a time, so that the
- * order in the file is the order in which they happened. Files and folders are known by their inode, since
- * names come and go; a CREATE or MKDIR begins a new life of its inode. */
+ * TDM_FAULT_TRACE=FILE makes tandem_faults append one record for each call that changed something:
+ * this struct, then the two names, then the data. While a trace is kept, these calls run one at a
+ * time, so that the order in the file is the order in which they happened. Files and folders are
+ * known by their inode, since names come and go; a CREATE or MKDIR begins a new life of its inode.
+ */
 #ifndef TESTS_CRASH_TRACE_H
 #define TESTS_CRASH_TRACE_H
 
@@ -22,7 +24,7 @@ typedef enum {
 } trace_op;
 
 typedef struct {
-    uint32_t op; /* trace_op */
+    uint32_t op;              /* trace_op */
     uint32_t n_name, n_other; /* bytes of the names behind this struct */
     uint32_t n_data;
     uint64_t file, folder, other_folder; /* inodes; 0 where the operation has none */

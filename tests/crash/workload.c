@@ -23,9 +23,15 @@ const size_t N_WORKLOADS = COUNT(WORKLOADS);
 /* ---- records ---- */
 
 static const char *const BAD_LINES[] = {
-    "{\"id\": 1, \"text\": \"no end", "[\"text\"]", "{\"id\": \"x\"}", "{\"text\": 7}",
-    "{\"text\": \"\"}", "{\"text\": \"a\", \"text\": \"b\"}", "{\"text\": \"\\u0000\"}",
-    "{\"text\": \"\xff\"}", "{\"text\": \"a\tb\"}",
+    "{\"id\": 1, \"text\": \"no end",
+    "[\"text\"]",
+    "{\"id\": \"x\"}",
+    "{\"text\": 7}",
+    "{\"text\": \"\"}",
+    "{\"text\": \"a\", \"text\": \"b\"}",
+    "{\"text\": \"\\u0000\"}",
+    "{\"text\": \"\xff\"}",
+    "{\"text\": \"a\tb\"}",
 };
 
 static void put(tdm_buf *out, const char *text)
@@ -35,9 +41,26 @@ static void put(tdm_buf *out, const char *text)
 
 static void put_words(tdm_buf *out, size_t n)
 {
-    static const char *const WORDS[] = {"the",  "river", "of",   "stone",   "was",   "quiet", "and",
-                                        "no",   "one",   "said", "\\\"so\\\"", "before", "caf\xc3\xa9",
-                                        "then", "1,024", "rain", "\\u00e9t\\u00e9", "fell.", "We", "saw"};
+    static const char *const WORDS[] = {"the",
+                                        "river",
+                                        "of",
+                                        "stone",
+                                        "was",
+                                        "quiet",
+                                        "and",
+                                        "no",
+                                        "one",
+                                        "said",
+                                        "\\\"so\\\"",
+                                        "before",
+                                        "caf\xc3\xa9",
+                                        "then",
+                                        "1,024",
+                                        "rain",
+                                        "\\u00e9t\\u00e9",
+                                        "fell.",
+                                        "We",
+                                        "saw"};
     for (size_t i = 0; i < n; i++) {
         put(out, i ? " " : "");
         put(out, WORDS[random_below(COUNT(WORDS))]);
@@ -50,7 +73,8 @@ void make_records(tdm_buf *out, uint64_t seed, size_t n, size_t bad_every, bool 
     random_state = seed;
     for (size_t i = 0; i < n; i++) {
         char id[64];
-        snprintf(id, sizeof id, i % 7 == 3 ? "{\"text\": \"" : "{\"id\": \"r-%zu\", \"text\": \"", i);
+        snprintf(id, sizeof id, i % 7 == 3 ? "{\"text\": \"" : "{\"id\": \"r-%zu\", \"text\": \"",
+                 i);
         if (bad_every && i % bad_every == bad_every - 1) {
             put(out, BAD_LINES[i / bad_every % COUNT(BAD_LINES)]);
         } else {
@@ -149,7 +173,8 @@ void load_counts(const char *out, tdm_buf *counts)
     beside(path, out, ".manifest.json");
     EXPECT(load(path, &text), "%s is not there", path);
     counts->len = 0;
-    EXPECT(tdm_buf_put(counts, text.p, text.len, NULL) == TDM_OK && tdm_buf_put(counts, "", 1, NULL) == TDM_OK,
+    EXPECT(tdm_buf_put(counts, text.p, text.len, NULL) == TDM_OK &&
+               tdm_buf_put(counts, "", 1, NULL) == TDM_OK,
            "no memory");
     tdm_buf_free(&text);
 }

@@ -1,4 +1,5 @@
-/* tests/crash/workload.h - what tandem is given to do: a command, its inputs, and what it must give. */
+/* tests/crash/workload.h - what tandem is given to do: a command, its inputs, and what it must
+ * give. */
 #ifndef TESTS_CRASH_WORKLOAD_H
 #define TESTS_CRASH_WORKLOAD_H
 
