@@ -261,6 +261,7 @@ tdm_status tdm_job_open(const tdm_job_options *options, tdm_job **out, tdm_err *
     for (int i = 0; i < ATTEMPTS && again; i++)
         TDM_TRY(try_open(j, &again, err));
     TDM_REQUIRE(!again, TDM_ECANTCREATE, "%s: other processes keep removing it", j->names.folder);
+    j->is_open = true;
     *out = j;
     j = NULL;
 done:
@@ -268,11 +269,36 @@ done:
     return st;
 }
 
+static tdm_status note_work(void *ctx, uint32_t rank, const job_ends *ends, tdm_err *err)
+{
+    tdm_job *j = ctx;
+    char *path = job_part(j->names.folder, rank, "journal");
+    if (!path)
+        return tdm_fail(err, TDM_ENOMEM, "the name of a journal");
+    if (job_stamp_of(path).size > ends->journal) /* damaged, maybe: for people to look at */
+        j->index.totals.chunks_done++;
+    free(path);
+    return TDM_OK;
+}
+
+/* A job of which nothing is committed is of no use to anybody, and in the way of the next command for OUT. */
+static void clear_nothing(tdm_job *j)
+{
+    if (!j->is_open || j->lock < 0 || j->totals.chunks_done > 0 || !job_lock_all(j->lock))
+        return;
+    job_index_close(&j->index);
+    if (job_index_open(&j->index, j->n_files, j->o.n_chunks, NULL) == TDM_OK &&
+        job_index_load(&j->index, j->names.folder, j->id, note_work, j, NULL) == TDM_OK &&
+        j->index.totals.chunks_done == 0 && !was_removed(j))
+        job_clear_folder(&j->names, true, NULL); /* what cannot be removed is a job to go on with */
+}
+
 void tdm_job_close(tdm_job *j)
 {
     if (!j)
         return;
     job_commit_close(j);
+    clear_nothing(j);
     leave(j);
     job_names_free(&j->names);
     tdm_buf_free(&j->manifest);

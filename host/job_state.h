@@ -162,6 +162,7 @@ struct tdm_job {
     uint64_t id;      /* its hash, which the journals name */
     int lock;         /* -1: none */
     job_stamp out_then; /* OUT when the job was opened */
+    bool is_open; /* the manifest is this job's */
     bool is_complete, is_waiting;
     job_index index; /* when the job was opened, and again when it was finished */
     job_ends ends;   /* of this rank's files when the job was opened */

@@ -133,7 +133,7 @@ records() {
 
 @test "a job: what is done, what is left, and what to type" {
     records 100
-    run -3 job "in file.jsonl" --chunk 500 --max-errors 1 --key-prefix "it's " --shard 0/2 --out out.jsonl
+    run -0 job "in file.jsonl" --chunk 500 --max-errors 1 --key-prefix "it's " --shard 0/2 --out out.jsonl
     for name in out.jsonl.job out.jsonl.job/ out.jsonl; do
         run -0 "$TANDEM" inspect $name
         [ "${lines[0]}" = "job         out.jsonl.job: detect, not complete" ]

@@ -234,6 +234,14 @@ static const difference DIFFERENCES[] = {
     {"the chunks", change_chunks, "in0.jsonl) is 6, was 5", true},
 };
 
+/* Make a job that is worth to be kept. */
+static void begin_job(const tdm_job_options *o)
+{
+    tdm_job *job = open_job(o);
+    assert_int_equal(work(job, 1), 1);
+    tdm_job_close(job);
+}
+
 /* Make a job, change something, and open it again. */
 static void check_difference(const difference *d, bool complete)
 {
@@ -246,7 +254,7 @@ static void check_difference(const difference *d, bool complete)
     if (complete)
         run_job(&o);
     else
-        tdm_job_close(open_job(&o));
+        begin_job(&o);
     d->change(&o);
     const bool refused = d->says && (!complete || d->when_complete);
     const tdm_status st = tdm_job_open(&o, &job, &err);
@@ -275,7 +283,7 @@ static void test_many_differences(void **state)
     tdm_err err = {0};
     tdm_job *job = NULL;
     tdm_job_options o = subject_options(0, 1);
-    tdm_job_close(open_job(&o));
+    begin_job(&o);
     swap_inputs(&o);
     change_command(&o);
     assert_int_equal(tdm_job_open(&o, &job, &err), TDM_EMISMATCH);
@@ -286,6 +294,29 @@ static void test_many_differences(void **state)
 }
 
 /* ---- OUT and its surroundings ---- */
+
+/* Where nothing was committed, nothing stays; another one's work and another one's lock keep the folder. */
+static void test_nothing(void **state)
+{
+    (void)state;
+    tdm_job_options o = subject_options(0, 1);
+    tdm_job_close(open_job(&o));
+    assert_false(there_is(".job"));
+    change_settings(&o);
+    tdm_job_close(open_job(&o)); /* another command is free to use the name */
+    o = subject_options(0, 2);
+    tdm_job *other = open_job(&o);
+    o.rank.index = 1;
+    tdm_job_close(open_job(&o));
+    assert_true(there_is(".job/manifest.json"));
+    assert_int_equal(work(other, 1), 1);
+    tdm_job_close(other);
+    tdm_job_close(open_job(&o));
+    assert_true(there_is(".job/0.journal"));
+    subject_write(beside(".job/0.journal"), "what was that?\n", 15);
+    tdm_job_close(open_job(&o));
+    assert_true(there_is(".job/0.journal"));
+}
 
 static void test_restart(void **state)
 {
@@ -414,6 +445,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_copy, clear_out),
         cmocka_unit_test_setup(test_totals, clear_out),
         cmocka_unit_test_setup(test_many_differences, clear_out),
+        cmocka_unit_test_setup(test_nothing, clear_out),
         cmocka_unit_test_setup(test_restart, clear_out),
         cmocka_unit_test_setup(test_restart_at_work, clear_out),
         cmocka_unit_test_setup(test_changed_out, clear_out),

@@ -44,6 +44,8 @@ static void test_torn_journal(void **state)
     char *journal = subject_read(beside(".job/0.journal"), &len);
     assert_int_equal(lines_in(journal, len), DONE);
     for (size_t cut = 0; cut < len; cut++) {
+        if (!there_is(".job")) /* without a chunk it goes */
+            leave_job(DONE);
         subject_write(beside(".job/0.journal"), journal, cut);
         assert_int_equal(chunks_done(&o), lines_in(journal, cut));
     }
@@ -180,7 +182,7 @@ static void test_long_files(void **state)
 {
     (void)state;
     static const char *const ENDINGS[] = {".job/0.data", ".job/0.errors", ".job/0.journal"};
-    for (int done = 0; done <= SUBJECT_TOTAL; done += 5)
+    for (int done = 1; done <= SUBJECT_TOTAL; done += 3)
         for (size_t i = 0; i < COUNT(ENDINGS); i++) {
             clear_out(state);
             const tdm_job_options o = leave_job(done);

@@ -66,7 +66,7 @@ said_and_done() {
     [[ $last == '{"event": "finish", '*'"done": 51, '*'"bad": 1, '* ]]
     [ "$(number bytes_done "$last")" -eq "$(wc -c < in.jsonl)" ]
     # the same again: there is nothing to watch
-    run -3 --separate-stderr detect --max-errors 1 --progress json in.jsonl --out out.jsonl
+    run -0 --separate-stderr detect --max-errors 1 --progress json in.jsonl --out out.jsonl
     [[ $stderr != *'"event"'* ]]
 }
 

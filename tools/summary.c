@@ -116,6 +116,10 @@ static void print_stopped(const char *command, const common_args *common, const 
     tdm_err said = *err;
     char of[32] = "";
     tdm_job_totals_get(run->job, &t);
+    if (t.chunks_done == 0) { /* nothing stays (tdm_job_close) */
+        args_fail(command, err);
+        return;
+    }
     if (t.chunks_total != TDM_CHUNKS_UNKNOWN)
         snprintf(of, sizeof of, " of %" PRIu64, t.chunks_total);
     snprintf(said.msg, sizeof said.msg,
