@@ -281,10 +281,12 @@ static tdm_status note_work(void *ctx, uint32_t rank, const job_ends *ends, tdm_
     return TDM_OK;
 }
 
-/* A job of which nothing is committed is of no use to anybody, and in the way of the next command for OUT. */
+/* A job of which nothing is committed is of no use to anybody, and in the way of the next command for OUT. One
+ * of several ranks leaves it: another one may be about to come in. */
 static void clear_nothing(tdm_job *j)
 {
-    if (!j->is_open || j->lock < 0 || j->totals.chunks_done > 0 || !job_lock_all(j->lock))
+    if (!j->is_open || j->lock < 0 || j->o.rank.count > 1 || j->totals.chunks_done > 0 ||
+        !job_lock_all(j->lock))
         return;
     job_index_close(&j->index);
     if (job_index_open(&j->index, j->n_files, j->o.n_chunks, NULL) == TDM_OK &&

@@ -79,7 +79,7 @@ bool tdm_job_is_for(const char *path);
  * when OUT.job cannot be made, or another process has this rank, or ranks of another count are at work, or
  * OUT is a folder; TDM_EFORMAT when the manifest is damaged; TDM_ENOINPUT, TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_job_open(const tdm_job_options *options, tdm_job **out, tdm_err *err);
-/* Leaves OUT.job as it is: committed chunks stay; where there are none, and nobody else is at work, it goes. Waits
+/* Leaves OUT.job as it is: committed chunks stay; where there are none, a process without other ranks removes it. Waits
  * until what was handed to commit is on the disk. */
 void tdm_job_close(tdm_job *j); /* NULL is fine */
 
