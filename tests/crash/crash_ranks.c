@@ -86,7 +86,8 @@ static void signal_twice(signal_figures *f, const workload *w)
     kill(pid, SIGCONT);
     kill(pid, second);
     const int code = run_wait(pid);
-    EXPECT(code == -second || code == 75, "%s: two signals: exit %d", w->name, code);
+    EXPECT(code == -second || code == 75 || is_done(w, code), "%s: two signals: exit %d", w->name,
+           code); /* the last chunk may have been on its way already */
     f->killed += code < 0;
     expect_resume(&r);
 }
