@@ -26,6 +26,7 @@ typedef struct {
     const char *name; /* borrowed; for messages */
     tdm_buf buf;      /* not yet written */
     bool failed;      /* a write failed: nothing more is tried */
+    bool has_part;    /* a member or frame has been put into it */
     bool pipe_closed;
 } stream;
 
@@ -304,6 +305,7 @@ static tdm_status hand_on(tdm_sink *s, const ended_chunk *e, tdm_err *err)
         TDM_TRY(tdm_job_commit(s->options.job, &result, err));
     } else {
         TDM_TRY(tdm_buf_put(&s->out.buf, data->p, data->len, err));
+        s->out.has_part = true;
         TDM_TRY(stream_flush(&s->out, s->options.stop, err));
     }
 done:
@@ -365,11 +367,14 @@ tdm_status tdm_sink_finish(tdm_sink *s, tdm_err *err)
     tdm_status st = TDM_OK;
     const tdm_max_errors max = s->options.max_errors;
     const double bad = (double)s->counts.bad, all = bad + (double)s->counts.ok;
-    if (s->results.len > 0 && !s->options.job) /* behind the last chunk */
-        TDM_TRY(tdm_sink_end_chunk(s, &(tdm_chunk){0}, 0, err));
     TDM_TRY(hand_on_ended(s, err));
     if (s->options.job)
         return tdm_job_finish(s->options.job, max, err);
+    if (s->options.codec != TDM_PLAIN && (s->results.len > 0 || !s->out.has_part)) {
+        /* behind the last chunk, or without one, since no bytes are no gzip or zstd */
+        TDM_TRY(tdm_sink_end_chunk(s, &(tdm_chunk){0}, 0, err));
+        TDM_TRY(hand_on_ended(s, err));
+    }
     TDM_TRY(stream_flush(&s->out, s->options.stop, err));
     TDM_REQUIRE(!max.percent || bad * 100 <= max.limit * all, TDM_EFORMAT,
                 "%.0f of %.0f records are bad, --max-errors %.15g%%", bad, all, max.limit);

@@ -183,6 +183,13 @@ static void test_compressed_pipe(void **state)
     tdm_sink_close(sink); /* a chunk that has ended stays, one that has not is dropped */
     assert_int_equal(read(reader, got, sizeof got), want.len);
     assert_memory_equal(got, want.p, want.len);
+    sink = open_sink(gz, NULL, NONE);
+    finish(sink); /* no chunk at all: still a gzip stream */
+    tdm_sink_close(sink);
+    want.len = 0;
+    assert_int_equal(tdm_compress(TDM_GZ, "", 0, &want, NULL), TDM_OK);
+    assert_int_equal(read(reader, got, sizeof got), want.len);
+    assert_memory_equal(got, want.p, want.len);
     close(reader);
     tdm_buf_free(&want);
     clear_folder();
