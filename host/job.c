@@ -188,12 +188,13 @@ static tdm_status clear_leftovers(tdm_job *j, tdm_err *err)
     /* made where it is gone already: whoever removed it was killed, or lost its power, before the
      * rest went */
     const int fd = open(j->names.lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (fd >= 0 && job_lock_all(fd))
-        TDM_TRY(job_clear_folder(&j->names, true, err));
-done:
-    if (fd >= 0)
-        close(fd);
-    return st;
+    if (fd < 0)
+        return TDM_OK;
+    const bool alone = job_lock_all(fd);
+    if (alone)
+        st = job_clear_folder(&j->names, true, err);
+    close(fd);
+    return alone && st == TDM_OK ? job_remove_folder(&j->names, err) : st; /* as in job_join.c */
 }
 
 /* Open the job, unless another rank joins it and removes it meanwhile: *again. That rank gives OUT
