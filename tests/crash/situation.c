@@ -41,7 +41,7 @@ long fault_fired(const run *r)
 void run_until_torn(run *r)
 {
     char fault[32];
-    for (int n = 27; n > 4; n -= 3) {
+    for (int n = 27; n > 1; n--) {
         const char *out = try_out(r->w);
         snprintf(fault, sizeof fault, "pwrite:%d:torn", n);
         r->fault = fault;
