@@ -45,15 +45,18 @@ static int run(int argc, char **argv)
 static bool take_standard_numbers(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
             return false;
     return true;
 }
 
 int main(int argc, char **argv)
 {
-    if (!take_standard_numbers())
+    if (!take_standard_numbers()) {
+        fprintf(stderr, "tandem: /dev/null: %s (%s)\n", strerror(errno), tdm_status_text(TDM_EIO));
         return TDM_EIO;
+    }
     /* A closed pipe is to be an error of write(), which the sink reports, not a silent death. */
     signal(SIGPIPE, SIG_IGN);
     const int code = run(argc, argv);
