@@ -117,17 +117,16 @@ static bool changes_files(const call_site *site)
     return false;
 }
 
-/* Kill at `times` of a site's calls, evenly over all of them. */
+/* Kill at `times` of a site's calls, evenly over all of them, or over and over where it has fewer.
+ */
 static long kill_at_site(const situation *s, const call_site *site, const char *how, long times)
 {
     long kills = 0;
-    if (times > site->calls)
-        times = site->calls;
     for (long i = 0; i < times; i++) {
         char fault[96];
         run r = situation_try(s);
         snprintf(fault, sizeof fault, "%s:%ld:%s", site->name,
-                 1 + (times > 1 ? i * (site->calls - 1) / (times - 1) : 0), how);
+                 1 + (times <= site->calls ? i * site->calls / times : i % site->calls), how);
         r.fault = fault;
         const int code = run_to_end(&r);
         /* how chunks are grouped depends on time: the last call may not come this time */

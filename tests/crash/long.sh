@@ -10,7 +10,8 @@ crash() {
 }
 crash kill 200
 TMPDIR=${TMPDIR:-/var/tmp} crash kill 200
-crash points 20
+crash points 20 detect-plain generate-gz
+crash points 3 detect-gz detect-zst generate-plain generate-zst
 crash sites 3
 crash sites 3 detect-gz generate-plain
 crash full 50
