@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const char FIRST[] = "# HELP tandem_"; /* what every such file begins with */
+
 /* ---- the text ---- */
 
 typedef struct {
@@ -88,6 +90,19 @@ static bool write_all(int fd, const char *p, size_t len)
     return true;
 }
 
+/* Whether what is there may be replaced: nothing, or an earlier one, and not an input or OUT by a slip of the
+ * hand. One that is empty may have been through a loss of power. */
+static bool is_ours(const char *name)
+{
+    char first[sizeof FIRST] = "";
+    const int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return errno == ENOENT;
+    const ssize_t n = read(fd, first, sizeof FIRST - 1);
+    close(fd);
+    return n == 0 || (n > 0 && !strcmp(first, FIRST));
+}
+
 /* A whole file under a temporary name, then under its own. Nothing is left behind on failure. */
 static tdm_status replace(const char *name, const char *temporary, const tdm_buf *text, tdm_err *err)
 {
@@ -96,6 +111,7 @@ static tdm_status replace(const char *name, const char *temporary, const tdm_buf
     int fd = -1;
     TDM_REQUIRE(stat(name, &info) != 0 || S_ISREG(info.st_mode), TDM_ECANTCREATE,
                 "%s is no regular file", name); /* a device, say, would be replaced */
+    TDM_REQUIRE(is_ours(name), TDM_ECANTCREATE, "%s is there and holds something else", name);
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
     TDM_REQUIRE(fd >= 0, TDM_ECANTCREATE, "%s: %s", temporary, strerror(errno));
     bool fine = write_all(fd, text->p, text->len);

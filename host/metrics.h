@@ -33,9 +33,9 @@ typedef struct {
 tdm_status tdm_metrics_format(tdm_buf *out, const tdm_metrics *m, tdm_err *err);
 
 /* Replace the file as a whole: write NAME.tmp beside it, rename. Nothing is synced: after a loss of power it
- * may be empty.
+ * may be empty. What is there and neither that nor an earlier such file is not replaced.
  *   path  a regular file, existing or not. With several ranks each has its own: 3 of run.prom is run.3.prom
- * Errors: TDM_ECANTCREATE, also for what is there and no regular file; TDM_ENOMEM. The file is as it was. */
+ * Errors: TDM_ECANTCREATE, also for what is there and is something else; TDM_ENOMEM. The file is as it was. */
 tdm_status tdm_metrics_write(const char *path, const tdm_metrics *m, tdm_err *err);
 
 #endif

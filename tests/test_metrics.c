@@ -171,6 +171,18 @@ static void test_refused(void **state)
     assert_false(exists("pipe.tmp"));
     assert_int_equal(unlink("pipe"), 0);
 
+    FILE *f = fopen("texts.jsonl", "w"); /* named by a slip of the hand */
+    assert_non_null(f);
+    fputs("# HELP is not what is here\n", f);
+    fclose(f);
+    assert_int_equal(tdm_metrics_write("texts.jsonl", &m, &err), TDM_ECANTCREATE);
+    assert_non_null(strstr(err.msg, "texts.jsonl is there and holds something else"));
+    f = fopen("texts.jsonl", "w"); /* empty: one that was through a loss of power */
+    assert_non_null(f);
+    fclose(f);
+    assert_int_equal(tdm_metrics_write("texts.jsonl", &m, &err), TDM_OK);
+    assert_int_equal(unlink("texts.jsonl"), 0);
+
     assert_int_equal(symlink("elsewhere", "run.prom.tmp"), 0); /* a trap in a folder for everybody */
     assert_int_equal(tdm_metrics_write("run.prom", &m, &err), TDM_ECANTCREATE);
     assert_false(exists("elsewhere"));

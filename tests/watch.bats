@@ -117,6 +117,17 @@ said_and_done() {
     [ -p pipe ]
 }
 
+@test "--metrics-file: never in place of an input or of OUT" {
+    some_records 50 '"id"' > in.jsonl
+    cp in.jsonl before.jsonl
+    run -73 detect --metrics-file in.jsonl in.jsonl --out out.jsonl
+    [[ ${lines[-1]} == *"in.jsonl is there and holds something else (cannot create)" ]]
+    cmp in.jsonl before.jsonl
+    [ ! -e out.jsonl.job ]
+    run -0 detect --quiet --metrics-file ./out.jsonl in.jsonl --out out.jsonl
+    [ "$(wc -l < out.jsonl)" -eq 50 ]
+}
+
 @test "generate and tokenize are watched in the same way" {
     run -0 --separate-stderr generate --n 3 --progress json --metrics-file run.prom --out out.jsonl
     [[ $stderr == *'{"event": "start", "command": "generate", "unit": "documents", '*'"total": 3, '* ]]
