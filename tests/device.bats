@@ -50,7 +50,7 @@ no_cuda() {
 }
 
 @test "a word that is no device or dtype is refused" {
-    refuses 2 "--device gpu: want auto, cpu, cuda or cuda:N" --device gpu
+    refuses 2 "--device gpu: want auto, cpu, cuda, cuda:N or null" --device gpu
     refuses 2 "--device cuda:: want" --device cuda:
     refuses 2 "--device cuda:-1: want" --device cuda:-1
     refuses 2 "--device cuda:1x: want" --device cuda:1x
