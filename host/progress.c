@@ -102,22 +102,22 @@ static void put_duration(text *t, double seconds)
     put(t, s >= 3600 ? "%02" PRIu64 ":%02" PRIu64 : "%" PRIu64 ":%02" PRIu64, s / 60 % 60, s % 60);
 }
 
-static void put_bar(text *t, double share)
+static void put_bar(text *t, double share, int cells)
 {
-    const int full = (int)(share * BAR_CELLS);
+    const int full = (int)(share * cells);
     put(t, " [");
-    for (int i = 0; i < BAR_CELLS; i++)
+    for (int i = 0; i < cells; i++)
         put(t, "%c", i < full ? '=' : i == full ? '>' : ' ');
     put(t, "]");
 }
 
 /* "tandem detect: [===>   ] 5/10 texts (50%)", or at the end "tandem detect: 10 texts in 0:02" */
-static void put_done(text *t, const tdm_progress *p, double seconds, bool finished)
+static void put_done(text *t, const tdm_progress *p, double seconds, bool finished, int cells)
 {
     const double share = share_done(p);
     put(t, "tandem %s:", p->set.command);
-    if (p->set.mode == TDM_PROGRESS_BAR && share >= 0 && !finished)
-        put_bar(t, share);
+    if (p->set.mode == TDM_PROGRESS_BAR && share >= 0 && !finished && cells > 0)
+        put_bar(t, share, cells);
     put(t, " %" PRIu64, p->done);
     if (p->set.total && !finished)
         put(t, "/%" PRIu64, p->set.total);
@@ -132,10 +132,11 @@ static void put_done(text *t, const tdm_progress *p, double seconds, bool finish
     }
 }
 
-static void put_line(text *t, const tdm_progress *p, double seconds, bool finished)
+/* cells  of a bar */
+static void put_line(text *t, const tdm_progress *p, double seconds, bool finished, int cells)
 {
     const double left = seconds_left(p, seconds);
-    put_done(t, p, seconds, finished);
+    put_done(t, p, seconds, finished, cells);
     put(t, ", ");
     put_short(t, per_second(records_of_run(p), seconds));
     put(t, "/s");
@@ -193,9 +194,15 @@ size_t tdm_progress_format(const tdm_progress *p, double seconds, int columns, t
     if (p->set.mode == TDM_PROGRESS_JSON)
         put_event(&t, p, seconds, event);
     else
-        put_line(&t, p, seconds, event == TDM_EVENT_FINISH);
-    /* a live line that wraps could not be overwritten; the last column stays free */
-    if (p->set.mode == TDM_PROGRESS_BAR && columns > 1 && t.len >= (size_t)columns)
+        put_line(&t, p, seconds, event == TDM_EVENT_FINISH, BAR_CELLS);
+    /* a live line that wraps could not be overwritten; the last column stays free. The bar gives way first */
+    const bool is_long = p->set.mode == TDM_PROGRESS_BAR && columns > 1 && t.len >= (size_t)columns;
+    if (is_long) {
+        const int cells = BAR_CELLS - ((int)t.len - columns + 1);
+        t.len = 0;
+        put_line(&t, p, seconds, event == TDM_EVENT_FINISH, cells);
+    }
+    if (is_long && t.len >= (size_t)columns)
         t.len = (size_t)columns - 1;
     out[t.len] = '\0';
     return t.len;

@@ -36,7 +36,11 @@ static const struct {
      "tandem generate: [==========>         ] 5/10 documents (50%), 5.0/s, ETA 0:01"},
     {{AS(BAR, 10), .done = 10}, 1, 200, TDM_EVENT_PROGRESS,
      "tandem generate: [====================] 10/10 documents (100%), 10.0/s, ETA 0:00"},
-    {{AS(BAR, 10), .done = 5}, 1, 21, TDM_EVENT_PROGRESS, "tandem generate: [=="},
+    {{AS(BAR, 10), .done = 5}, 1, 21, TDM_EVENT_PROGRESS, "tandem generate: 5/1"},
+    {{AS(BAR, 10), .done = 5}, 1, 60, TDM_EVENT_PROGRESS, /* the bar gives way, not what is behind it */
+     "tandem generate: [=>] 5/10 documents (50%), 5.0/s, ETA 0:01"},
+    {{AS(BAR, 10), .done = 5}, 1, 50, TDM_EVENT_PROGRESS,
+     "tandem generate: 5/10 documents (50%), 5.0/s, ETA"},
     {{AS(BAR, 0), .done = 3}, 1, 80, TDM_EVENT_PROGRESS, "tandem generate: 3 documents, 3.0/s"},
     {{AS(NONE, 0), .done = 5}, 1, 80, TDM_EVENT_FINISH, ""},
     {{AS(PLAIN, 7)}, 0, 80, TDM_EVENT_START, ""},
