@@ -100,9 +100,11 @@ write_model() {
     [ "$status" -eq 2 ]
     run "$TANDEM" inspect "$dir" "$dir"
     [ "$status" -eq 2 ]
-    run "$TANDEM" inspect "$dir/nothing"
-    [ "$status" -eq 66 ]
-    [ "${#lines[@]}" -eq 1 ]
+    for name in nothing nothing.jsonl.job nothing.manifest.json; do
+        run "$TANDEM" inspect "$dir/$name"
+        [ "$status" -eq 66 ]
+        [ "$output" = "tandem inspect: $dir/$name: No such file or directory (no input)" ]
+    done
     run "$TANDEM" inspect "$dir"
     [ "$status" -eq 66 ]
     [[ "$output" =~ "neither model.safetensors nor" ]]
@@ -157,14 +159,22 @@ records() {
     [[ "$output" =~ "records     100: 99 ok, 1 bad (1 not-object), 0 skipped" ]]
 }
 
+@test "a job: inputs that look like options" {
+    records 100
+    mv -- "in file.jsonl" -k.jsonl
+    run -0 job --chunk 500 --max-errors 1 --shard 0/2 --out out.jsonl -- -k.jsonl
+    run -0 "$TANDEM" inspect out.jsonl.job
+    [[ "${lines[-1]}" =~ " --out out.jsonl -- -k.jsonl"$ ]]
+}
+
 @test "a job of generate: its options come back" {
     cd "$BATS_TEST_TMPDIR"
     generate() {
         "$TANDEM" generate --model "$TDM_SOURCE_DIR/tools/demo/writer" --device null --quiet "$@"
     }
-    run -0 generate --n 300 --seed 18446744073709551615 --top-p 0.5:0.9 --shard 0/2 --out out.jsonl
+    run -0 generate --n 300 --seed 18446744073709551615 --top-p 0.5:0.98765432101 --shard 0/2 --out out.jsonl
     run -0 "$TANDEM" inspect out.jsonl.job
-    [[ "${lines[-1]}" =~ " --n 300 --seed 18446744073709551615 ".*" --temperature 1 ".*" --top-p 0.5:0.9 " ]]
+    [[ "${lines[-1]}" =~ " --n 300 --seed 18446744073709551615 ".*" --temperature 1 ".*" --top-p 0.5:0.98765432101 " ]]
     [[ ! "${lines[-1]}" =~ --length ]]
     command=${lines[-1]/tandem generate --model DIR/generate}
     run -0 $command

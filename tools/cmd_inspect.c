@@ -1,4 +1,5 @@
 /* tools/cmd_inspect.c - what is in a checkpoint, and what it takes to run it; of jobs, tools/inspect_job.c. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,7 +49,8 @@ static tdm_status open_subject(subject *s, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     struct stat info;
-    s->is_model = stat(s->path, &info) != 0 || S_ISDIR(info.st_mode);
+    TDM_REQUIRE(stat(s->path, &info) == 0, TDM_ENOINPUT, "%s: %s", s->path, strerror(errno));
+    s->is_model = S_ISDIR(info.st_mode);
     if (s->is_model)
         TDM_TRY(tdm_config_load(s->path, &s->config, err));
     TDM_TRY(tdm_checkpoint_open(s->path, &s->ck, err));

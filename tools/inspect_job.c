@@ -182,7 +182,8 @@ done:
     return st;
 }
 
-/* A setting as an option, a number as it is written there. What is off or not set has none.
+/* A setting as an option, numbers as they are written there: "n": 5, "top-p": [0.5, 0.9]. What is off or not set has
+ * none.
  *   value  [len] its source */
 static tdm_status put_option(tdm_buf *out, const cJSON *setting, const char *value, size_t len, tdm_err *err)
 {
@@ -193,20 +194,16 @@ static tdm_status put_option(tdm_buf *out, const cJSON *setting, const char *val
                         (cJSON_IsString(setting) && !*setting->valuestring);
     if (is_off)
         goto done;
-    const size_t at = out->len;
     TDM_TRY(tdm_buf_printf(out, err, " --%s", setting->string));
-    for (char *p = out->p + at; p < out->p + out->len; p++)
-        if (*p == '_')
-            *p = '-';
     if (cJSON_IsString(setting)) {
         TDM_TRY(put_word(out, setting->valuestring, err));
     } else if (cJSON_IsNumber(setting)) {
         TDM_TRY(tdm_buf_printf(out, err, " %.*s", (int)len, value));
     } else if (second) {
-        const double from = setting->child->valuedouble, to = second->valuedouble;
-        TDM_TRY(tdm_buf_printf(out, err, " %.9g", from));
-        if (from != to)
-            TDM_TRY(tdm_buf_printf(out, err, ":%.9g", to));
+        const size_t first = strcspn(value + 1, ","), rest = first + strlen("[, ");
+        TDM_TRY(tdm_buf_printf(out, err, " %.*s", (int)first, value + 1));
+        if (rest < len && setting->child->valuedouble != second->valuedouble)
+            TDM_TRY(tdm_buf_printf(out, err, ":%.*s", (int)(len - rest - 1), value + rest));
     }
 done:
     return st;
@@ -239,10 +236,15 @@ static tdm_status put_inputs(tdm_buf *out, const cJSON *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const cJSON *inputs = member(job, "inputs"), *input = NULL;
+    bool are_options = false; /* by the looks of their names */
     if (cJSON_GetArraySize(inputs) > MOST_INPUTS)
         return tdm_buf_printf(out, err, " FILE...");
+    cJSON_ArrayForEach(input, inputs)
+        are_options = are_options || (*string(input, "path") == '-' && strcmp(string(input, "path"), "-"));
     if (inputs && !strcmp(string(job, "command"), "generate"))
         TDM_TRY(tdm_buf_printf(out, err, " --prompts"));
+    else if (are_options)
+        TDM_TRY(tdm_buf_printf(out, err, " --"));
     cJSON_ArrayForEach(input, inputs)
         TDM_TRY(put_word(out, string(input, "path"), err));
 done:
