@@ -154,7 +154,7 @@ many_texts() {
     yes "$record" 2> /dev/null |
         "$TANDEM" detect --model "$reader" --device cpu --batch 1 - > from 2> said 8>&- &
     pid=$!
-    until grep -q '^device' said; do sleep 0.05; done
+    read -r -t 20 line <&8 # the weights have been read
     loaded=$(sed -n 's/^rchar: //p' /proc/$pid/io)
     before=-1 calm=0
     for i in $(seq 240); do # until the pipe and the windows are full
