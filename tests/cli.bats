@@ -135,3 +135,10 @@ setup() {
     run bash -c '"$TANDEM" tokenize --help > /dev/full'
     [ "$status" -eq 74 ]
 }
+
+@test "an error is one line, whatever is in the name of a file" {
+    cd "$BATS_TEST_TMPDIR"
+    name=$'two\nlines \e[31m'
+    run -66 --separate-stderr "$TANDEM" inspect "$name"
+    [ "$stderr" = "tandem inspect: two?lines ?[31m: No such file or directory (no input)" ]
+}

@@ -9,9 +9,19 @@ const char *const PROGRESS_CHOICES[] = {"auto", "bar", "plain", "json", "none", 
 
 enum { MAX_SPECS = 64, MAX_WORD = 32 };
 
+/* One line, whatever is in the name of a file, and nothing that a terminal obeys. */
+static void make_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 int args_fail(const char *name, const tdm_err *err)
 {
-    fprintf(stderr, "tandem %s: %s (%s)\n", name, err->msg, tdm_status_text(err->status));
+    tdm_err said = *err;
+    make_line(said.msg);
+    fprintf(stderr, "tandem %s: %s (%s)\n", name, said.msg, tdm_status_text(err->status));
     return (int)err->status;
 }
 

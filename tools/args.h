@@ -172,7 +172,7 @@ void args_print_help(FILE *to, const arg_command *command, const arg_spec *specs
 /* Print the list of exit codes: the last part of every help text. */
 void args_print_exit_codes(FILE *to);
 
-/* Print "tandem NAME: MESSAGE (STATUS)" on stderr and return the exit code of err->status.
+/* Print "tandem NAME: MESSAGE (STATUS)" on stderr, control characters as ?, and return the exit code of err->status.
  * A closed pipe (see tdm_sink_pipe_closed) is the caller's to keep quiet about. */
 int args_fail(const char *name, const tdm_err *err);
 
