@@ -223,6 +223,9 @@ said_and_done() {
     some_records 2 > in.jsonl
     run -73 --separate-stderr detect --dry-run in.jsonl --out missing/out.jsonl
     [[ ${stderr_lines[-1]} == *"missing: "* ]]
+    mkdir folder
+    run -73 --separate-stderr detect --dry-run in.jsonl --out folder
+    [[ ${stderr_lines[-1]} == *": folder: is a folder (cannot create)" ]]
     run -2 --separate-stderr detect --dry-run --shard 3/3 in.jsonl
     run -66 --separate-stderr detect --dry-run missing.jsonl
 }

@@ -5,8 +5,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "host/job.h"
 #include "tools/ranks.h"
@@ -46,6 +48,7 @@ static tdm_status find_room(room *r, const dry_run_estimate *e, const common_arg
 {
     tdm_status st = TDM_OK;
     struct statvfs disk;
+    struct stat info;
     const char *source = NULL, *slash = strrchr(c->out, '/');
     TDM_TRY(ranks_find(c->shard, &r->rank, &source, err));
     r->is_job = tdm_job_is_for(c->out);
@@ -55,7 +58,9 @@ static tdm_status find_room(room *r, const dry_run_estimate *e, const common_arg
     TDM_TRY(tdm_buf_printf(&r->folder, err, "%.*s", slash ? (int)(slash - c->out) + (slash == c->out) : 1,
                            slash ? c->out : "."));
     TDM_TRY(tdm_buf_put(&r->folder, "", 1, err));
-    TDM_REQUIRE(statvfs(r->folder.p, &disk) == 0, TDM_ECANTCREATE, "%s: %s", r->folder.p, strerror(errno));
+    TDM_REQUIRE(stat(c->out, &info) != 0 || S_ISREG(info.st_mode), TDM_ECANTCREATE, "%s: is a folder", c->out);
+    TDM_REQUIRE(statvfs(r->folder.p, &disk) == 0 && access(r->folder.p, W_OK) == 0, TDM_ECANTCREATE, "%s: %s",
+                r->folder.p, strerror(errno));
     r->free = (double)disk.f_bavail * (double)disk.f_frsize;
 done:
     return st;
@@ -109,7 +114,7 @@ static void print_output(const dry_run_estimate *e, const room *r)
 {
     printf("output    about ");
     print_bytes(e->out_bytes);
-    printf(" in %.0f chunk%s", e->chunks, e->chunks < 1.5 ? "" : "s");
+    printf(" in %.0f chunk%s", e->chunks, fabs(e->chunks - 1) < 0.5 ? "" : "s");
     if (r->is_job) {
         printf("; ");
         print_bytes(r->free);

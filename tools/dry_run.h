@@ -33,7 +33,7 @@ typedef struct {
 } dry_run_estimate;
 
 /* Print it on stdout, as text or, with --json, as one object; and whether the folder of --out has room for it.
- * Errors: those of ranks_find; TDM_ENOINPUT when the folder is missing. */
+ * Errors: those of ranks_find; TDM_ECANTCREATE when OUT could not be made there. */
 tdm_status dry_run_print(const dry_run_estimate *e, const common_args *common, const tdm_backend *backend,
                          tdm_err *err);
 
