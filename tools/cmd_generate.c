@@ -1,6 +1,4 @@
 /* tools/cmd_generate.c - tandem generate: options in, documents out. The work is host/generate.c. */
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "tools/commands.h"
@@ -131,12 +129,6 @@ static int finish(generate_job *job, tdm_status st, const tdm_err *err)
         .seconds = job->seconds, .tokens = t->tokens, .steps = job->steps, .token_hash = t->hash};
     if (c->dry_run)
         return dry_run_finish("generate", st, err);
-    if (st == TDM_OK && !job->run.is_complete && !c->quiet)
-        fprintf(stderr,
-                "tandem generate: %" PRIu64 " documents, %" PRIu64 " tokens, %.1f tok/s, "
-                "tokens #%016" PRIx64 "\n",
-                t->documents, t->tokens,
-                job->seconds > 0 ? (double)t->tokens / job->seconds : 0.0, t->hash);
     return summary_finish("generate", c, &job->run, st, err, &totals);
 }
 
