@@ -52,7 +52,7 @@ typedef struct {
 } tdm_counts;
 
 typedef struct {
-    const char *out;      /* a name for a regular file, existing or not; a link is followed */
+    const char *out;      /* a name for a regular file, existing or not; a link to one is followed */
     const char *command;  /* "detect" */
     const char *settings; /* JSON object: the options that the bytes of OUT depend on */
     const char *engine;   /* JSON object: device, dtype, ...: what else they depend on */

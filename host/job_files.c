@@ -90,6 +90,9 @@ tdm_status job_names_find(job_names *n, const char *path, tdm_err *err)
     TDM_REQUIRE(!exists || !S_ISDIR(info.st_mode), TDM_ECANTCREATE, "%s: is a folder", path);
     TDM_REQUIRE(!exists || access(path, W_OK) == 0, TDM_ECANTCREATE, "%s: %s", path,
                 strerror(errno));
+    /* it would be replaced by OUT, which was meant to lie elsewhere, on a larger disk say */
+    TDM_REQUIRE(exists || lstat(path, &info) != 0 || !S_ISLNK(info.st_mode), TDM_ECANTCREATE,
+                "%s: is a link to what is not there; make that, or name it", path);
     n->out = exists ? realpath(path, NULL) : strdup(path);
     TDM_REQUIRE(n->out, TDM_ENOMEM, "%s: its name", path);
     n->parent = folder_of(n->out);

@@ -392,9 +392,13 @@ static void test_link(void **state)
     char target[2 * SUBJECT_PATH];
     struct stat info;
     snprintf(target, sizeof target, "%s/target", subject_folder);
-    subject_write(target, "old", 3);
     assert_int_equal(symlink("target", subject_out), 0);
     const tdm_job_options o = subject_options(0, 1);
+    tdm_err err = {0};
+    tdm_job *job = NULL;
+    assert_int_equal(tdm_job_open(&o, &job, &err), TDM_ECANTCREATE); /* OUT would take the place of the link */
+    assert_non_null(strstr(err.msg, "is a link to what is not there"));
+    subject_write(target, "old", 3);
     run_job(&o);
     assert_int_equal(lstat(subject_out, &info), 0);
     assert_true(S_ISLNK(info.st_mode));
