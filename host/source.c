@@ -40,6 +40,8 @@ struct tdm_source {
     z_stream gz;
     bool gz_is_open;
     ZSTD_DStream *zst; /* owned; NULL unless zstd */
+    size_t zst_wants;  /* bytes, for its next steps */
+    uint64_t step_at;  /* where the one that is not yet done began */
     tdm_err damage;    /* status is TDM_OK while there is none */
 };
 
@@ -142,14 +144,20 @@ static tdm_status fill(tdm_source *s, bool no_wait, bool *starved, tdm_err *err)
 
 /* ---- damage ---- */
 
-static void set_damage(tdm_source *s, const char *why)
+/* at: in the file itself */
+static void set_damage_at(tdm_source *s, uint64_t at, const char *why)
 {
     const bool is_gz = s->codec == TDM_GZ;
     tdm_fail(&s->damage, TDM_EFORMAT,
              "%s data is damaged behind byte %" PRIu64 " (byte %" PRIu64 " of the text): %s; whole %s up to byte %" PRIu64
              " (byte %" PRIu64 ")",
-             tdm_codec_name(s->codec), tdm_source_consumed(s), s->produced, why, is_gz ? "members" : "frames",
-             s->whole_at, s->whole_produced);
+             tdm_codec_name(s->codec), at, s->produced, why, is_gz ? "members" : "frames", s->whole_at,
+             s->whole_produced);
+}
+
+static void set_damage(tdm_source *s, const char *why)
+{
+    set_damage_at(s, tdm_source_consumed(s), why);
 }
 
 static void check_ratio(tdm_source *s)
@@ -173,6 +181,7 @@ static tdm_status open_codec(tdm_source *s, tdm_err *err)
     } else if (s->codec == TDM_ZST) {
         s->zst = ZSTD_createDStream();
         TDM_REQUIRE(s->zst, TDM_ENOMEM, "%s: a zstd reader", s->path);
+        s->zst_wants = ZSTD_initDStream(s->zst);
         ZSTD_DCtx_setParameter(s->zst, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
     }
 done:
@@ -248,9 +257,21 @@ static tdm_status inflate_some(tdm_source *s, void *p, size_t cap, size_t *n, td
     return TDM_OK;
 }
 
+/* Bytes of the next step: the body of a block, or what leads to it. zstd asks for a body and the header behind it at
+ * once; but a call that ends in an error does not say what it had put out before, so none gets both. Steps
+ * also make the place of damage the same however the bytes came. */
+static size_t unzstd_step(const tdm_source *s)
+{
+    enum { BLOCK_HEADER = 3 };
+    if (s->has_more) /* of the step before */
+        return 0;
+    return s->zst_wants > BLOCK_HEADER ? s->zst_wants - BLOCK_HEADER : s->zst_wants;
+}
+
 static tdm_status unzstd_some(tdm_source *s, void *p, size_t cap, size_t *n, tdm_err *err)
 {
-    ZSTD_inBuffer in = {.src = s->in, .size = s->end, .pos = s->start};
+    const size_t step = unzstd_step(s), left = s->end - s->start;
+    ZSTD_inBuffer in = {.src = s->in, .size = s->start + (step < left ? step : left), .pos = s->start};
     ZSTD_outBuffer out = {.dst = p, .size = cap};
     const size_t rc = ZSTD_decompressStream(s->zst, &out, &in);
     s->start = in.pos;
@@ -258,13 +279,19 @@ static tdm_status unzstd_some(tdm_source *s, void *p, size_t cap, size_t *n, tdm
     s->produced += out.pos;
     s->is_inside = true;
     s->has_more = out.pos == out.size;
+    s->zst_wants = rc;
+    if (ZSTD_isError(rc)) {
+        if (ZSTD_getErrorCode(rc) == ZSTD_error_memory_allocation)
+            return tdm_fail(err, TDM_ENOMEM, "%s: zstd reader", s->path);
+        set_damage_at(s, s->step_at, ZSTD_getErrorName(rc));
+        return TDM_OK;
+    }
+    if (step <= left)
+        s->step_at = tdm_source_consumed(s);
     if (rc == 0) {
         end_part(s);
         s->has_more = false;
-    } else if (ZSTD_isError(rc)) {
-        if (ZSTD_getErrorCode(rc) == ZSTD_error_memory_allocation)
-            return tdm_fail(err, TDM_ENOMEM, "%s: zstd reader", s->path);
-        set_damage(s, ZSTD_getErrorName(rc));
+        s->zst_wants = ZSTD_initDStream(s->zst);
     }
     return TDM_OK;
 }

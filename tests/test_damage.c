@@ -4,6 +4,7 @@
 
 #include "host/codec.h"
 #include "host/lines.h"
+#include "host/source.h"
 
 static const char TEXT[] = "{\"id\": 1, \"text\": \"first\"}\n"
                            "{\"id\": 2, \"text\": \"second second second\"}\n"
@@ -119,11 +120,84 @@ static void test_every_flip(void **state)
     tdm_buf_free(&text);
 }
 
+/* ---- damage inside a frame ---- */
+
+enum { BLOCK = 128 << 10, N_BLOCKS = 5 };
+
+/* The headers of the blocks of a zstd frame, which are three bytes each. */
+static void find_blocks(const tdm_buf *frame, size_t at[N_BLOCKS])
+{
+    static const size_t OF_SIZE[] = {0, 2, 4, 8};
+    const unsigned char *p = (const unsigned char *)frame->p, descriptor = p[4];
+    const bool has_window = !(descriptor >> 5 & 1);
+    size_t next = 5 + (has_window ? 1 : descriptor >> 6 ? 0 : 1) + OF_SIZE[descriptor >> 6];
+    for (size_t i = 0; i < N_BLOCKS; i++) {
+        at[i] = next;
+        next += 3 + (size_t)((p[next] | p[next + 1] << 8 | p[next + 2] << 16) >> 3);
+    }
+    assert_int_equal(next + 4, frame->len); /* a checksum */
+}
+
+/* How many bytes come before the damage, in reads of `cap` bytes, and where it is said to be. */
+static size_t bytes_before(const char *path, size_t cap, char *message)
+{
+    const tdm_source_options options = {0};
+    tdm_err err = {0};
+    tdm_source *source = NULL;
+    char *p = malloc(cap);
+    size_t n = 1, sum = 0;
+    bool starved = false;
+    assert_int_equal(tdm_source_open(path, &options, &source, &err), TDM_OK);
+    while (tdm_source_read(source, p, cap, false, &n, &starved, &err) == TDM_OK) {
+        assert_true(n > 0);
+        sum += n;
+    }
+    assert_int_equal(err.status, TDM_EFORMAT);
+    strcpy(message, err.msg);
+    tdm_source_close(source);
+    free(p);
+    return sum;
+}
+
+/* All blocks before one that is damaged come whole, in its header or in its body, however much is read at once. */
+static void test_damaged_block(void **state)
+{
+    (void)state;
+    static const size_t CAPS[] = {1000, BLOCK, BLOCK + 1, 1 << 20};
+    size_t at[N_BLOCKS];
+    tdm_buf text = {0}, frame = {0};
+    uint64_t draw = 1;
+    while (text.len < (size_t)N_BLOCKS * BLOCK) {
+        draw = draw * UINT64_C(6364136223846793005) + 1;
+        assert_int_equal(tdm_buf_printf(&text, NULL, "%d\n", (int)(draw >> 40)), TDM_OK);
+    }
+    text.len = (size_t)N_BLOCKS * BLOCK;
+    assert_int_equal(tdm_compress(TDM_ZST, text.p, text.len, &frame, NULL), TDM_OK);
+    find_blocks(&frame, at);
+    for (size_t i = 0; i < 2 * N_BLOCKS; i++) {
+        const size_t block = i / 2, from = i % 2 ? at[block] + 3 : at[block], n = i % 2 ? 16 : 1;
+        char was[16], first[512] = "", message[512];
+        memcpy(was, frame.p + from, n);
+        memset(frame.p + from, 0xff, n);
+        char *path = write_file("block.zst", frame.p, frame.len);
+        for (size_t k = 0; k < sizeof CAPS / sizeof *CAPS; k++) {
+            assert_int_equal(bytes_before(path, CAPS[k], message), block * BLOCK);
+            assert_string_equal(k ? first : message, message);
+            strcpy(first, message);
+        }
+        remove_file(path);
+        memcpy(frame.p + from, was, n);
+    }
+    tdm_buf_free(&text);
+    tdm_buf_free(&frame);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_every_flip),
+        cmocka_unit_test(test_damaged_block),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
