@@ -234,8 +234,11 @@ static tdm_status number_files(tdm_job *j, tdm_err *err)
     for (size_t i = 0; i < j->n_files; i++) {
         const uint64_t n = j->o.n_chunks[i];
         j->first[i] = n == TDM_CHUNKS_UNKNOWN ? unknown++ : j->total;
-        TDM_REQUIRE(n == TDM_CHUNKS_UNKNOWN || !__builtin_add_overflow(j->total, n, &j->total),
-                    TDM_EARG, "%" PRIu64 " chunks are too many", n);
+        if (n == TDM_CHUNKS_UNKNOWN)
+            continue;
+        TDM_REQUIRE(n <= JOB_MOST_CHUNKS && !__builtin_add_overflow(j->total, n, &j->total), TDM_EARG,
+                    "%s: %" PRIu64 " chunks, want at most %" PRIu64 "; larger chunks are fewer",
+                    j->o.inputs ? j->o.inputs->items[i].path : "documents", n, JOB_MOST_CHUNKS);
     }
 done:
     return st;

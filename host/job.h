@@ -77,7 +77,8 @@ bool tdm_job_is_for(const char *path);
  * until this returns.
  * Errors: TDM_EMISMATCH lists what differs from the manifest (options, inputs, model, engine); TDM_ECANTCREATE
  * when OUT.job cannot be made, or another process has this rank, or ranks of another count are at work, or
- * OUT is a folder; TDM_EFORMAT when the manifest is damaged; TDM_ENOINPUT, TDM_EIO, TDM_ENOMEM. */
+ * OUT is a folder, or a link to nothing; TDM_EFORMAT when the manifest is damaged; TDM_EARG for more than 2^32 chunks of
+ * a file; TDM_ENOINPUT, TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_job_open(const tdm_job_options *options, tdm_job **out, tdm_err *err);
 /* Leaves OUT.job as it is: committed chunks stay; where there are none, a process without other ranks removes it. Waits
  * until what was handed to commit is on the disk. */
@@ -108,7 +109,7 @@ typedef struct {
 /* Append a chunk. What is handed over is copied; a thread of the job makes it durable. Waits when 64 MiB are not
  * yet on the disk.
  * Errors: TDM_EIO, also for an earlier chunk that could not be made durable: nothing is retried, the
- * next process does such chunks again. TDM_ENOMEM. */
+ * next process does such chunks again. TDM_EARG for a number of 2^32 or more; TDM_ENOMEM. */
 tdm_status tdm_job_commit(tdm_job *j, const tdm_chunk_result *result, tdm_err *err);
 
 /* What all processes have committed, as far as this one knows. */

@@ -212,6 +212,9 @@ tdm_status tdm_job_commit(tdm_job *j, const tdm_chunk_result *result, tdm_err *e
     bool locked = false;
     TDM_REQUIRE(result->chunk.file < j->n_files, TDM_EARG, "chunk of file %zu of %zu",
                 result->chunk.file, j->n_files);
+    TDM_REQUIRE(result->chunk.number < JOB_MOST_CHUNKS, TDM_EARG,
+                "chunk %" PRIu64 " of one file, want at most %" PRIu64 "; larger chunks are fewer",
+                result->chunk.number + 1, JOB_MOST_CHUNKS);
     pthread_mutex_lock(&j->mutex);
     locked = true;
     TDM_TRY(start(j, err));

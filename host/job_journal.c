@@ -16,8 +16,7 @@
 #include <unistd.h>
 
 enum { SUM_TEXT = 16 };
-#define MOST_CHUNKS ((uint64_t)1 << 32) /* of one file: 4 PiB */
-#define MOST_COUNT ((uint64_t)1 << 40)  /* of a chunk, which has far fewer; 2^22 such lines add up */
+#define MOST_COUNT ((uint64_t)1 << 40) /* of a chunk, which has far fewer; 2^22 such lines add up */
 
 /* ---- writing ---- */
 
@@ -113,7 +112,7 @@ static bool read_line(const char *line, size_t len, job_entry *e, tdm_counts *co
     if (next_hash(&sum, false) != XXH3_64bits(line, len - SUM_TEXT) || sum.bad)
         return false;
     e->file = (uint32_t)next_number(&f, UINT32_MAX);
-    e->number = next_number(&f, MOST_CHUNKS - 1);
+    e->number = next_number(&f, JOB_MOST_CHUNKS - 1);
     e->is_last = next_number(&f, 1) == 1;
     e->hash = next_hash(&f, true);
     e->data_len = next_number(&f, INT64_MAX);

@@ -92,6 +92,8 @@ uint64_t job_number(const cJSON *object, const char *key, uint64_t otherwise); /
 
 /* ---- journals (job_journal.c) and all of them as one index (job_index.c) ---- */
 
+#define JOB_MOST_CHUNKS ((uint64_t)1 << 32) /* of one file: 4 PiB */
+
 typedef struct {
     uint64_t number, hash; /* of the chunk, and of what was read for it */
     uint64_t data_at, data_len, errors_at, errors_len;
