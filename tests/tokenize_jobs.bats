@@ -109,6 +109,11 @@ counts() {
     run --separate-stderr tokenize good.jsonl --out good.out
     [ "$status" -eq 0 ]
     [[ $stderr == *"good.out: complete already, 1 records" ]]
+    # a pipe may hold something else this time, and nobody looked
+    tokenize --out piped.out < <(cat good.jsonl)
+    run --separate-stderr tokenize --out piped.out < <(cat in.jsonl)
+    [ "$status" -eq 0 ]
+    [[ $stderr == *"piped.out: complete already, 1 records; what comes now was not read (--restart reads it)" ]]
 }
 
 @test "other options, other inputs: 78 with the differences; --restart discards" {

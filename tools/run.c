@@ -105,6 +105,15 @@ done:
     return st;
 }
 
+/* Of a file its time and size show that it is the same; what a pipe holds nobody has seen yet. */
+static bool reads_stream(const run_options *o)
+{
+    for (size_t i = 0; o->inputs && i < o->inputs->n; i++)
+        if (!o->inputs->items[i].is_regular)
+            return true;
+    return false;
+}
+
 static void say_progress_of_job(const run_options *o, const command_run *run)
 {
     tdm_job_totals t;
@@ -115,7 +124,7 @@ static void say_progress_of_job(const run_options *o, const command_run *run)
                 o->common->out, c->ok + c->bad);
         if (c->bad)
             fprintf(stderr, ", %" PRId64 " of them bad", c->bad);
-        fputc('\n', stderr);
+        fputs(reads_stream(o) ? "; what comes now was not read (--restart reads it)\n" : "\n", stderr);
     } else if (t.chunks_done > 0) {
         fprintf(stderr, "tandem %s: %s.job: going on, %" PRIu64, o->command, o->common->out,
                 t.chunks_done);
