@@ -177,6 +177,19 @@ counts() {
     grep pipe said
 }
 
+@test "a pipe that gives less or more the second time, to the byte where a chunk ends: 78" {
+    for i in $(seq 64); do # 32 lines of 32 bytes are a chunk
+        printf '%-31s\n' "{\"id\": $i, \"text\": \"$([ "$i" -eq 3 ] || echo hello)\"}"
+    done > all.jsonl
+    head -n 32 all.jsonl > half.jsonl
+    ends_with 65 "--max-errors 1%" --max-errors 1% --out less.jsonl < all.jsonl
+    ends_with 78 "-: chunk 0 (text bytes 0 to 1024) is not what it was" --out less.jsonl < half.jsonl
+    ends_with 65 "--max-errors 1%" --max-errors 1% --out more.jsonl < half.jsonl
+    ends_with 78 "-: chunk 0 (text bytes 0 to 1024) is not what it was" --out more.jsonl < all.jsonl
+    tokenize --out less.jsonl < all.jsonl || [ $? -eq 3 ]
+    [ "$(wc -l < less.jsonl)" -eq 63 ]
+}
+
 @test "killed and resumed: the counts of the whole" {
     make_want in.jsonl
     mkfifo pipe

@@ -147,6 +147,7 @@ static tdm_status open_job(command_run *run, const run_options *o, tdm_err *err)
                                      .model = o->common->model,
                                      .inputs = o->inputs,
                                      .n_chunks = run->n_chunks,
+                                     .chunk_bytes = o->by_documents ? 0 : o->common->chunk,
                                      .all_read = run->all_read,
                                      .rank = run->rank,
                                      .restart = o->common->restart,
