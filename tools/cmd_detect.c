@@ -212,14 +212,8 @@ static tdm_status judge_records(detect_job *job, tdm_err *err)
     TDM_TRY(tdm_progress_start(progress, &watching, err));
     const double start = detect_cpu(CLOCK_PROCESS_CPUTIME_ID);
     st = run_windows(job, err);
-    if (st == TDM_OK)
-        st = tdm_sink_finish(job->run.sink, err);
-    job->totals.seconds = tdm_progress_seconds(progress);
+    st = run_finish(&job->run, progress, &job->totals.seconds, st, err);
     add_up_cpu(job, detect_cpu(CLOCK_PROCESS_CPUTIME_ID) - start);
-    if (st == TDM_OK)
-        tdm_progress_finish(progress);
-    else
-        tdm_progress_abandon(progress);
 done:
     return st;
 }

@@ -70,13 +70,7 @@ static tdm_status write_documents(generate_job *job, tdm_err *err)
     TDM_TRY(generate_plan_memory(job, err));
     TDM_TRY(start_progress(job, err));
     st = tdm_generate(job->model, job->bpe, &job->options, job->reader, &to, &job->totals, err);
-    job->seconds = tdm_progress_seconds(&job->progress);
-    if (st == TDM_OK)
-        st = tdm_sink_finish(job->run.sink, err);
-    if (st == TDM_OK)
-        tdm_progress_finish(&job->progress);
-    else
-        tdm_progress_abandon(&job->progress);
+    st = run_finish(&job->run, &job->progress, &job->seconds, st, err);
 done:
     return st;
 }

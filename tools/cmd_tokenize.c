@@ -164,14 +164,8 @@ static tdm_status convert_all(job *j, tdm_err *err)
         TDM_TRY(record.kind == TDM_RECORD_CHUNK ? end_chunk(j, &record.chunk, err)
                                                 : convert(j, &record, err));
     }
-    TDM_TRY(tdm_sink_finish(j->run.sink, err));
 done:
-    j->totals.seconds = tdm_progress_seconds(&j->progress);
-    if (st == TDM_OK)
-        tdm_progress_finish(&j->progress);
-    else
-        tdm_progress_abandon(&j->progress);
-    return st;
+    return run_finish(&j->run, &j->progress, &j->totals.seconds, st, err);
 }
 
 static tdm_status open_run(job *j, const arg_list *operands, tdm_err *err)

@@ -220,3 +220,15 @@ tdm_progress_options run_progress(const command_run *run, const common_args *com
                                   .records_before = (uint64_t)((t.counts.ok + t.counts.bad) / share),
                                   .bad_before = (uint64_t)(t.counts.bad / share)};
 }
+
+tdm_status run_finish(command_run *run, tdm_progress *progress, double *seconds, tdm_status st, tdm_err *err)
+{
+    if (st == TDM_OK)
+        st = tdm_sink_finish(run->sink, err);
+    *seconds = tdm_progress_seconds(progress);
+    if (st == TDM_OK)
+        tdm_progress_finish(progress);
+    else
+        tdm_progress_abandon(progress);
+    return st;
+}

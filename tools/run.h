@@ -4,7 +4,7 @@
  *   TDM_TRY(run_open(&run, &options, &err));
  *   if (!run.is_complete) {
  *       ...read with run.filter, write to run.sink, tdm_sink_end_chunk behind each chunk...
- *       TDM_TRY(tdm_sink_finish(run.sink, &err));
+ *       TDM_TRY(run_finish(&run, &progress, &totals.seconds, st, &err));
  *   }
  *   code = summary_finish("detect", &common, &run, st, &err, &totals);
  *   run_close(&run); */
@@ -55,5 +55,10 @@ void run_close(command_run *run); /* a zeroed one is fine */
  *   unit  plural: "texts" */
 tdm_progress_options run_progress(const command_run *run, const common_args *common, const char *command,
                                   const char *unit);
+/* The end of the work: after success the sink is finished, and the progress says which it was.
+ *   st       of the work
+ *   seconds  receives what all of it took
+ * Returns: st, or that of tdm_sink_finish. */
+tdm_status run_finish(command_run *run, tdm_progress *progress, double *seconds, tdm_status st, tdm_err *err);
 
 #endif
