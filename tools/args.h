@@ -145,7 +145,8 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
     {.name = "restart", .kind = ARG_FLAG, .out = &(c)->restart,                                    \
      .help = "discard what an earlier run left at --out"},                                         \
     {.name = "metrics-file", .kind = ARG_STR, .out = &(c)->metrics_file, .value = "FILE",          \
-     .help = "keep the state of the run in FILE, as text for Prometheus"}
+     .help = "keep the state of the run in FILE, as text for Prometheus; of rank 3 of several, run.prom is " \
+             "run.3.prom"}
 #define ARGS_DRY_RUN(c)                                                                            \
     {.name = "dry-run", .kind = ARG_FLAG, .out = &(c)->dry_run,                                    \
      .help = "say how much work it is, and what it will take, and end"}

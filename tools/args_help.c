@@ -134,7 +134,7 @@ void args_print_exit_codes(FILE *to)
           "  69  no usable GPU\n"
           "  70  an internal or numerical check failed\n"
           "  71  out of memory\n"
-          "  73  the output cannot be created\n"
+          "  73  the output cannot be created, or another process is at work on it\n"
           "  74  reading or writing failed, the disk is full; without a message: the\n"
           "      reader of a pipe went away\n"
           "  75  stopped by a signal, or the device was lost: run it again to go on\n"
