@@ -13,6 +13,7 @@
 /* Byte `index` is the process of that rank, COUNTS + n stands for "one of n processes". */
 #define COUNTS ((off_t)1 << 40)
 #define JOINER ((off_t)1 << 41)
+#define NAMER (JOINER + 1)
 
 static bool set_lock(int fd, short type, off_t start, off_t len)
 {
@@ -60,6 +61,16 @@ tdm_status job_lock_join(int fd, const job_names *n, bool *taken, tdm_err *err)
     if (*taken || errno == EAGAIN || errno == EACCES)
         return TDM_OK;
     return tdm_fail(err, TDM_EIO, "%s: cannot be locked: %s", n->lock, strerror(errno));
+}
+
+tdm_status job_lock_name(int fd, const job_names *n, bool take, tdm_err *err)
+{
+    struct flock l = {.l_type = take ? F_WRLCK : F_UNLCK, .l_whence = SEEK_SET, .l_start = NAMER, .l_len = 1};
+    int rc;
+    do
+        rc = fcntl(fd, F_OFD_SETLKW, &l);
+    while (rc != 0 && errno == EINTR);
+    return rc == 0 ? TDM_OK : tdm_fail(err, TDM_EIO, "%s: cannot be locked: %s", n->lock, strerror(errno));
 }
 
 bool job_lock_all(int fd)

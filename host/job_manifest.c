@@ -200,6 +200,20 @@ tdm_status job_manifest_load(const char *path, tdm_buf *text, tdm_json **doc, td
                         : tdm_context(err, st, "%s: damaged (--restart discards the job)", path);
 }
 
+/* On a file system where a file has only one name, a lock decides who is first. */
+static tdm_status name_locked(const tdm_job *j, const char *own, bool *taken, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const char *path = j->names.manifest;
+    TDM_TRY(job_lock_name(j->lock, &j->names, true, err));
+    *taken = access(path, F_OK) == 0;
+    if (!*taken && rename(own, path) != 0)
+        st = tdm_fail(err, TDM_EIO, "%s: naming it: %s", path, strerror(errno));
+    (void)job_lock_name(j->lock, &j->names, false, NULL); /* else it goes with the process */
+done:
+    return st;
+}
+
 /* Write the manifest under a name of this rank alone and then give it the one that counts, which
  * only the first of several processes can: *taken. */
 static tdm_status publish(const tdm_job *j, const tdm_buf *text, bool *taken, tdm_err *err)
@@ -211,10 +225,13 @@ static tdm_status publish(const tdm_job *j, const tdm_buf *text, bool *taken, td
     TDM_REQUIRE(asprintf(&own, "%s.%" PRId64, path, j->o.rank.index) >= 0, TDM_ENOMEM,
                 "the name of a manifest");
     TDM_TRY(job_write_file(own, text->p, text->len, err));
-    if (link(own, path) != 0) {
-        *taken = errno == EEXIST;
+    if (link(own, path) == 0)
+        goto done;
+    *taken = errno == EEXIST;
+    if (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS || errno == EMLINK)
+        st = name_locked(j, own, taken, err);
+    else
         TDM_REQUIRE(*taken, TDM_EIO, "%s: naming it: %s", path, strerror(errno));
-    }
 done:
     if (own)
         unlink(own);

@@ -57,6 +57,8 @@ tdm_status job_sha256(const char *path, const tdm_stop *stop, char text[JOB_SHA_
 tdm_status job_lock_take(int fd, const job_names *n, tdm_rank rank, tdm_err *err);
 /* taken: false when another process joins. Errors: TDM_EIO. */
 tdm_status job_lock_join(int fd, const job_names *n, bool *taken, tdm_err *err);
+/* Waits for whoever is giving the manifest its name. Errors: TDM_EIO. */
+tdm_status job_lock_name(int fd, const job_names *n, bool take, tdm_err *err);
 bool job_lock_all(int fd);    /* false: another process has one */
 bool job_lock_held(int fd, uint32_t rank);
 bool job_lock_joining(int fd);

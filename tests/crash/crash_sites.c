@@ -52,6 +52,7 @@ static const failure FAILURES[] = {
     {"rename", "EIO", {74}, false},
     {"rename", "ENOSPC", {74}, false},
     {"link", "EIO", {74}, true}, /* OUT is copied then */
+    {"link", "EPERM", {0}, true}, /* a file system where a file has only one name */
     {"unlink", "EIO", {74}, true},
     {"rmdir", "EIO", {74}, true},
     {"mkdir", "ENOSPC", {73, 74}, false},
