@@ -127,7 +127,7 @@ counts() {
     ends_with 0 "" --n 20 --out out.jsonl --model model
     echo >> model/config.json
     ends_with 78 'was 633' --n 20 --out out.jsonl --model model
-    ends_with 0 "20 documents" --n 20 --out out.jsonl --seed 1 --restart
+    ends_with 0 "batch: 20" --n 20 --out out.jsonl --seed 1 --restart # not: complete already
     generate --n 20 --seed 1 | cmp - out.jsonl
 }
 
