@@ -149,8 +149,8 @@ static void set_damage_at(tdm_source *s, uint64_t at, const char *why)
 {
     const bool is_gz = s->codec == TDM_GZ;
     tdm_fail(&s->damage, TDM_EFORMAT,
-             "%s data is damaged behind byte %" PRIu64 " (byte %" PRIu64 " of the text): %s; whole %s up to byte %" PRIu64
-             " (byte %" PRIu64 ")",
+             "%s data is damaged behind byte %" PRIu64 " (byte %" PRIu64 " of the text): %s; whole %s up "
+             "to byte %" PRIu64 " (byte %" PRIu64 ")",
              tdm_codec_name(s->codec), at, s->produced, why, is_gz ? "members" : "frames", s->whole_at,
              s->whole_produced);
 }
