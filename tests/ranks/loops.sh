@@ -51,6 +51,7 @@ must_equal many one-detect "detect, kubernetes.yaml, one index after the other"
 
 # shellcheck disable=SC2086 # lists of words
 {
+    expect_code 2 sh "$recipes/gpus.sh" $detect 2>gpus.log # N is forgotten: nothing done is no success
     expect_code 3 sh "$recipes/gpus.sh" 5 $detect 2>gpus.log
     keep_result judged.jsonl many
     must_equal many one-detect "detect, gpus.sh with 5 ranks"

@@ -5,6 +5,12 @@
 #
 # TERM, Ctrl-C, HUP and USR1 stop all of them in order, twice at once. The exit code is the largest of theirs:
 # 75 when they were stopped, and then the same command goes on, with any N.
+case ${1:-} in
+'' | *[!0-9]* | 0)
+    echo "gpus.sh: want the number of processes first: sh gpus.sh N COMMAND OPTIONS..." >&2
+    exit 2
+    ;;
+esac
 n=$1
 shift
 ranks=
