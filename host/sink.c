@@ -242,7 +242,7 @@ tdm_status tdm_sink_bad(tdm_sink *s, const tdm_record *bad, tdm_err *err)
     TDM_TRY(stream_flush(&s->errors, s->options.stop, err));
     name_record(bad, line, name, sizeof name);
     TDM_REQUIRE(!has_too_many(s), TDM_EFORMAT,
-                "%s: %s: %.120s; bad record %" PRId64 ", --max-errors %.0f", name,
+                "%s: %s: %.200s; bad record %" PRId64 ", --max-errors %.0f", name,
                 tdm_fault_name(bad->fault), bad->detail, s->bad_before + s->counts.bad,
                 s->options.max_errors.limit);
 done:

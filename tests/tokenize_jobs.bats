@@ -346,7 +346,7 @@ counts() {
 @test "damaged input: what comes before it is there, one error says where, 65 by default" {
     gzip -k in.jsonl
     head -c -400 in.jsonl.gz > cut.jsonl.gz
-    ends_with 65 "damaged" cut.jsonl.gz --out out.jsonl --max-errors 11
+    ends_with 65 "(byte 0); bad record 12, --max-errors 11" cut.jsonl.gz --out out.jsonl --max-errors 11
     ends_with 3 "1 damaged" cut.jsonl.gz in.jsonl --out both.jsonl
     grep '"class": "damaged"' both.jsonl.errors.jsonl
     run --separate-stderr tokenize in.jsonl
