@@ -88,8 +88,6 @@ tdm_status job_names_find(job_names *n, const char *path, tdm_err *err)
     const bool exists = stat(path, &info) == 0;
     *n = (job_names){0};
     TDM_REQUIRE(!exists || !S_ISDIR(info.st_mode), TDM_ECANTCREATE, "%s: is a folder", path);
-    TDM_REQUIRE(exists || lstat(path, &info) != 0, TDM_ECANTCREATE,
-                "%s: is a link to what is not there", path);
     TDM_REQUIRE(!exists || access(path, W_OK) == 0, TDM_ECANTCREATE, "%s: %s", path,
                 strerror(errno));
     /* it would be replaced by OUT, which was meant to lie elsewhere, on a larger disk say */

@@ -432,11 +432,7 @@ static void test_bad_out(void **state)
     o.out = name;
     assert_int_equal(tdm_job_open(&o, &job, &err), TDM_ECANTCREATE);
     assert_non_null(strstr(err.msg, "too long for the files beside it"));
-    assert_int_equal(symlink("nothing", subject_out), 0);
     o.out = subject_out;
-    assert_int_equal(tdm_job_open(&o, &job, &err), TDM_ECANTCREATE);
-    assert_non_null(strstr(err.msg, "out.jsonl: is a link to what is not there"));
-    unlink(subject_out);
     subject_n_chunks[2] = (UINT64_C(1) << 32) + 1;
     assert_int_equal(tdm_job_open(&o, &job, &err), TDM_EARG);
     assert_non_null(strstr(err.msg, "in2.jsonl: 4294967297 chunks, want at most 4294967296"));
