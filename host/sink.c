@@ -218,10 +218,13 @@ done:
     return st;
 }
 
-/* What to call a bad record in a message: FILE:LINE, or its id where it came from no file. */
+/* What to call a bad record in a message: FILE:LINE, of a long path its end, or its id where it came from no file. */
 static void name_record(const tdm_record *bad, int64_t line, char *name, size_t size)
 {
-    if (bad->file)
+    const size_t len = bad->file ? strlen(bad->file) : 0, room = size - sizeof "...:-9223372036854775808";
+    if (len > room)
+        snprintf(name, size, "...%s:%" PRId64, bad->file + len - room, line);
+    else if (bad->file)
         snprintf(name, size, "%s:%" PRId64, bad->file, line);
     else
         snprintf(name, size, "document %.*s", (int)bad->id_len, bad->id_json ? bad->id_json : "");

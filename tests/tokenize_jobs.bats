@@ -353,6 +353,13 @@ counts() {
     tail -n "${#lines[@]}" both.jsonl | cmp - <(printf '%s\n' "$output")
 }
 
+@test "a bad record of a file far down: the message ends with its place" {
+    local -r down=$(printf 'd%.0s' {1..200})
+    mkdir -p "$down/$down"
+    echo 'no record' > "$down/$down/in.jsonl"
+    ends_with 65 "d/in.jsonl:1: json: at byte 0: " "$down" --out out.jsonl --max-errors 0
+}
+
 @test "--max-ratio: text that is far larger than its file is taken for damage" {
     head -c 20M /dev/zero | tr '\0' '\n' | gzip > blank.jsonl.gz
     ends_with 65 "blank.jsonl.gz:" blank.jsonl.gz --max-errors 0 --chunk 1MiB
