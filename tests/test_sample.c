@@ -56,7 +56,7 @@ static void write_all(const char *path, const tdm_buf *text, tdm_codec codec)
     assert_int_equal(tdm_compress(codec, text->p, text->len, &packed, NULL), TDM_OK);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    assert_int_equal(fwrite(packed.p, 1, packed.len, f), packed.len);
+    assert_int_equal(fwrite(packed.len ? packed.p : "", 1, packed.len, f), packed.len);
     assert_int_equal(fclose(f), 0);
     tdm_buf_free(&packed);
 }
