@@ -53,7 +53,7 @@ is_json_lines() {
     [ "$(grep -o '"hash": "[0-9a-f]*"' <<< "$output" | sort -u | wc -l)" -eq 1 ]
     [ "$(grep -c '"bench": "generate"' <<< "$output")" -eq 3 ]
     grep -q '"batch": "1", .*"mean_batch": [01]\.' <<< "$output"
-    ! grep '"mean_batch": null' <<< "$output"
+    [ -z "$(grep '"mean_batch": null' <<< "$output")" ]
     run --separate-stderr "$TANDEM" bench detect --size tiny-detector --device cpu --n 3 --small --json
     [ "$status" -eq 0 ]
     is_json_lines detect
@@ -64,7 +64,7 @@ is_json_lines() {
     run --separate-stderr "$TANDEM" bench load --size tiny --device cpu --small --json
     [ "$status" -eq 0 ]
     is_json_lines load
-    ! grep '"share": null' <<< "$output"
+    [ -z "$(grep '"share": null' <<< "$output")" ]
     [ -z "$(ls)" ]
 }
 
