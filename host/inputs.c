@@ -24,6 +24,7 @@ typedef struct {
     size_t cap;
     file_id written[3]; /* files that the run writes, where they exist already */
     size_t n_written;
+    bool out_is_ours; /* a run made OUT, or is at it */
     bool has_stdin;
 } list;
 
@@ -54,20 +55,33 @@ static void note_written(list *l, const char *path)
         l->written[l->n_written++] = (file_id){info.st_dev, info.st_ino};
 }
 
-/* OUT, and the errors beside it and beside what OUT is a link to. */
-static tdm_status note_out(list *l, const char *out, tdm_err *err)
+/* What belongs to a file that results go to: its errors, and what tells that a run made it. */
+static tdm_status note_beside(list *l, const char *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_buf name = {0};
-    char *target = realpath(out, NULL); /* NULL while there is no such file */
-    note_written(l, out);
     TDM_TRY(tdm_buf_printf(&name, err, "%s.errors.jsonl", out));
     note_written(l, name.p);
-    name.len = 0;
-    TDM_TRY(tdm_buf_printf(&name, err, "%s.errors.jsonl", target ? target : out));
-    note_written(l, name.p);
+    static const char *const SIGNS[] = {".manifest.json", ".job"};
+    for (size_t i = 0; i < sizeof SIGNS / sizeof *SIGNS; i++) {
+        name.len = 0;
+        TDM_TRY(tdm_buf_printf(&name, err, "%s%s", out, SIGNS[i]));
+        l->out_is_ours = l->out_is_ours || access(name.p, F_OK) == 0;
+    }
 done:
     tdm_buf_free(&name);
+    return st;
+}
+
+/* OUT and what is beside it, or beside what it is a link to. */
+static tdm_status note_out(list *l, const char *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    char *target = realpath(out, NULL); /* NULL while there is no such file */
+    note_written(l, out);
+    TDM_TRY(note_beside(l, out, err));
+    TDM_TRY(note_beside(l, target ? target : out, err));
+done:
     free(target);
     return st;
 }
@@ -161,8 +175,13 @@ static tdm_status add_entry(list *l, const folder *here, const char *name, tdm_e
     TDM_REQUIRE(is_there || !is_records, TDM_ENOINPUT, "%s: %s", path.p, strerror(errno));
     if (is_there && S_ISDIR(info.st_mode) && !ends_with(name, ".job"))
         TDM_TRY(enter_folder(l, here, path.p, &info, err));
-    else if (is_there && is_records && S_ISREG(info.st_mode) && !is_written(l, &info))
+    else if (!is_there || !is_records || !S_ISREG(info.st_mode))
+        goto done;
+    else if (!is_written(l, &info))
         TDM_TRY(add_file(l, path.p, &info, err));
+    else
+        TDM_REQUIRE(l->out_is_ours, TDM_EARG,
+                    "%s: is among the inputs, and results would take its place", path.p);
 done:
     tdm_buf_free(&path);
     return st;

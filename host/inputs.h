@@ -33,7 +33,8 @@ typedef struct {
 } tdm_inputs;
 
 /* operands  [n] files, folders, "-"; none at all means stdin. The same file may be named twice, stdin once
- * out       where results go, NULL or "-" for none: a file named here and there is an error
+ * out       where results go, NULL or "-" for none: a file named here and there is an error, and so is one in a
+ *           folder that exists and that no run made (there is neither OUT.manifest.json nor OUT.job)
  * Errors: TDM_ENOINPUT names a missing or unreadable file, or a folder without such files; TDM_EARG for what
  * the run writes among the files, and stdin named twice; TDM_EFORMAT for a regular file named .gz or .zst that is none;
  * TDM_ENOMEM. */

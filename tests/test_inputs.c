@@ -59,7 +59,7 @@ static const char *const TREE[] = {
     "d/notes.txt", "d/c.json",    "d/x.gz",        "d/.h.jsonl",    "d/.hidden/",
     "d/sub/",      "d/a-/",       "d/OUT.job/",    "d/empty/",      "d/.hidden/k.jsonl",
     "d/sub/1.jsonl", "d/a-/2.jsonl", "d/OUT.job/0.jsonl", "d/sub/OUT.jsonl", "d/sub/OUT.jsonl.errors.jsonl",
-    "d/a.jsonl/",  "d/a.jsonl/3.jsonl",
+    "d/sub/OUT.jsonl.manifest.json", "d/a.jsonl/",  "d/a.jsonl/3.jsonl",
 };
 
 static void make_tree(void)
@@ -101,6 +101,7 @@ static const struct {
     {{"d/b.jsonl"}, "d/b.jsonl", TDM_EARG, "d/b.jsonl: is input and output"},
     {{"d/sub/OUT.jsonl"}, "l.jsonl", TDM_EARG, "d/sub/OUT.jsonl: is input and output"},
     {{"d/sub/OUT.jsonl.errors.jsonl"}, "d/sub/OUT.jsonl", TDM_EARG, "errors.jsonl: is input and output"},
+    {{"d"}, "d/b.jsonl", TDM_EARG, "d/b.jsonl: is among the inputs"}, /* no run made it */
     {{"d/empty"}, NULL, TDM_ENOINPUT, "d/empty: a folder without"},
     {{"d/b.jsonl", "d/nothing"}, NULL, TDM_ENOINPUT, "d/nothing: No such file"},
     {{"d/x.gz"}, NULL, TDM_OK, "d/x.gz"},
