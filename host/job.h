@@ -106,7 +106,7 @@ typedef struct {
     size_t errors_len;
 } tdm_chunk_result;
 
-/* Append a chunk. What is handed over is copied; a thread of the job makes it durable. Waits when 64 MiB are not
+/* Append a chunk. What is handed over is copied; a thread of the job makes it durable. Waits when 8 MiB are not
  * yet on the disk.
  * Errors: TDM_EIO, also for an earlier chunk that could not be made durable: nothing is retried, the
  * next process does such chunks again. TDM_EARG for a number of 2^32 or more; TDM_ENOMEM. */

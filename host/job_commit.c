@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_PENDING = 64 << 20 };
+/* Bytes of results that a kill can cost: what a fast device makes while a slow disk syncs. */
+enum { MOST_PENDING = 8 << 20 };
 
 static size_t batch_bytes(const job_batch *b)
 {
