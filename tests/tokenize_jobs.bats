@@ -385,3 +385,14 @@ counts() {
     make_want in.jsonl
     cmp elsewhere/target.jsonl want.jsonl
 }
+
+@test "--json of a run that fails: what it did, and why it ended; none of one that did not begin" {
+    printf '{"text": "he"}\n{"text": 3}\n' > two.jsonl
+    run --separate-stderr tokenize two.jsonl --max-errors 0 --out out.jsonl --json
+    [ "$status" -eq 65 ]
+    [[ $output == '{"command": "tokenize", "state": "failed", "error": "two.jsonl:2: text-type: field \"text\" is a number'*'"in": 2, "ok": 1, "bad": 1, "skipped": 0, '* ]] || { echo "$output"; false; }
+    [[ ${stderr_lines[-1]} == *"(bad format)" ]]
+    run --separate-stderr tokenize nothing.jsonl --out out.jsonl --json
+    [ "$status" -eq 66 ]
+    [ -z "$output" ]
+}

@@ -2,6 +2,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "host/json.h"
 
 enum { EXIT_SOME_BAD = 3 };
 
@@ -14,16 +17,23 @@ typedef struct {
     const char *state;
     tdm_counts counts;
     uint64_t tokens;
+    const char *error; /* NULL: none */
     int64_t before;  /* records that this process did not do */
     uint64_t n_left; /* chunks of other ranks, or TDM_CHUNKS_UNKNOWN */
 } outcome;
 
-static outcome outcome_of(const command_run *run, const run_totals *totals)
+static outcome outcome_of(const command_run *run, const run_totals *totals, tdm_status st,
+                          const tdm_err *err)
 {
     outcome o = {.state = "stream", .tokens = totals->tokens};
     tdm_job_totals t = {0};
     if (run->sink)
         o.counts = *tdm_sink_counts(run->sink);
+    if (st != TDM_OK) {
+        o.state = st == TDM_ESTOPPED ? "stopped" : "failed";
+        o.error = err->msg;
+        return o;
+    }
     if (!run->job)
         return o;
     tdm_job_totals_get(run->job, &t);
@@ -81,14 +91,26 @@ static void print_steps(FILE *to, const run_steps *cpu)
     fputc('}', to);
 }
 
+/* As JSON; without memory for it, nothing. */
+static void print_error(FILE *to, const char *message)
+{
+    tdm_buf text = {0};
+    if (tdm_json_put_string(&text, message, strlen(message), NULL) == TDM_OK)
+        fprintf(to, ", \"error\": %.*s", (int)text.len, text.p);
+    tdm_buf_free(&text);
+}
+
 static void print_json(FILE *to, const char *command, const outcome *o, const run_totals *totals)
 {
     const char *separator = "";
     const tdm_counts *c = &o->counts;
+    fprintf(to, "{\"command\": \"%s\", \"state\": \"%s\"", command, o->state);
+    if (o->error)
+        print_error(to, o->error);
     fprintf(to,
-            "{\"command\": \"%s\", \"state\": \"%s\", \"in\": %" PRId64 ", \"ok\": %" PRId64
-            ", \"bad\": %" PRId64 ", \"skipped\": %" PRId64 ", \"by_class\": {",
-            command, o->state, c->ok + c->bad + c->skipped, c->ok, c->bad, c->skipped);
+            ", \"in\": %" PRId64 ", \"ok\": %" PRId64 ", \"bad\": %" PRId64 ", \"skipped\": %" PRId64
+            ", \"by_class\": {",
+            c->ok + c->bad + c->skipped, c->ok, c->bad, c->skipped);
     for (int i = 0; i < N_FAULTS; i++) {
         if (!c->by_fault[i])
             continue;
@@ -128,23 +150,29 @@ static void print_stopped(const char *command, const common_args *common, const 
     args_fail(command, &said);
 }
 
+static void print_failure(const char *command, const common_args *common, const command_run *run,
+                          tdm_status st, const tdm_err *err)
+{
+    if (st == TDM_ESTOPPED && run->job)
+        print_stopped(command, common, run, err);
+    else if (!run->sink || !tdm_sink_pipe_closed(run->sink))
+        args_fail(command, err);
+}
+
 int summary_finish(const char *command, const common_args *common, const command_run *run, tdm_status st,
                    const tdm_err *err, const run_totals *totals)
 {
-    if (st != TDM_OK) {
-        if (st == TDM_ESTOPPED && run->job)
-            print_stopped(command, common, run, err);
-        else if (!run->sink || !tdm_sink_pipe_closed(run->sink))
-            args_fail(command, err);
-        return (int)st;
-    }
-    const outcome o = outcome_of(run, totals);
-    if (o.counts.bad && !common->quiet && !run->is_complete) /* which was said already */
-        print_bad(command, common, run, &o.counts);
-    if (run->job && tdm_job_is_waiting(run->job) && !common->quiet)
-        print_waiting(command, common, run, o.n_left);
-    if (common->json)
-        print_json(run->job ? stdout : stderr, command, &o, totals);
+    const outcome o = outcome_of(run, totals, st, err);
     const bool made_out = !run->is_complete && !(run->job && tdm_job_is_waiting(run->job));
+    if (st != TDM_OK)
+        print_failure(command, common, run, st, err);
+    else if (o.counts.bad && !common->quiet && !run->is_complete) /* which was said already */
+        print_bad(command, common, run, &o.counts);
+    if (st == TDM_OK && run->job && tdm_job_is_waiting(run->job) && !common->quiet)
+        print_waiting(command, common, run, o.n_left);
+    if (common->json && (st == TDM_OK || run->sink)) /* a run that did not begin has no summary */
+        print_json(run->job ? stdout : stderr, command, &o, totals);
+    if (st != TDM_OK)
+        return (int)st;
     return o.counts.bad && made_out ? EXIT_SOME_BAD : TDM_OK;
 }

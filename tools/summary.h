@@ -32,9 +32,10 @@ typedef struct {
 
 /* End a run that reads or writes records. On failure: one line on stderr, none when the reader of
  * the output pipe went away; when a job was stopped, it says what is done. Otherwise, unless --quiet, a line
- * that counts the bad records by class, and one when other ranks still have work; with --json the summary
- * object, on stdout when the data went to a file, else on stderr:
- *   state     complete: OUT is there; waiting: for other ranks; stream: there is no OUT
+ * that counts the bad records by class, and one when other ranks still have work. With --json, of a run that
+ * got as far as records, the summary object, on stdout when the data went to a file, else on stderr:
+ *   state     complete: OUT is there; waiting: for other ranks; stream: there is no OUT; stopped: exit code 75;
+ *             failed: another error, which is in "error"
  *   in, ok, bad, skipped, by_class, tokens
  *             complete: of OUT, whoever did it and when; else of this process
  *   before    complete: records that other processes did, or this one's forerunners
