@@ -1,6 +1,6 @@
 #!/bin/sh
 # sh tests/crash/long.sh [BUILD]: the long form of the crash tests, one line per figure. BUILD is a release build
-# (build/); about half an hour on two cores. What kills at random runs on a real disk, in TMPDIR or /var/tmp, too.
+# (build/); a quarter of an hour on two cores. What kills at random runs on a real disk, in TMPDIR or /var/tmp, too.
 set -eu
 build=${1:-build}
 source=$(cd "$(dirname "$0")/../.." && pwd)
