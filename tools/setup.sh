@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 export LC_ALL=C.UTF-8
 
 BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config libcjson-dev libutf8proc-dev zlib1g-dev libzstd-dev libssl-dev libxxhash-dev"
-TEST_PACKAGES="libcmocka-dev bats g++ openmpi-bin" # g++ for CUDA kernels, real and emulated
+TEST_PACKAGES="libcmocka-dev bats zstd g++ openmpi-bin" # g++ for CUDA kernels, real and emulated
 # Slurm's packages start daemons where systemd runs. There its test is skipped unless they are installed already.
 [ -d /run/systemd/system ] || TEST_PACKAGES="$TEST_PACKAGES slurmctld slurmd slurm-client munge"
 
