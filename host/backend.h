@@ -99,6 +99,20 @@ typedef struct {
     int32_t rank;   /* 1 + number of tokens with a larger logit; TDM_NOT_FINITE: a logit is not finite */
 } tdm_stat;
 
+/* What two models, p and q, expect of one another in one row: logits over the same vocabulary. */
+typedef struct {
+    float cross;    /* -sum q ln p: what p's surprise would be on q's text */
+    float variance; /* of ln p under q: sum q (ln p)^2 - cross^2; all NaN: a logit is not finite */
+    float back;     /* -sum p ln q */
+} tdm_cross;
+
+/* One of the likeliest tokens of a row. */
+typedef struct {
+    int32_t id;    /* TDM_NOT_FINITE: a logit of the row is not finite */
+    float logprob; /* natural logarithm */
+} tdm_top;
+enum { TDM_TOP_MOST = 64 };
+
 typedef struct {
     const char *name; /* "cpu", "cuda", "null" */
     void (*close)(void *self);
@@ -138,6 +152,10 @@ typedef struct {
                          int32_t eos, tdm_err *err);
     tdm_status (*token_stats)(void *self, tdm_stat *stats, tdm_mat logits, const int32_t *targets,
                               tdm_err *err);
+    tdm_status (*cross_stats)(void *self, tdm_cross *stats, tdm_mat p, tdm_mat q, const int32_t *targets,
+                              tdm_err *err);
+    tdm_status (*top_tokens)(void *self, tdm_top *top, int32_t k, tdm_mat logits,
+                             const int32_t *targets, tdm_err *err);
 } tdm_ops;
 
 typedef struct {
@@ -272,5 +290,18 @@ tdm_status tdm_sample(const tdm_backend *be, const tdm_slots *state, const int32
  *   stats, targets  [rows] backend memory */
 tdm_status tdm_token_stats(const tdm_backend *be, tdm_stat *stats, tdm_mat logits,
                            const int32_t *targets, tdm_err *err);
+
+/* stats[r] of two rows of logits [rows, V] f32 of two models; zeros where targets[r] is negative: a row that
+ * nobody asks about. Strides may differ.
+ *   stats, targets  [rows] backend memory */
+tdm_status tdm_cross_stats(const tdm_backend *be, tdm_cross *stats, tdm_mat p, tdm_mat q,
+                           const int32_t *targets, tdm_err *err);
+
+/* top[r * k ..] are the k likeliest tokens of logits [rows, V] f32, the likeliest first, of equal ones the
+ * lowest id; zeros where targets[r] is negative.
+ *   k    1 <= k <= TDM_TOP_MOST, k <= V
+ *   top  [rows, k], targets [rows] backend memory */
+tdm_status tdm_top_tokens(const tdm_backend *be, tdm_top *top, int32_t k, tdm_mat logits,
+                          const int32_t *targets, tdm_err *err);
 
 #endif

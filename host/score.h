@@ -22,15 +22,18 @@
 
 typedef struct tdm_scorer tdm_scorer;
 
-/* 0: what suits the backend and its memory. Neither changes a result. */
 typedef struct {
+    /* 0: what suits the backend and its memory. Neither changes a result. */
     int32_t rows;   /* tokens in one forward pass at most; raised to the context */
     int32_t logits; /* of these, tokens whose logits are in memory at a time; [logits, V] f32 */
+    const gpt2_model *observer; /* a second model of the same backend, vocabulary size and at least the same
+                                   context, for text->cross; NULL: none. Must outlive the scorer */
+    int32_t top;    /* likeliest tokens of each position, for text->top; 0: none. At most TDM_TOP_MOST */
 } tdm_score_options;
 
 /* Allocate the memory of scoring; a run allocates a few bytes for each text and no more.
  *   m  must outlive the scorer
- * Errors: TDM_EARG for options out of range; TDM_ENOMEM. */
+ * Errors: TDM_EARG for options out of range or an observer that does not fit; TDM_ENOMEM. */
 tdm_status tdm_scorer_open(const gpt2_model *m, const tdm_score_options *options, tdm_scorer **out,
                            tdm_err *err);
 void tdm_scorer_close(tdm_scorer *s); /* NULL is fine */
@@ -42,6 +45,8 @@ typedef struct {
     const int32_t *ids; /* [n] */
     int32_t n;          /* 1 .. context + 1: the last token is judged, but not read */
     tdm_stat *stats;    /* [n - 1] receives those of ids[1 ..]; NULL where n is 1 */
+    tdm_cross *cross;   /* [n - 1] likewise, p the model and q the observer; with options.observer alone */
+    tdm_top *top;       /* [n - 1, options.top]; with options.top alone */
 } tdm_score_text;
 
 /* Score n texts.

@@ -12,10 +12,12 @@ from training import descend, schedule
 
 END_ID = VOCABULARY - 1
 METHODS = ("temperature", "top-k 40", "nucleus")
+SIZES = {"": (3, 192), "-medium": (1, 128), "-small": (1, 64)}  # behind the folder's name: (layers, width)
 
 
-def config():
-    return GPT2Config(vocab_size=VOCABULARY, n_positions=CONTEXT, n_ctx=CONTEXT, n_embd=192, n_layer=3, n_head=3,
+def config(size):
+    layers, width = SIZES[size]
+    return GPT2Config(vocab_size=VOCABULARY, n_positions=CONTEXT, n_ctx=CONTEXT, n_embd=width, n_layer=layers, n_head=width // 64,
                       activation_function="gelu_pytorch_tanh", layer_norm_epsilon=1e-5, bos_token_id=END_ID, eos_token_id=END_ID,
                       resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.0, architectures=["GPT2LMHeadModel"])
 
@@ -46,10 +48,10 @@ def loss(model, batch, reduction="mean"):
     return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten(), reduction=reduction)
 
 
-def train(docs, validation, epochs, seed, log, rate=2e-3, tokens=4096):
+def train(size, docs, validation, epochs, seed, log, rate=2e-3, tokens=4096):
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    model = GPT2LMHeadModel(config()).train()
+    model = GPT2LMHeadModel(config(size)).train()
     decay = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() < 2]
     optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}],
@@ -62,7 +64,7 @@ def train(docs, validation, epochs, seed, log, rate=2e-3, tokens=4096):
             with torch.autocast("cpu", torch.bfloat16):
                 value = loss(model, batch)
             total, count = total + descend(model, value, optimizer, falling), count + 1
-        log(f"writer epoch {epoch + 1}/{epochs}: loss {total / count:.4f} in training, "
+        log(f"writer{size} epoch {epoch + 1}/{epochs}: loss {total / count:.4f} in training, "
             f"{evaluate(model.eval(), validation):.4f} in validation, {time.time() - start:.0f} s")
         model.train()
     return model.eval()

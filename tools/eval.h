@@ -1,0 +1,137 @@
+/* tools/eval.h - inside tandem eval: labelled scores, what was found about them, and who prints it.
+ *
+ *   records (JSON Lines) -> eval_read.c: eval_scores -> eval_measure.c: eval_result
+ *   -> eval_text.c: table, JSON, CSV; eval_svg.c: pictures; eval_html.c: the report
+ *   a folder of files -> eval_matrix.c: eval_matrix -> the same printers */
+#ifndef TOOLS_EVAL_H
+#define TOOLS_EVAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "host/buf.h"
+#include "host/err.h"
+#include "host/evaluate.h"
+
+/* Which way a field points. */
+typedef enum {
+    EVAL_AUTO,    /* known fields as known (README); others: higher is machine; warned about where AUROC < 0.5 */
+    EVAL_MACHINE, /* a higher value: rather a machine */
+    EVAL_HUMAN,   /* a higher value: rather a human */
+    EVAL_FIT,     /* whichever is right more often on the validation split */
+} eval_orientation;
+
+enum { EVAL_BUCKETS_MOST = 16, EVAL_CURVE = 512, EVAL_HISTOGRAM = 40 };
+
+typedef struct {
+    const char *const *fields; /* [n_fields] */
+    size_t n_fields;
+    eval_orientation orientation;
+    double threshold;    /* NaN: 0.5 for probabilities (fake, real), none for others */
+    double validation;   /* share of the records on which the best threshold is fitted, 0 < v < 1 */
+    tdm_evaluate_options evaluate; /* fprs */
+    tdm_bootstrap_options bootstrap;
+    int64_t buckets[EVAL_BUCKETS_MOST]; /* lower bounds of lengths, ascending; the first bucket is below buckets[0] */
+    int n_buckets;
+} eval_options;
+
+/* Labelled scores, one row a text. */
+typedef struct {
+    size_t n, cap;
+    size_t n_fields;
+    double **scores;      /* owned [n_fields][n] as read */
+    uint8_t *machine;     /* owned [n] */
+    uint8_t *validation;  /* owned [n] 1: fits the best threshold; by hash of label and id, so the same in any order */
+    int64_t *lengths;     /* owned [n]; NULL: the records have no length */
+    const char *length_field; /* "used_tokens", ...; NULL */
+    int64_t excluded;     /* bad records within --max-errors */
+} eval_scores;
+
+typedef struct {
+    int64_t from, to;     /* lengths [from, to); to INT64_MAX: no end */
+    int64_t humans, machines;
+    bool is_measured;     /* both classes have texts */
+    tdm_values values;
+    tdm_intervals intervals;
+} eval_bucket;
+
+/* What was found about one field. Scores are turned such that higher is machine (1 - score for probabilities, else
+ * -score); thresholds are given in the field's own values. */
+typedef struct {
+    const char *field;
+    bool is_turned;        /* a higher value is rather a human */
+    bool is_probability;
+    bool is_suspicious;    /* AUROC < 0.5: points the other way than said */
+    int64_t humans, machines, excluded;
+    double threshold;      /* in the field's values; NaN: none */
+    tdm_values values;     /* of all texts */
+    tdm_intervals intervals;
+    /* the best threshold, fitted on the validation split, judged on the rest */
+    double best_threshold; /* in the field's values */
+    int64_t fitted_on;     /* texts; 0: not measured, since a class is missing in a part */
+    tdm_values best;
+    tdm_intervals best_intervals;
+    eval_bucket buckets[EVAL_BUCKETS_MOST + 1];
+    int n_buckets;         /* 0: no lengths */
+    tdm_calibration calibration; /* of probabilities alone */
+    tdm_roc_point curve[EVAL_CURVE];
+    size_t n_curve;
+    /* of both classes, over equal steps of the field's values from low to high */
+    double low, high;
+    int64_t human_histogram[EVAL_HISTOGRAM], machine_histogram[EVAL_HISTOGRAM];
+} eval_result;
+
+/* Measure one field. Errors: TDM_EFORMAT when a class has no text; TDM_ENOMEM. */
+tdm_status eval_measure(const eval_scores *scores, size_t field, const eval_options *options, eval_result *out,
+                        tdm_err *err);
+
+/* ---- trained-on x tested-on ---- */
+
+typedef struct {
+    bool is_there;
+    double value;         /* in [0, 1] */
+    tdm_interval interval; /* NaN: none */
+    int64_t humans, machines;
+} eval_cell;
+
+typedef struct {
+    const char *title;    /* what a cell is: "accuracy at 0.5" */
+    const char *row_title, *column_title; /* "trained on", "tested on" */
+    size_t n_rows, n_columns;
+    char **rows, **columns; /* owned names */
+    eval_cell *cells;       /* owned [n_rows, n_columns] */
+    const char *source;     /* where a published table is from; NULL: measured */
+} eval_matrix;
+
+void eval_matrix_free(eval_matrix *m); /* {0} is fine */
+
+/* Published tables by name, and "" behind the last (eval_reference.c): transfer, tfidf, zero-shot-t1, zero-shot-k40, ... */
+const char *eval_reference_name(size_t i);
+/* Errors: TDM_EARG for an unknown name, with the list; TDM_ENOMEM. */
+tdm_status eval_reference(const char *name, eval_matrix *out, tdm_err *err);
+
+/* ---- printers: append to a buffer ---- */
+
+tdm_status eval_print_text(tdm_buf *out, const eval_result *results, size_t n, const eval_options *o, tdm_err *err);
+tdm_status eval_print_json(tdm_buf *out, const eval_result *results, size_t n, const eval_options *o, tdm_err *err);
+tdm_status eval_print_csv(tdm_buf *out, const eval_result *results, size_t n, const eval_options *o, tdm_err *err);
+tdm_status eval_matrix_text(tdm_buf *out, const eval_matrix *m, tdm_err *err);
+tdm_status eval_matrix_json(tdm_buf *out, const eval_matrix *m, tdm_err *err);
+tdm_status eval_matrix_csv(tdm_buf *out, const eval_matrix *m, tdm_err *err);
+
+/* Each a whole <svg> element that stands alone. */
+tdm_status eval_svg_roc(tdm_buf *out, const eval_result *results, size_t n, tdm_err *err);
+tdm_status eval_svg_histogram(tdm_buf *out, const eval_result *result, tdm_err *err);
+tdm_status eval_svg_calibration(tdm_buf *out, const eval_result *result, tdm_err *err);
+tdm_status eval_svg_buckets(tdm_buf *out, const eval_result *results, size_t n, tdm_err *err);
+tdm_status eval_svg_matrix(tdm_buf *out, const eval_matrix *m, tdm_err *err);
+
+/* One self-contained page: no script, no font, no picture from elsewhere.
+ *   results  [n]; matrices [n_matrices], published ones among them; either may be empty
+ *   title, about  plain text: what was measured, and how (the command line) */
+tdm_status eval_html(tdm_buf *out, const char *title, const char *about, const eval_result *results, size_t n,
+                     const eval_options *o, const eval_matrix *matrices, size_t n_matrices, tdm_err *err);
+
+#endif
