@@ -14,6 +14,7 @@
 #include "host/buf.h"
 #include "host/err.h"
 #include "host/evaluate.h"
+#include "host/sink.h"
 
 /* Which way a field points. */
 typedef enum {
@@ -56,6 +57,27 @@ typedef struct {
     tdm_values values;
     tdm_intervals intervals;
 } eval_bucket;
+
+/* Where labelled records come from: files of one class each, or records with a label. */
+typedef struct {
+    const char *const *human, *const *machine; /* [n_human], [n_machine] files or folders */
+    size_t n_human, n_machine;
+    const char *const *labelled; /* [n_labelled] likewise */
+    size_t n_labelled;
+    const char *label;         /* the field that holds the label; NULL: no labelled files */
+    const char *machine_label; /* what it says of machine texts; NULL: true, 1, "machine" or "fake" against false, 0,
+                                  "human" or "real" */
+    const char *id_key, *length_key; /* length_key NULL: the first of used_tokens, tokens, length that records have */
+    size_t max_line;
+    double max_ratio;
+    tdm_max_errors max_errors; /* bad records: excluded and counted, each said on stderr */
+} eval_sources;
+
+/* Read all records. Ids are unique within a file, and a field is a finite number in every record.
+ * Errors: TDM_EFORMAT with file, line and value when there are more bad records than allowed, a file holds no record, or a
+ * class none; TDM_ENOINPUT, TDM_EIO, TDM_ENOMEM. */
+tdm_status eval_read(const eval_sources *sources, const eval_options *options, eval_scores *out, tdm_err *err);
+void eval_scores_free(eval_scores *s); /* {0} is fine */
 
 /* What was found about one field. Scores are turned such that higher is machine (1 - score for probabilities, else
  * -score); thresholds are given in the field's own values. */
@@ -105,6 +127,16 @@ typedef struct {
     const char *source;     /* where a published table is from; NULL: measured */
 } eval_matrix;
 
+typedef enum { EVAL_ACCURACY, EVAL_BALANCED, EVAL_BEST, EVAL_AUROC, EVAL_TPR } eval_metric; /* EVAL_BEST: balanced accuracy
+    at the threshold that was fitted on the validation split; EVAL_TPR: at the first of options.evaluate.fprs */
+
+/* Measure a folder: DIR/ROW/COLUMN.jsonl[.gz|.zst] holds what ROW's detector said of COLUMN's texts, DIR/ROW/human.jsonl what
+ * it said of human ones; DIR/ROW/COLUMN.human.jsonl goes before that. Rows and columns in natural order of their names, a missing
+ * file is an empty cell. The first field of options.
+ *   sources  its keys and limits; the files are those of the folder
+ * Errors: TDM_ENOINPUT for a folder without such files, or a row without human ones; those of eval_read and eval_measure. */
+tdm_status eval_matrix_measure(const char *dir, eval_metric metric, const eval_sources *sources, const eval_options *options,
+                               eval_matrix *out, tdm_err *err);
 void eval_matrix_free(eval_matrix *m); /* {0} is fine */
 
 /* Published tables by name, and "" behind the last (eval_reference.c): transfer, tfidf, zero-shot-t1, zero-shot-k40, ... */
