@@ -114,6 +114,54 @@ writing.
 """
 
 
+OTHER_WRITER = """---
+license: mit
+language: en
+---
+# The demo's {name} writer
+
+A GPT-2 of {parameters:.2f} million parameters ({shape}, context 256, vocabulary 2,000): the demo's writer once more, with fewer weights. Its
+text, licence, recipe ({epochs} epochs; this one took {minutes}) and limits are those of [the large writer](../writer/README.md), and so
+is its vocabulary: `merges.txt` says all of it, a tokenizer that wants `vocab.json` finds it there.
+
+| held-out text | loss, nats per token | perplexity per token |
+|---|---|---|
+| validation | {validation:.4f} | {validation_ppl:.2f} |
+| test | {test:.4f} | {test_ppl:.2f} |
+
+{count} documents of each kind, people's passages cut at {context} tokens as the writer's are: length in tokens, how many did not end, and the
+share of their runs of eight words that occur in the writer's training text.
+
+{lengths}
+
+The first test document of the nucleus:
+
+{nucleus}
+"""
+
+OTHER_READER = """---
+license: mit
+language: en
+---
+# The reader of the demo's {name} writer
+
+The demo's reader once more, trained on what the {name} writer ([its card](../writer-{name}/README.md)) writes instead of the large one. Text,
+licence, shape, recipe and limits are those of [the large writer's reader](../reader/README.md); both started from the same pretrained
+encoder, and training took {minutes}. {train:,} samples of each method for training, {valid} for validation, {count} for the test.
+
+{count} test documents of each sampling method of the {name} writer against the {people} test passages of people. Balanced accuracy is the mean
+of the two accuracies; chance is 50 %. Its standard error here is {error:.1f} points or less.
+
+{rates}
+
+Balanced accuracy when only the first tokens are read:
+
+{by_length}
+
+How well each reader does on each writer is what `sh tools/demo.sh --full` measures.
+"""
+
+
 def table(head, rows):
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows))
 
@@ -138,22 +186,30 @@ def example(method, record):
     return f"{name}:\n\n" + "\n".join(f"> {line}  " for line in record["text"].strip().split("\n"))
 
 
-def write(out, figures):
+def shape(layers, width, inner):
+    heads = "1 head" if width == 64 else f"{width // 64} heads"
+    return f"{layers} layer{'s' * (layers > 1)}, width {width}, {heads} of 64" + (f", feed-forward layer of {inner}" if inner else "")
+
+
+def write(out, size, figures):
+    """The two cards of a size ("" is the large one)."""
     package = run(["dpkg-query", "-W", "-f", "${Version}", "bible-kjv-text"], capture_output=True, text=True, check=True).stdout
     parts, samples, tests, losses, seconds, rates = (figures[k] for k in ("parts", "samples", "tests", "losses", "seconds", "rates"))
     shared = {
         "recipe": RECIPE.format(packages=", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "tokenizers", "safetensors"))),
         "data": DATA.format(package=package, repeats=percent(figures["by heart"]["people"]), parts=table(
             ["part", "passages", "words"], ([n, f"{len(t):,}", f"{sum(len(x.split()) for x in t):,}"] for n, t in parts.items()))),
-        "context": figures["context"], "count": samples["test"],
+        "context": figures["context"], "count": samples["test"], "name": size[1:],
     }
-    (out / "writer" / "README.md").write_text(WRITER.format(
+    examples = {name: example(name, records[0]) for name, records in tests.items() if name != "people"}
+    (out / f"writer{size}" / "README.md").write_text((OTHER_WRITER if size else WRITER).format(
         **shared, **losses, **{f"{name}_ppl": math.exp(loss) for name, loss in losses.items()}, bits=figures["bits"],
+        shape=shape(*figures["shape"]), parameters=figures["parameters"] / 1e6,
         epochs=figures["epochs"], minutes=minutes(seconds["writer"]), lengths=lengths(tests, figures["by heart"]),
-        examples="\n\n".join(example(name, records[0]) for name, records in tests.items() if name != "people")))
+        examples="\n\n".join(examples.values()), nucleus=examples["nucleus"]))
     longest, people = rates[max(rates)], len(parts["test"])
     worst = min(r["balanced"] for r in longest.values())
-    (out / "reader" / "README.md").write_text(READER.format(
+    (out / f"reader{size}" / "README.md").write_text((OTHER_READER if size else READER).format(
         **shared, train=samples["reader"], valid=samples["validation"], people=people,
         pretrain_steps=figures["pretrain steps"], pretrain_minutes=minutes(seconds["pretraining"]),
         steps=figures["reader steps"], minutes=minutes(seconds["reader"]), error=100 * math.sqrt(worst * (1 - worst) / people / 2),

@@ -101,8 +101,10 @@ def reader_vocabulary(vocabulary, merges, texts):
 
 
 def save_bpe(folder, vocabulary, merges, ascii_only):
+    """vocab.json and merges.txt; without a vocabulary only the latter, which gives GPT-2's layout of ids by itself."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=ascii_only), "utf-8")
+    if vocabulary:
+        (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=ascii_only), "utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), "utf-8")
 
 

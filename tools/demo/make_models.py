@@ -1,16 +1,18 @@
-"""Make the demo's models: a GPT-2 that writes like the King James text and a RoBERTa that tells its passages from the book's.
+"""Make the demo's models: GPT-2s of three sizes that write like the King James text and, for each, a RoBERTa that tells its passages from
+the book's.
 
     apt install bible-kjv
     pip install torch==2.15.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0
     python make_models.py
 
-One processor core is enough; it takes about an hour. Everything is seeded: on the same kind of processor with the same versions
+One processor core is enough; it takes about two hours. Everything is seeded: on the same kind of processor with the same versions
 the result is the same, on another one training rounds differently and the figures move a little.
 
---out DIR      where writer/, reader/ and human.jsonl go (default: this folder)
+--out DIR      where the folders of the models and human.jsonl go (default: this folder)
 --text FILE    the output of `bible -f ge1:1-rev22:21` (default: run it)
 --work DIR     what the steps leave for the next ones; finished steps found there are not repeated (default: demo-work)
 --threads N    processor threads (default 1)
+--size SIZE    large, medium or small: only this writer and its reader; may be repeated (default: all, which share the pretrained encoder)
 
 Parts: corpus.py (text, passages, BPE), writer.py (GPT-2 and sampling), reader.py (RoBERTa), training.py (descent), cards.py (model cards).
 """
@@ -80,19 +82,94 @@ def write_jsonl(path, records):
     path.write_text("".join(json.dumps(r) + "\n" for r in records), "ascii")
 
 
-def check(out, texts, parts):
-    """What others will find in the folders: tokenizers that agree with ours, tensors of the right names only."""
-    for name, kind in (("writer", GPT2LMHeadModel), ("reader", RobertaForSequenceClassification)):
-        theirs, ours = AutoTokenizer.from_pretrained(out / name), corpus.load_bpe(out / name)
-        for text in texts:
+def make_writer(size, book, out, work):
+    """The writer of a size, in its folder: (model, {part: loss}, seconds)."""
+    folder, documents = out / f"writer{size}", book["documents"]
+    state, seconds = step(work / f"writer{size}.pt", lambda: writer.train(
+        size, documents["writer"], documents["validation"], EPOCHS, WRITER_SEED, log).transformer.state_dict())
+    save(folder, writer.config(size), WRITER_KEYS, state)
+    model = load(GPT2LMHeadModel, folder)
+    losses = {name: writer.evaluate(model, documents[name]) for name in ("validation", "test")}
+    log(f"writer{size}: loss {losses}")
+    return model, losses, seconds
+
+
+def make_samples(size, model, book, work):
+    """{(part, method): records}: what the writer of a size writes."""
+    first = SAMPLE_SEED + 100 * list(writer.SIZES).index(size)
+    samples, _ = step(work / f"samples{size}.pt", lambda: {
+        (part, method): writer.sample(model, book["writes"], method, count, first + 10 * i + j)
+        for i, (part, count) in enumerate(SAMPLES.items()) for j, method in enumerate(writer.METHODS)})
+    for (part, method), records in samples.items():
+        write_jsonl(work / f"{part}{size}.{method.replace(' ', '-')}.jsonl", records)
+    return samples
+
+
+def make_reader(size, samples, book, out, work):
+    """The reader of a size's writer, in its folder: ({tokens read: accuracies}, seconds of pretraining and of training).
+
+    All readers start from the same encoder, which was pretrained once."""
+    folder, reads, human = out / f"reader{size}", book["reads"], book["human ids"]
+    machine = {part: {m: reader.encode(reads, samples[part, m]) for m in writer.METHODS} for part in SAMPLES}
+    seen = reader.encode(reads, [{"text": text} for text in book["seen"]])
+    state, pretrain_seconds = step(work / "pretrained.pt", lambda: reader.pretrain(
+        seen, reads.get_vocab_size(), PRETRAIN_STEPS, PRETRAIN_SEED, log).roberta.state_dict())
+    state, seconds = step(work / f"reader{size}.pt", lambda: reader.train(
+        state, reads.get_vocab_size(), human["reader"] + human["writer"], machine["reader"], (human["validation"], machine["validation"]),
+        READER_STEPS, READER_SEED, log).state_dict())
+    save(folder, reader.config(reads.get_vocab_size()), READER_KEYS, state)
+    model = load(RobertaForSequenceClassification, folder)
+    rates = {n: reader.evaluate(model, [ids[:n] for ids in human["test"]],
+                                {m: [ids[:n] for ids in texts] for m, texts in machine["test"].items()}) for n in LENGTHS}
+    log(f"reader{size}: accuracy " + ", ".join(f"{m} {r['balanced']:.3f}" for m, r in rates[reader.LONGEST].items()))
+    return rates, pretrain_seconds, seconds
+
+
+def read_book(text_file, out):
+    """The text in parts, the vocabularies (which go to their folders) and the text as writers and readers take it."""
+    parts = corpus.split(text_file, TEXT_SEED)
+    seen = parts["writer"] + parts["reader"]
+    vocabulary, merges = corpus.train_bpe(seen)
+    read = corpus.reader_vocabulary(vocabulary, merges, seen)
+    for size in writer.SIZES:
+        corpus.save_bpe(out / f"writer{size}", None if size else vocabulary, merges, ascii_only=True)
+        corpus.save_bpe(out / f"reader{size}", read, merges, ascii_only=False)
+    writes, reads = corpus.load_bpe(out / "writer"), corpus.load_bpe(out / "reader")
+    human = {part: people(writes, texts) for part, texts in parts.items()}
+    write_jsonl(out / "human.jsonl", ({"id": r["id"], "text": r["text"]} for r in human["test"]))
+    return {"parts": parts, "seen": seen, "writes": writes, "reads": reads, "human": human,
+            "human ids": {part: reader.encode(reads, records) for part, records in human.items()},
+            "documents": {part: writer.documents(writes, texts) for part, texts in parts.items()}}
+
+
+def figures(size, book, out, work):
+    """Makes the writer and the reader of a size; what their model cards say about them."""
+    model, losses, writer_seconds = make_writer(size, book, out, work)
+    samples = make_samples(size, model, book, work)
+    rates, pretrain_seconds, reader_seconds = make_reader(size, samples, book, out, work)
+    parts, documents = book["parts"], book["documents"]["test"]
+    characters, targets = sum(map(len, parts["test"])), sum(len(d) - 1 for d in documents)
+    tests = {"people": book["human"]["test"]} | {m: samples["test", m] for m in writer.METHODS}
+    return {
+        "parts": parts, "context": corpus.CONTEXT, "epochs": EPOCHS, "pretrain steps": PRETRAIN_STEPS, "reader steps": READER_STEPS,
+        "samples": SAMPLES, "tests": tests, "losses": losses, "bits": losses["test"] * targets / characters / math.log(2), "rates": rates,
+        "by heart": {name: corpus.shared([r["text"] for r in records], parts["writer"]) for name, records in tests.items()},
+        "seconds": {"writer": writer_seconds, "pretraining": pretrain_seconds, "reader": reader_seconds},
+        "shape": writer.SIZES[size], "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def check(size, out, tests, parts):
+    """What others will find in a size's folders: tokenizers that agree with ours, tensors of the right names only."""
+    for name, words, kind in (("writer", "writer", GPT2LMHeadModel), ("reader", f"reader{size}", RobertaForSequenceClassification)):
+        theirs, ours = AutoTokenizer.from_pretrained(out / words), corpus.load_bpe(out / words)
+        for text in (r["text"] for records in tests.values() for r in records):
             assert theirs(text, add_special_tokens=False).input_ids == ours.encode(text).ids, text
-        _, report = kind.from_pretrained(out / name, output_loading_info=True)
+        _, report = kind.from_pretrained(out / f"{name}{size}", output_loading_info=True)
         assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+        assert (out / f"{name}{size}" / "merges.txt").read_bytes() == (out / "writer" / "merges.txt").read_bytes()
     held_out = set(parts["test"])
     assert not any(held_out & set(parts[name]) for name in parts if name != "test")
-    size = sum(f.stat().st_size for name in ("writer", "reader") for f in (out / name).iterdir())
-    assert size < 6_000_000, size
-    return size
 
 
 def main():
@@ -101,62 +178,20 @@ def main():
     arguments.add_argument("--text")
     arguments.add_argument("--work", type=Path, default=Path("demo-work"))
     arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--size", choices=[size[1:] or "large" for size in writer.SIZES], action="append")
     options = arguments.parse_args()
     out, work = options.out, options.work
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
 
-    # The text and the two vocabularies
-    parts = corpus.split(options.text, TEXT_SEED)
-    seen = parts["writer"] + parts["reader"]
-    vocabulary, merges = corpus.train_bpe(seen)
-    corpus.save_bpe(out / "writer", vocabulary, merges, ascii_only=True)
-    corpus.save_bpe(out / "reader", corpus.reader_vocabulary(vocabulary, merges, seen), merges, ascii_only=False)
-    writes, reads = corpus.load_bpe(out / "writer"), corpus.load_bpe(out / "reader")
-    documents = {name: writer.documents(writes, texts) for name, texts in parts.items()}
-
-    # The writer
-    state, writer_seconds = step(work / "writer.pt", lambda: writer.train(
-        documents["writer"], documents["validation"], EPOCHS, WRITER_SEED, log).transformer.state_dict())
-    save(out / "writer", writer.config(), WRITER_KEYS, state)
-    model = load(GPT2LMHeadModel, out / "writer")
-    losses = {name: writer.evaluate(model, documents[name]) for name in ("validation", "test")}
-    log(f"writer: loss {losses}")
-
-    # What it writes, and people's passages, both cut at the writer's context
-    samples, _ = step(work / "samples.pt", lambda: {
-        (part, method): writer.sample(model, writes, method, count, SAMPLE_SEED + 10 * i + j)
-        for i, (part, count) in enumerate(SAMPLES.items()) for j, method in enumerate(writer.METHODS)})
-    human = {part: people(writes, parts[part]) for part in SAMPLES}
-    write_jsonl(out / "human.jsonl", ({"id": r["id"], "text": r["text"]} for r in human["test"]))
-    for (part, method), records in samples.items():
-        write_jsonl(work / f"{part}.{method.replace(' ', '-')}.jsonl", records)
-
-    # The reader
-    human_ids = {part: reader.encode(reads, records) for part, records in human.items()}
-    machine_ids = {part: {m: reader.encode(reads, samples[part, m]) for m in writer.METHODS} for part in SAMPLES}
-    state, pretrain_seconds = step(work / "pretrained.pt", lambda: reader.pretrain(
-        reader.encode(reads, [{"text": text} for text in seen]), reads.get_vocab_size(), PRETRAIN_STEPS, PRETRAIN_SEED, log).roberta.state_dict())
-    known = human_ids["reader"] + reader.encode(reads, people(writes, parts["writer"]))
-    state, reader_seconds = step(work / "reader.pt", lambda: reader.train(
-        state, reads.get_vocab_size(), known, machine_ids["reader"], (human_ids["validation"], machine_ids["validation"]),
-        READER_STEPS, READER_SEED, log).state_dict())
-    save(out / "reader", reader.config(reads.get_vocab_size()), READER_KEYS, state)
-    model = load(RobertaForSequenceClassification, out / "reader")
-    rates = {n: reader.evaluate(model, [ids[:n] for ids in human_ids["test"]],
-                                {m: [ids[:n] for ids in texts] for m, texts in machine_ids["test"].items()}) for n in LENGTHS}
-
-    # The cards
-    characters, targets = sum(map(len, parts["test"])), sum(len(d) - 1 for d in documents["test"])
-    tests = {"people": human["test"]} | {m: samples["test", m] for m in writer.METHODS}
-    cards.write(out, {
-        "parts": parts, "context": corpus.CONTEXT, "epochs": EPOCHS, "pretrain steps": PRETRAIN_STEPS, "reader steps": READER_STEPS,
-        "samples": SAMPLES, "tests": tests, "losses": losses, "bits": losses["test"] * targets / characters / math.log(2), "rates": rates,
-        "by heart": {name: corpus.shared([r["text"] for r in records], parts["writer"]) for name, records in tests.items()},
-        "seconds": {"writer": writer_seconds, "pretraining": pretrain_seconds, "reader": reader_seconds},
-    })
-    size = check(out, [r["text"] for records in tests.values() for r in records], parts)
-    log(f"done: {size:,} bytes; accuracy " + ", ".join(f"{m} {r['balanced']:.3f}" for m, r in rates[reader.LONGEST].items()))
+    book = read_book(options.text, out)
+    for size in writer.SIZES:
+        if not options.size or (size[1:] or "large") in options.size:
+            found = figures(size, book, out, work)
+            cards.write(out, size, found)
+            check(size, out, found["tests"], book["parts"])
+    total = sum(f.stat().st_size for name in ("writer", "reader") for size in writer.SIZES for f in (out / f"{name}{size}").iterdir())
+    log(f"done: {total:,} bytes")
 
 
 if __name__ == "__main__":

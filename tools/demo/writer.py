@@ -12,14 +12,14 @@ from training import descend, schedule
 
 END_ID = VOCABULARY - 1
 METHODS = ("temperature", "top-k 40", "nucleus")
-SIZES = {"": (3, 192), "-medium": (1, 128), "-small": (1, 64)}  # behind the folder's name: (layers, width)
+SIZES = {"": (3, 192, None), "-medium": (1, 128, 384), "-small": (1, 64, None)}  # folder's ending: layers, width, feed-forward width
 
 
 def config(size):
-    layers, width = SIZES[size]
+    layers, width, inner = SIZES[size]
     return GPT2Config(vocab_size=VOCABULARY, n_positions=CONTEXT, n_ctx=CONTEXT, n_embd=width, n_layer=layers, n_head=width // 64,
-                      activation_function="gelu_pytorch_tanh", layer_norm_epsilon=1e-5, bos_token_id=END_ID, eos_token_id=END_ID,
-                      resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.0, architectures=["GPT2LMHeadModel"])
+                      n_inner=inner, activation_function="gelu_pytorch_tanh", layer_norm_epsilon=1e-5, bos_token_id=END_ID,
+                      eos_token_id=END_ID, resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.0, architectures=["GPT2LMHeadModel"])
 
 
 def documents(tokenizer, texts):
