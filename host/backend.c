@@ -329,3 +329,29 @@ tdm_status tdm_token_stats(const tdm_backend *be, tdm_stat *stats, tdm_mat logit
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "token_stats");
 }
+
+tdm_status tdm_cross_stats(const tdm_backend *be, tdm_cross *stats, tdm_mat p, tdm_mat q,
+                           const int32_t *targets, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(check_padded("p", p, TDM_F32, -1, -1, err));
+    TDM_TRY(check_padded("q", q, TDM_F32, p.rows, p.cols, err));
+    TDM_REQUIRE((stats && targets) || !p.rows, TDM_EARG, "no statistics or no targets");
+    TDM_TRY(be->ops->cross_stats(be->self, stats, p, q, targets, err));
+done:
+    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "cross_stats");
+}
+
+tdm_status tdm_top_tokens(const tdm_backend *be, tdm_top *top, int32_t k, tdm_mat logits,
+                          const int32_t *targets, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(check_padded("logits", logits, TDM_F32, -1, -1, err));
+    TDM_REQUIRE(k >= 1 && k <= TDM_TOP_MOST, TDM_EARG, "%d tokens of a row, want 1 to %d", k,
+                TDM_TOP_MOST);
+    TDM_REQUIRE(k <= logits.cols, TDM_EARG, "%d tokens of a row of %d", k, logits.cols);
+    TDM_REQUIRE((top && targets) || !logits.rows, TDM_EARG, "no room for tokens or no targets");
+    TDM_TRY(be->ops->top_tokens(be->self, top, k, logits, targets, err));
+done:
+    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "top_tokens");
+}

@@ -292,13 +292,14 @@ tdm_status tdm_token_stats(const tdm_backend *be, tdm_stat *stats, tdm_mat logit
                            const int32_t *targets, tdm_err *err);
 
 /* stats[r] of two rows of logits [rows, V] f32 of two models; zeros where targets[r] is negative: a row that
- * nobody asks about. Strides may differ.
+ * nobody asks about. A target >= V as in token_stats. Strides may differ.
  *   stats, targets  [rows] backend memory */
 tdm_status tdm_cross_stats(const tdm_backend *be, tdm_cross *stats, tdm_mat p, tdm_mat q,
                            const int32_t *targets, tdm_err *err);
 
 /* top[r * k ..] are the k likeliest tokens of logits [rows, V] f32, the likeliest first, of equal ones the
- * lowest id; zeros where targets[r] is negative.
+ * lowest id; zeros where targets[r] is negative. A target >= V as in token_stats: k times TDM_NOT_FINITE beside
+ * NaN, as where a logit is not finite.
  *   k    1 <= k <= TDM_TOP_MOST, k <= V
  *   top  [rows, k], targets [rows] backend memory */
 tdm_status tdm_top_tokens(const tdm_backend *be, tdm_top *top, int32_t k, tdm_mat logits,

@@ -308,6 +308,8 @@ static const tdm_ops CPU_OPS = {
     .classify = cpu_classify,
     .sample = cpu_sample,
     .token_stats = cpu_token_stats,
+    .cross_stats = cpu_cross_stats,
+    .top_tokens = cpu_top_tokens,
 };
 
 tdm_status cpu_open(const cpu_kernels *kernels, int threads, tdm_backend *out, tdm_err *err)

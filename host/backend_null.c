@@ -256,7 +256,7 @@ static tdm_status null_sample(void *self, const tdm_slots *state, const int32_t 
     return TDM_OK;
 }
 
-/* From the targets alone. */
+/* Statistics come from the targets alone. */
 static tdm_status null_token_stats(void *self, tdm_stat *stats, tdm_mat logits,
                                    const int32_t *targets, tdm_err *err)
 {
@@ -270,6 +270,39 @@ static tdm_status null_token_stats(void *self, tdm_stat *stats, tdm_mat logits,
                                                .entropy = 10 * unit(words[1]),
                                                .variance = 10 * unit(words[2]),
                                                .rank = 1 + (int32_t)(words[3] % (uint32_t)logits.cols)};
+    }
+    return TDM_OK;
+}
+
+static tdm_status null_cross_stats(void *self, tdm_cross *stats, tdm_mat p, tdm_mat q,
+                                   const int32_t *targets, tdm_err *err)
+{
+    (void)self, (void)q, (void)err;
+    for (int64_t i = 0; i < p.rows; i++) {
+        uint32_t words[4];
+        tdm_philox((uint32_t[4]){(uint32_t)targets[i], 1}, 0, words);
+        stats[i] = targets[i] < 0 ? (tdm_cross){0}
+                                  : (tdm_cross){.cross = 10 * unit(words[0]),
+                                                .variance = 10 * unit(words[1]),
+                                                .back = 10 * unit(words[2])};
+    }
+    return TDM_OK;
+}
+
+/* Neighbouring ids, each half as likely as the one before. */
+static tdm_status null_top_tokens(void *self, tdm_top *top, int32_t k, tdm_mat logits,
+                                  const int32_t *targets, tdm_err *err)
+{
+    (void)self, (void)err;
+    for (int64_t i = 0; i < logits.rows; i++) {
+        uint32_t words[4];
+        tdm_philox((uint32_t[4]){(uint32_t)targets[i], 2}, 0, words);
+        const int64_t first = words[0] % (uint32_t)logits.cols;
+        for (int32_t j = 0; j < k; j++)
+            top[i * k + j] = targets[i] < 0
+                                 ? (tdm_top){0}
+                                 : (tdm_top){.id = (int32_t)((first + j) % logits.cols),
+                                             .logprob = -0.693147181f * (float)(j + 1)};
     }
     return TDM_OK;
 }
@@ -313,6 +346,8 @@ static const tdm_ops NULL_OPS = {
     .classify = null_classify,
     .sample = null_sample,
     .token_stats = null_token_stats,
+    .cross_stats = null_cross_stats,
+    .top_tokens = null_top_tokens,
 };
 
 tdm_status tdm_open_null(tdm_backend *out, tdm_err *err)

@@ -1,6 +1,6 @@
 /* host/cpu.h - inside the CPU backend: what its files share. Nothing else includes it but its tests.
  *
- * The kernels (cpu_vector.h, cpu_gemm.h, cpu_norm.h, cpu_attention.h) are one source that is
+ * The kernels (cpu_vector.h, cpu_gemm.h, cpu_norm.h, cpu_attention.h, cpu_stats.h) are one source that is
  * compiled once per instruction set (cpu_avx512.c, cpu_avx2.c, cpu_baseline.c) into a table;
  * tdm_open_cpu takes the best table that the machine can run.
  *
@@ -51,6 +51,25 @@ typedef struct {
     size_t step;   /* row r sees n_keys + r * step: 1 causal, 0 bidirectional */
 } cpu_attention;
 
+/* What the first pass over a row of logits sees. */
+typedef struct {
+    float largest;
+    int32_t ahead; /* entries above the given one */
+    bool finite;   /* all are; else the rest means nothing */
+} cpu_outline;
+
+/* Sums over a row, d = logit - largest: of e^d, d e^d, d^2 e^d. */
+typedef struct {
+    double total, first, second;
+} cpu_moments;
+
+/* Sums over two rows, d = logit - largest of each. */
+typedef struct {
+    double total_p, total_q; /* of e^dp, e^dq */
+    double first, second;    /* of dp e^dq, dp^2 e^dq */
+    double back;             /* of dq e^dp */
+} cpu_cross_sums;
+
 typedef struct {
     const char *name;
     const char *identity; /* tdm_backend.identity */
@@ -64,6 +83,11 @@ typedef struct {
                      size_t n, float eps);
     void (*epilogue)(float *y, size_t n, tdm_epilogue epilogue); /* in place, for tests */
     void (*exponential)(float *y, size_t n);                     /* in place, for tests */
+    cpu_outline (*look_at)(const float *row, size_t n, float given);
+    /* of a finite row and its largest value */
+    cpu_moments (*sum_up)(const float *row, size_t n, float largest);
+    cpu_cross_sums (*sum_up_two)(const float *p, const float *q, size_t n, float largest_p,
+                                 float largest_q);
     float (*peak)(size_t rounds); /* rounds * peak_flops operations in registers, for the bench */
     size_t peak_flops;            /* of one round */
     float (*read)(const float *p, size_t n); /* the sum, for the bench */
@@ -138,6 +162,10 @@ tdm_status cpu_sample(void *self, const tdm_slots *state, const int32_t *slots, 
                       int32_t eos, tdm_err *err);
 tdm_status cpu_token_stats(void *self, tdm_stat *stats, tdm_mat logits, const int32_t *targets,
                            tdm_err *err);
+tdm_status cpu_cross_stats(void *self, tdm_cross *stats, tdm_mat p, tdm_mat q,
+                           const int32_t *targets, tdm_err *err);
+tdm_status cpu_top_tokens(void *self, tdm_top *top, int32_t k, tdm_mat logits,
+                          const int32_t *targets, tdm_err *err);
 
 /* Floats from row to row. */
 static inline size_t cpu_stride(const tdm_mat *m)

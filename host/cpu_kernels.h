@@ -5,6 +5,7 @@
 #include "host/cpu_attention.h"
 #include "host/cpu_gemm.h"
 #include "host/cpu_norm.h"
+#include "host/cpu_stats.h"
 
 static void exponential(float *y, size_t n)
 {
@@ -58,6 +59,9 @@ const cpu_kernels TABLE = {
     .add_norm = add_norm,
     .epilogue = apply_all,
     .exponential = exponential,
+    .look_at = look_at,
+    .sum_up = sum_up,
+    .sum_up_two = sum_up_two,
     .peak = peak,
     .peak_flops = 2 * LANES * PEAK_SUMS,
     .read = read_all,

@@ -1,10 +1,5 @@
-/* host/cpu_sample.c - what is done with rows of logits, shared by the threads: draws, as host/sample.h
- * defines them, and statistics of given tokens. */
-#include <math.h>
-
+/* host/cpu_sample.c - draws from rows of logits, as host/sample.h defines them, shared by the threads. */
 #include "host/cpu.h"
-
-/* ---- draws ---- */
 
 typedef struct {
     const tdm_slots *state;
@@ -57,64 +52,4 @@ tdm_status cpu_sample(void *self, const tdm_slots *state, const int32_t *slots, 
     cpu_run(be, (size_t)logits.rows, sample_item, &job);
 done:
     return st;
-}
-
-/* ---- statistics ---- */
-
-typedef struct {
-    tdm_stat *stats;
-    tdm_mat logits;
-    const int32_t *targets;
-} stats_job;
-
-/* In double. With d = logit - largest and Z = sum e^d: ln p = d - ln Z, entropy = ln Z - mean of d
- * under p; the variance of ln p is that of d, from the differences to their mean. */
-static tdm_stat row_stats(const float *logits, size_t n, size_t target)
-{
-    const float wanted = logits[target];
-    double largest = -INFINITY, total = 0, sum = 0, squares = 0;
-    int32_t larger = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(logits[i]))
-            return (tdm_stat){NAN, NAN, NAN, TDM_NOT_FINITE};
-        largest = fmax(largest, (double)logits[i]);
-        larger += logits[i] > wanted;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const double d = (double)logits[i] - largest, e = exp(d);
-        total += e;
-        sum += e * d;
-    }
-    const double mean = sum / total;
-    for (size_t i = 0; i < n; i++) {
-        const double d = (double)logits[i] - largest;
-        squares += exp(d) * (d - mean) * (d - mean);
-    }
-    return (tdm_stat){.logprob = (float)((double)wanted - largest - log(total)),
-                      .entropy = (float)(log(total) - mean),
-                      .variance = (float)(squares / total),
-                      .rank = 1 + larger};
-}
-
-static void stats_item(cpu_backend *be, cpu_lane *lane, const void *arg, size_t i)
-{
-    (void)be;
-    (void)lane;
-    const stats_job *job = arg;
-    const float *logits = (const float *)job->logits.p + i * cpu_stride(&job->logits);
-    job->stats[i] = job->targets[i] < 0
-                        ? (tdm_stat){0}
-                        : row_stats(logits, (size_t)job->logits.cols, (size_t)job->targets[i]);
-}
-
-tdm_status cpu_token_stats(void *self, tdm_stat *stats, tdm_mat logits, const int32_t *targets,
-                           tdm_err *err)
-{
-    for (int64_t i = 0; i < logits.rows; i++)
-        if (targets[i] >= logits.cols)
-            return tdm_fail(err, TDM_EARG, "row %lld: token %d, want 0 to %d", (long long)i,
-                            (int)targets[i], logits.cols - 1);
-    const stats_job job = {stats, logits, targets};
-    cpu_run(self, (size_t)logits.rows, stats_item, &job);
-    return TDM_OK;
 }
