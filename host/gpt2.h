@@ -67,7 +67,15 @@ typedef struct {
     int32_t rows;    /* rows of one call at most, >= slots, >= logits */
     int32_t logits;  /* rows of one gpt2_forward whose logits are wanted, at most; of a gpt2_score:
                         rows whose logits exist at a time */
+    int32_t top;     /* of a gpt2_score: likeliest tokens of each row; 0: none. At most TDM_TOP_MOST */
+    bool cross;      /* of a gpt2_score: memory for what an observer adds */
 } gpt2_limits;
+
+/* Bytes that a gpt2_score finds out about each row. */
+static inline size_t gpt2_score_bytes(const gpt2_limits *l)
+{
+    return sizeof(tdm_stat) + (size_t)l->top * sizeof(tdm_top) + (l->cross ? sizeof(tdm_cross) : 0);
+}
 
 /* Pages of a text of `context` tokens. */
 static inline int32_t gpt2_text_pages(int32_t context)
@@ -149,14 +157,23 @@ typedef struct {
                                one of the text; < 0: none */
 } gpt2_texts;
 
+/* What was found out about each row, in host memory; zeros where there was no target. */
+typedef struct {
+    const tdm_stat *stats;  /* [n_rows] */
+    const tdm_cross *cross; /* [n_rows] p the model, q the observer; NULL: there was none */
+    const tdm_top *top;     /* [n_rows, limits.top]; NULL where that is 0 */
+} gpt2_scores;
+
 /* Enqueue the forward pass of whole texts, and a fetch of the statistics of their targets into lane.
- * Logits exist for limits.logits rows at a time. Touches no cache. Does not wait.
- *   texts  n_rows <= limits.rows and TDM_LANE_BYTES / sizeof(tdm_stat); texts of 1 .. context tokens
- * Errors: TDM_EARG for texts outside the run's limits or a token out of range; those of the backend. */
-tdm_status gpt2_score(gpt2_run *r, const gpt2_texts *texts, int lane, tdm_err *err);
-/* Wait for the statistics of the gpt2_score of this lane.
- *   stats  receives [n_rows] host memory, valid until the lane's next gpt2_score; zeros where there was
- *          no target */
-tdm_status gpt2_scored(gpt2_run *r, int lane, const tdm_stat **stats, tdm_err *err);
+ * Logits, of both models, exist for limits.logits rows at a time. Touches no cache. Does not wait.
+ *   observer  NULL, or with limits.cross: a run on the same backend whose model has the same vocabulary size,
+ *             with at least the rows, logits and context of r. The model may be the same, the run may not
+ *   texts     n_rows <= limits.rows and TDM_LANE_BYTES / gpt2_score_bytes(limits); texts of 1 .. context tokens
+ * Errors: TDM_EARG for texts outside the run's limits, a token out of range or an observer that does not fit;
+ * those of the backend. */
+tdm_status gpt2_score(gpt2_run *r, gpt2_run *observer, const gpt2_texts *texts, int lane, tdm_err *err);
+/* Wait for what the gpt2_score of this lane found out.
+ *   out  receives views that are valid until the lane's next gpt2_score */
+tdm_status gpt2_scored(gpt2_run *r, int lane, gpt2_scores *out, tdm_err *err);
 
 #endif

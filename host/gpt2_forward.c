@@ -1,4 +1,4 @@
-/* host/gpt2_forward.c - the forward pass of GPT-2 and the three ways to use it; see gpt2.h.
+/* host/gpt2_forward.c - the forward pass of GPT-2, for the next tokens of texts and for decoding; see gpt2.h.
  *
  *   h = wte[token] + wpe[position]
  *   for each layer:  h += proj(attention(qkv(ln_1(h))));  h += out(gelu(fc(ln_2(h))))
@@ -18,20 +18,6 @@
 #include "host/gpt2_model.h"
 #include "host/stop.h"
 
-/* Rows [from, from + rows) of a scratch matrix without padding. */
-static tdm_mat part(tdm_mat m, int32_t from, int32_t rows)
-{
-    m.p = (char *)m.p + (size_t)from * (size_t)m.cols * tdm_dtype_size(m.dtype);
-    m.rows = rows;
-    return m;
-}
-
-static tdm_mat first(tdm_mat m, int32_t rows)
-{
-    m.rows = rows;
-    return m;
-}
-
 /* ---- layers ---- */
 
 /* One block. On entry `delta` is what the block before left to be added to h (NULL for the first);
@@ -43,9 +29,9 @@ static tdm_status block_forward(gpt2_run *r, const tdm_step *step, int layer, co
     const gpt2_block *w = &r->model->blocks[layer];
     const float eps = r->model->config.norm_eps;
     const int32_t n = step->n_rows;
-    const tdm_mat resid = first(r->resid, n), norm = first(r->norm, n), qkv = first(r->qkv, n);
-    const tdm_mat heads = first(r->heads, n), proj = first(r->proj, n);
-    const tdm_mat hidden = first(r->hidden, n);
+    const tdm_mat resid = gpt2_first(r->resid, n), norm = gpt2_first(r->norm, n), qkv = gpt2_first(r->qkv, n);
+    const tdm_mat heads = gpt2_first(r->heads, n), proj = gpt2_first(r->proj, n);
+    const tdm_mat hidden = gpt2_first(r->hidden, n);
     tdm_status st = TDM_OK;
 
     TDM_TRY(tdm_add_norm(be, norm, resid, delta, w->ln1_g, w->ln1_b, eps, TDM_PRE_NORM, err));
@@ -63,13 +49,12 @@ done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "gpt2 block %d", layer);
 }
 
-/* All blocks; leaves resid and proj, whose sum is the last h. */
-static tdm_status layers_forward(gpt2_run *r, const tdm_step *step, tdm_err *err)
+tdm_status gpt2_layers(gpt2_run *r, const tdm_step *step, tdm_err *err)
 {
     const gpt2_model *m = r->model;
-    const tdm_mat proj = first(r->proj, step->n_rows);
+    const tdm_mat proj = gpt2_first(r->proj, step->n_rows);
     tdm_status st = TDM_OK;
-    TDM_TRY(tdm_embed(m->be, first(r->resid, step->n_rows), step, m->wte, m->wpe, 0, err));
+    TDM_TRY(tdm_embed(m->be, gpt2_first(r->resid, step->n_rows), step, m->wte, m->wpe, 0, err));
     for (int i = 0; i < m->config.n_layer; i++) {
         TDM_TRY(tdm_check_stop(m->be->stop, err)); /* on a slow CPU a step takes many seconds */
         TDM_TRY(block_forward(r, step, i, i > 0 ? &proj : NULL, err));
@@ -78,23 +63,22 @@ done:
     return st;
 }
 
-/* The last addition, the last norm and the output matrix, of these rows. */
-static tdm_status head_forward(gpt2_run *r, tdm_mat resid, tdm_mat proj, tdm_err *err)
+tdm_status gpt2_head(gpt2_run *r, tdm_mat resid, tdm_mat proj, tdm_err *err)
 {
     const gpt2_model *m = r->model;
     const int32_t n = (int32_t)resid.rows;
-    const tdm_mat norm = first(r->norm, n);
+    const tdm_mat norm = gpt2_first(r->norm, n);
     tdm_status st = TDM_OK;
     TDM_TRY(tdm_add_norm(m->be, norm, resid, &proj, m->lnf_g, m->lnf_b, m->config.norm_eps,
                          TDM_PRE_NORM, err));
-    TDM_TRY(tdm_linear(m->be, first(r->logits, n), norm, m->head, NULL, TDM_LINEAR, err));
+    TDM_TRY(tdm_linear(m->be, gpt2_first(r->logits, n), norm, m->head, NULL, TDM_LINEAR, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "gpt2 output");
 }
 
 /* ---- some tokens of some texts ---- */
 
-static tdm_status check_tokens(const gpt2_run *r, const int32_t *tokens, int32_t n, tdm_err *err)
+tdm_status gpt2_check_tokens(const gpt2_run *r, const int32_t *tokens, int32_t n, tdm_err *err)
 {
     const int32_t V = r->model->config.n_vocab;
     for (int32_t i = 0; i < n; i++)
@@ -112,7 +96,7 @@ static tdm_status check_step(const gpt2_run *r, const gpt2_step *s, tdm_err *err
                 TDM_EARG, "gpt2 step: %d rows of %d, %d texts of %d, %d logits of %d",
                 (int)s->n_rows, (int)r->limits.rows, (int)s->n_seqs, (int)r->limits.slots,
                 (int)s->n_logits, (int)r->limits.logits);
-    TDM_TRY(check_tokens(r, s->tokens, s->n_rows, err));
+    TDM_TRY(gpt2_check_tokens(r, s->tokens, s->n_rows, err));
     for (int32_t i = 0; i < s->n_rows; i++)
         TDM_REQUIRE(s->positions[i] >= 0 && s->positions[i] < r->limits.context, TDM_EARG,
                     "position %d, the context has %d", (int)s->positions[i],
@@ -132,13 +116,12 @@ done:
     return st;
 }
 
-static tdm_status upload_ids(gpt2_run *r, int32_t *dst, const int32_t *src, int32_t n, tdm_err *err)
+tdm_status gpt2_upload_ids(gpt2_run *r, int32_t *dst, const int32_t *src, int32_t n, tdm_err *err)
 {
     return n > 0 ? tdm_upload(r->model->be, dst, src, (size_t)n * sizeof *src, err) : TDM_OK;
 }
 
-/* Rows of the longest text. */
-static int32_t longest_text(const int32_t *starts, int32_t n)
+int32_t gpt2_longest_text(const int32_t *starts, int32_t n)
 {
     int32_t longest = 0;
     for (int32_t i = 0; i < n; i++)
@@ -151,27 +134,27 @@ tdm_status gpt2_forward(gpt2_run *r, const gpt2_step *s, tdm_mat *logits, tdm_er
 {
     tdm_status st = TDM_OK;
     TDM_TRY(check_step(r, s, err));
-    TDM_TRY(upload_ids(r, r->tokens, s->tokens, s->n_rows, err));
-    TDM_TRY(upload_ids(r, r->positions, s->positions, s->n_rows, err));
-    TDM_TRY(upload_ids(r, r->starts, s->starts, s->n_seqs + 1, err));
-    TDM_TRY(upload_ids(r, r->seq_slots, s->slots, s->n_seqs, err));
-    TDM_TRY(upload_ids(r, r->logit_rows, s->logit_rows, s->n_logits, err));
+    TDM_TRY(gpt2_upload_ids(r, r->tokens, s->tokens, s->n_rows, err));
+    TDM_TRY(gpt2_upload_ids(r, r->positions, s->positions, s->n_rows, err));
+    TDM_TRY(gpt2_upload_ids(r, r->starts, s->starts, s->n_seqs + 1, err));
+    TDM_TRY(gpt2_upload_ids(r, r->seq_slots, s->slots, s->n_seqs, err));
+    TDM_TRY(gpt2_upload_ids(r, r->logit_rows, s->logit_rows, s->n_logits, err));
     const tdm_step step = {.n_rows = s->n_rows,
                            .n_seqs = s->n_seqs,
-                           .longest = longest_text(s->starts, s->n_seqs),
+                           .longest = gpt2_longest_text(s->starts, s->n_seqs),
                            .tokens = r->tokens,
                            .positions = r->positions,
                            .starts = r->starts,
                            .slots = r->seq_slots,
                            .pages = r->pages};
-    TDM_TRY(layers_forward(r, &step, err));
-    *logits = first(r->logits, s->n_logits);
+    TDM_TRY(gpt2_layers(r, &step, err));
+    *logits = gpt2_first(r->logits, s->n_logits);
     if (s->n_logits == 0)
         goto done;
-    const tdm_mat resid = first(r->last_resid, s->n_logits), proj = first(r->last_proj, s->n_logits);
-    TDM_TRY(tdm_gather(r->model->be, resid, first(r->resid, s->n_rows), r->logit_rows, err));
-    TDM_TRY(tdm_gather(r->model->be, proj, first(r->proj, s->n_rows), r->logit_rows, err));
-    TDM_TRY(head_forward(r, resid, proj, err));
+    const tdm_mat resid = gpt2_first(r->last_resid, s->n_logits), proj = gpt2_first(r->last_proj, s->n_logits);
+    TDM_TRY(tdm_gather(r->model->be, resid, gpt2_first(r->resid, s->n_rows), r->logit_rows, err));
+    TDM_TRY(tdm_gather(r->model->be, proj, gpt2_first(r->proj, s->n_rows), r->logit_rows, err));
+    TDM_TRY(gpt2_head(r, resid, proj, err));
 done:
     return st;
 }
@@ -217,9 +200,9 @@ static tdm_status decode_rows(gpt2_run *r, int32_t rows, tdm_err *err)
                              .left = r->left,
                              .drawn = r->drawn,
                              .draws = r->draws};
-    TDM_TRY(layers_forward(r, &step, err));
-    TDM_TRY(head_forward(r, first(r->resid, rows), first(r->proj, rows), err));
-    TDM_TRY(tdm_sample(r->model->be, &state, r->row_slots, first(r->logits, rows),
+    TDM_TRY(gpt2_layers(r, &step, err));
+    TDM_TRY(gpt2_head(r, gpt2_first(r->resid, rows), gpt2_first(r->proj, rows), err));
+    TDM_TRY(tdm_sample(r->model->be, &state, r->row_slots, gpt2_first(r->logits, rows),
                        r->model->config.eos, err));
 done:
     return st;
@@ -286,7 +269,7 @@ tdm_status gpt2_start(gpt2_run *r, int32_t slot, const gpt2_next *next, tdm_err 
                     next->left <= r->limits.context - next->position,
                 TDM_EARG, "%d tokens from position %d, the context has %d", (int)next->left,
                 (int)next->position, (int)r->limits.context);
-    TDM_TRY(check_tokens(r, &next->token, 1, err));
+    TDM_TRY(gpt2_check_tokens(r, &next->token, 1, err));
     TDM_TRY(tdm_upload(be, r->next_tokens + slot, &next->token, sizeof next->token, err));
     TDM_TRY(tdm_upload(be, r->next_positions + slot, &next->position, sizeof next->position, err));
     TDM_TRY(tdm_upload(be, r->left + slot, &next->left, sizeof next->left, err));
@@ -315,68 +298,5 @@ tdm_status gpt2_drawn(gpt2_run *r, int lane, const int32_t **drawn, tdm_err *err
     const void *host = NULL;
     const tdm_status st = tdm_fetch_end(r->model->be, lane, &host, err);
     *drawn = host;
-    return st;
-}
-
-/* ---- scoring ---- */
-
-/* Checks texts and numbers their tokens. */
-static tdm_status number_rows(gpt2_run *r, const gpt2_texts *t, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    TDM_REQUIRE(t->n_texts > 0 && t->n_rows > 0 && t->n_rows <= r->limits.rows, TDM_EARG,
-                "gpt2 score: %d rows of %d, %d texts", (int)t->n_rows, (int)r->limits.rows,
-                (int)t->n_texts);
-    TDM_REQUIRE(t->n_texts <= t->n_rows && t->starts[0] == 0 && t->starts[t->n_texts] == t->n_rows,
-                TDM_EARG, "%d texts have rows %d to %d, the step %d", (int)t->n_texts,
-                (int)t->starts[0], (int)t->starts[t->n_texts], (int)t->n_rows);
-    for (int32_t i = 0; i < t->n_texts; i++) {
-        const int64_t n = (int64_t)t->starts[i + 1] - t->starts[i];
-        TDM_REQUIRE(n > 0 && n <= r->limits.context && t->starts[i + 1] <= t->n_rows, TDM_EARG,
-                    "text %d of %lld tokens, the context has %d", (int)i, (long long)n,
-                    (int)r->limits.context);
-        for (int32_t k = 0; k < n; k++)
-            r->host_positions[t->starts[i] + k] = k;
-    }
-    TDM_TRY(check_tokens(r, t->tokens, t->n_rows, err));
-    for (int32_t i = 0; i < t->n_rows; i++)
-        TDM_REQUIRE(t->targets[i] < r->model->config.n_vocab, TDM_EARG,
-                    "target %d, the vocabulary has %d", (int)t->targets[i],
-                    r->model->config.n_vocab);
-done:
-    return st;
-}
-
-tdm_status gpt2_score(gpt2_run *r, const gpt2_texts *t, int lane, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const tdm_backend *be = r->model->be;
-    TDM_TRY(number_rows(r, t, err));
-    TDM_TRY(upload_ids(r, r->tokens, t->tokens, t->n_rows, err));
-    TDM_TRY(upload_ids(r, r->positions, r->host_positions, t->n_rows, err));
-    TDM_TRY(upload_ids(r, r->starts, t->starts, t->n_texts + 1, err));
-    TDM_TRY(upload_ids(r, r->targets, t->targets, t->n_rows, err));
-    const tdm_step step = {.n_rows = t->n_rows,
-                           .n_seqs = t->n_texts,
-                           .longest = longest_text(t->starts, t->n_texts),
-                           .tokens = r->tokens,
-                           .positions = r->positions,
-                           .starts = r->starts};
-    TDM_TRY(layers_forward(r, &step, err));
-    for (int32_t at = 0; at < t->n_rows; at += r->limits.logits) {
-        const int32_t left = t->n_rows - at, n = left < r->limits.logits ? left : r->limits.logits;
-        TDM_TRY(head_forward(r, part(r->resid, at, n), part(r->proj, at, n), err));
-        TDM_TRY(tdm_token_stats(be, r->stats + at, first(r->logits, n), r->targets + at, err));
-    }
-    TDM_TRY(tdm_fetch_begin(be, lane, r->stats, (size_t)t->n_rows * sizeof *r->stats, err));
-done:
-    return st;
-}
-
-tdm_status gpt2_scored(gpt2_run *r, int lane, const tdm_stat **stats, tdm_err *err)
-{
-    const void *host = NULL;
-    const tdm_status st = tdm_fetch_end(r->model->be, lane, &host, err);
-    *stats = host;
     return st;
 }

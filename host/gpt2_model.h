@@ -1,5 +1,5 @@
 /* host/gpt2_model.h - inside GPT-2: what its files share. gpt2.c loads the model, gpt2_run.c owns the memory
- * of a run, gpt2_forward.c computes. E width, F width of the feed-forward layer, V vocabulary, P
+ * of a run, gpt2_forward.c and gpt2_score.c compute. E width, F width of the feed-forward layer, V vocabulary, P
  * positions. */
 #ifndef HOST_GPT2_MODEL_H
 #define HOST_GPT2_MODEL_H
@@ -74,7 +74,7 @@ struct gpt2_model {
     X(int32_t, seq_slots, R)                                                                       \
     X(int32_t, logit_rows, N)                                                                      \
     X(int32_t, targets, R)    /* of scoring */                                                     \
-    X(tdm_stat, stats, R)                                                                          \
+    X(char, scores, (size_t)R * gpt2_score_bytes(limits))                                          \
     X(int32_t, pages, (size_t)S * (size_t)T) /* the page table */                                  \
     X(int32_t, row_slots, D)  /* of a decoding step */                                             \
     X(int32_t, next_tokens, S)                                                                     \
@@ -96,12 +96,42 @@ struct gpt2_run {
     GPT2_ARRAYS(X)
 #undef X
     int32_t *host_positions; /* [R] of scoring */
+    struct {
+        int32_t rows;
+        bool cross;
+    } scored[TDM_LANES]; /* what is on its way */
     int32_t *listed;         /* [D] what row_slots holds: n_listed rows */
     int32_t *wanted;         /* [D] what it shall hold */
     int32_t n_listed;
     tdm_graph **graphs; /* [n_graphs] one decoding step for each class of rows */
     int32_t n_graphs;
 };
+
+/* ---- what the ways to use a run share ---- */
+
+static inline tdm_mat gpt2_first(tdm_mat m, int32_t rows)
+{
+    m.rows = rows;
+    return m;
+}
+
+/* Rows [from, from + rows) of a scratch matrix without padding. */
+static inline tdm_mat gpt2_part(tdm_mat m, int32_t from, int32_t rows)
+{
+    m.p = (char *)m.p + (size_t)from * (size_t)m.cols * tdm_dtype_size(m.dtype);
+    m.rows = rows;
+    return m;
+}
+
+/* TDM_EARG for an id that the vocabulary has not. */
+tdm_status gpt2_check_tokens(const gpt2_run *r, const int32_t *tokens, int32_t n, tdm_err *err);
+tdm_status gpt2_upload_ids(gpt2_run *r, int32_t *dst, const int32_t *src, int32_t n, tdm_err *err);
+/* Rows of the longest of n texts. */
+int32_t gpt2_longest_text(const int32_t *starts, int32_t n);
+/* All blocks; leaves resid and proj, whose sum is the last h. */
+tdm_status gpt2_layers(gpt2_run *r, const tdm_step *step, tdm_err *err);
+/* The last addition, the last norm and the output matrix, of these rows, into r->logits. */
+tdm_status gpt2_head(gpt2_run *r, tdm_mat resid, tdm_mat proj, tdm_err *err);
 
 /* Rows that a decoding step of n texts has: a backend with graphs has one graph for each class. */
 int32_t gpt2_class_rows(const tdm_backend *be, int32_t n);

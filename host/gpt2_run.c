@@ -68,6 +68,9 @@ static tdm_status check_limits(const gpt2_limits *l, const tdm_config *c, tdm_er
     TDM_REQUIRE(l->slots <= TDM_LANE_BYTES / (int)sizeof(int32_t), TDM_EARG,
                 "gpt2 run: %d slots, want at most %d", (int)l->slots,
                 TDM_LANE_BYTES / (int)sizeof(int32_t)); /* their draws are fetched at once */
+    TDM_REQUIRE(l->top >= 0 && l->top <= TDM_TOP_MOST && l->top <= c->n_vocab, TDM_EARG,
+                "gpt2 run: the %d likeliest tokens of %d, want at most %d", (int)l->top, c->n_vocab,
+                TDM_TOP_MOST);
 done:
     return st;
 }

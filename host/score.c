@@ -10,27 +10,33 @@
  * read the output matrix at less than the cost of multiplying by it. Of the memory that the weights have left,
  * half. On a CPU logits stay in the cache. */
 enum { DEVICE_ROWS = 16384, DEVICE_LOGITS = 1024, CPU_ROWS = 2048, CPU_LOGITS = 64, MEMORY_SHARE = 2 };
-/* Their statistics go through one lane of the backend. */
-enum { MOST_ROWS = TDM_LANE_BYTES / (int)sizeof(tdm_stat) };
 
-/* A forward pass on its way: the texts order[from .. from + n). */
+struct tdm_score_window {
+    const tdm_score_text *texts; /* [n] borrowed */
+    size_t n, cap;
+    int32_t *lengths;       /* [cap] rows of each text */
+    uint32_t *order;        /* [cap] */
+    size_t *ends;           /* [cap] */
+    size_t n_batches, next; /* next: the first batch that is not on its way */
+};
+
+/* A forward pass on its way: the texts order[from .. from + n) of a window. */
 typedef struct {
+    tdm_score_window *window;
     size_t from, n;
+    int64_t rows;
+    bool last; /* of its window */
 } score_batch;
 
 struct tdm_scorer {
     const gpt2_model *model; /* borrowed */
-    gpt2_run *run;
-    int32_t rows;
+    gpt2_run *run, *observer; /* observer: NULL where there is none */
+    int32_t rows, top;
     int32_t *tokens, *targets; /* [rows] */
     int32_t *starts;           /* [rows + 1] */
     score_batch lanes[TDM_LANES];
     uint64_t submitted, collected; /* batches; number i is in lane i % TDM_LANES */
-    /* of the texts of one call, grown to the largest that was seen */
-    size_t cap;
-    int32_t *lengths; /* [cap] rows of each text */
-    uint32_t *order;  /* [cap] */
-    size_t *ends;     /* [cap] */
+    tdm_score_window *own;         /* of tdm_scorer_run */
 };
 
 /* ---- opening ---- */
@@ -40,26 +46,79 @@ static int32_t least(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
+/* The observer's run: what the model's has, but for what is found out. */
+static gpt2_limits observer_limits(const gpt2_limits *model)
+{
+    gpt2_limits limits = *model;
+    limits.top = 0;
+    limits.cross = false;
+    return limits;
+}
+
+/* Whether the runs of these limits take at most `memory` bytes. */
+static bool fits_memory(const gpt2_model *m, const gpt2_model *observer, const gpt2_limits *limits,
+                        size_t memory)
+{
+    const gpt2_limits second = observer_limits(limits);
+    size_t cache = 0, scratch = 0, more = 0;
+    return gpt2_run_bytes(gpt2_backend(m), gpt2_config(m), limits, &cache, &scratch) &&
+           (!observer ||
+            gpt2_run_bytes(gpt2_backend(observer), gpt2_config(observer), &second, &cache, &more)) &&
+           scratch <= memory && more <= memory - scratch;
+}
+
 /* What the caller asks for, else what suits the backend. */
 static gpt2_limits choose_limits(const gpt2_model *m, const tdm_score_options *options)
 {
     const tdm_backend *be = gpt2_backend(m);
     const bool on_cpu = !strcmp(be->ops->name, "cpu");
     const int32_t context = gpt2_config(m)->n_context;
-    gpt2_limits limits = {.context = context};
-    limits.rows = options->rows ? options->rows : on_cpu ? CPU_ROWS : DEVICE_ROWS;
+    gpt2_limits limits = {.context = context, .top = options->top, .cross = options->observer != NULL};
+    const int32_t most = (int32_t)(TDM_LANE_BYTES / gpt2_score_bytes(&limits));
+    limits.rows = options->rows ? options->rows : least(on_cpu ? CPU_ROWS : DEVICE_ROWS, most);
     if (limits.rows < context)
         limits.rows = context;
     limits.logits = options->logits ? options->logits : on_cpu ? CPU_LOGITS : DEVICE_LOGITS;
     limits.logits = least(limits.logits, limits.rows);
     const size_t memory = tdm_backend_memory(be) / MEMORY_SHARE;
-    size_t cache = 0, scratch = 0;
     while (!options->rows && memory && limits.rows > context &&
-           gpt2_run_bytes(be, gpt2_config(m), &limits, &cache, &scratch) && scratch > memory) {
+           !fits_memory(m, options->observer, &limits, memory)) {
         limits.rows = limits.rows / 2 > context ? limits.rows / 2 : context;
         limits.logits = least(limits.logits, limits.rows);
     }
     return limits;
+}
+
+static tdm_status check_options(const gpt2_model *m, const tdm_score_options *o, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const tdm_config *c = gpt2_config(m), *q = o->observer ? gpt2_config(o->observer) : c;
+    TDM_REQUIRE(o->rows >= 0 && o->logits >= 0, TDM_EARG,
+                "scoring %d tokens at once with the logits of %d", (int)o->rows, (int)o->logits);
+    TDM_REQUIRE(o->top >= 0 && o->top <= least(TDM_TOP_MOST, c->n_vocab), TDM_EARG,
+                "the %d likeliest tokens, want 0 to %d", (int)o->top, (int)least(TDM_TOP_MOST, c->n_vocab));
+    TDM_REQUIRE(q->n_vocab == c->n_vocab, TDM_EARG,
+                "the observer has a vocabulary of %d tokens, the model of %d: want the same", q->n_vocab,
+                c->n_vocab);
+    TDM_REQUIRE(q->n_context >= c->n_context, TDM_EARG,
+                "the observer has a context of %d tokens, the model of %d: want at least that", q->n_context,
+                c->n_context);
+    TDM_REQUIRE(!o->observer || gpt2_backend(o->observer)->self == gpt2_backend(m)->self, TDM_EARG,
+                "model and observer are on two backends");
+done:
+    return st;
+}
+
+static tdm_status open_runs(tdm_scorer *s, const gpt2_model *observer, const gpt2_limits *limits,
+                            tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const gpt2_limits second = observer_limits(limits);
+    TDM_TRY(gpt2_run_open(s->model, limits, &s->run, err));
+    if (observer)
+        TDM_TRY(gpt2_run_open(observer, &second, &s->observer, err));
+done:
+    return st;
 }
 
 tdm_status tdm_scorer_open(const gpt2_model *m, const tdm_score_options *options, tdm_scorer **out,
@@ -69,15 +128,16 @@ tdm_status tdm_scorer_open(const gpt2_model *m, const tdm_score_options *options
     *out = NULL;
     tdm_scorer *s = calloc(1, sizeof *s);
     TDM_REQUIRE(s, TDM_ENOMEM, "scorer handle");
-    TDM_REQUIRE(options->rows >= 0 && options->logits >= 0, TDM_EARG,
-                "scoring %d tokens at once with the logits of %d", (int)options->rows,
-                (int)options->logits);
+    TDM_TRY(check_options(m, options, err));
     const gpt2_limits limits = choose_limits(m, options);
-    TDM_REQUIRE(limits.rows <= MOST_ROWS, TDM_EARG, "scoring %d tokens at once, want at most %d",
-                (int)limits.rows, MOST_ROWS);
+    const size_t most = TDM_LANE_BYTES / gpt2_score_bytes(&limits);
+    TDM_REQUIRE((size_t)limits.rows <= most, TDM_EARG, "scoring %d tokens at once, want at most %zu",
+                (int)limits.rows, most);
     s->model = m;
     s->rows = limits.rows;
-    TDM_TRY(gpt2_run_open(m, &limits, &s->run, err));
+    s->top = limits.top;
+    TDM_TRY(open_runs(s, options->observer, &limits, err));
+    TDM_TRY(tdm_score_window_open(&s->own, err));
     s->tokens = calloc((size_t)s->rows, sizeof *s->tokens);
     s->targets = calloc((size_t)s->rows, sizeof *s->targets);
     s->starts = calloc((size_t)s->rows + 1, sizeof *s->starts);
@@ -89,23 +149,13 @@ done:
     return st;
 }
 
-static void release_lists(tdm_scorer *s)
-{
-    free(s->lengths);
-    free(s->order);
-    free(s->ends);
-    s->lengths = NULL;
-    s->order = NULL;
-    s->ends = NULL;
-    s->cap = 0;
-}
-
 void tdm_scorer_close(tdm_scorer *s)
 {
     if (!s)
         return;
-    release_lists(s);
+    tdm_score_window_close(s->own);
     gpt2_run_close(s->run);
+    gpt2_run_close(s->observer);
     free(s->tokens);
     free(s->targets);
     free(s->starts);
@@ -117,20 +167,47 @@ int32_t tdm_scorer_rows(const tdm_scorer *s)
     return s->rows;
 }
 
-/* ---- scoring ---- */
+/* ---- windows ---- */
 
-static tdm_status grow_lists(tdm_scorer *s, size_t n, tdm_err *err)
+tdm_status tdm_score_window_open(tdm_score_window **out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    if (n <= s->cap)
-        return TDM_OK;
-    release_lists(s);
-    s->lengths = calloc(n, sizeof *s->lengths);
-    s->order = calloc(n, sizeof *s->order);
-    s->ends = calloc(n, sizeof *s->ends);
-    TDM_REQUIRE(s->lengths && s->order && s->ends, TDM_ENOMEM, "lists of %zu texts", n);
-    s->cap = n;
+    *out = calloc(1, sizeof **out);
+    TDM_REQUIRE(*out, TDM_ENOMEM, "window handle");
 done:
+    return st;
+}
+
+static void release_lists(tdm_score_window *w)
+{
+    free(w->lengths);
+    free(w->order);
+    free(w->ends);
+    *w = (tdm_score_window){0};
+}
+
+void tdm_score_window_close(tdm_score_window *w)
+{
+    if (!w)
+        return;
+    release_lists(w);
+    free(w);
+}
+
+static tdm_status grow_lists(tdm_score_window *w, size_t n, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    if (n <= w->cap && w->ends)
+        return TDM_OK;
+    release_lists(w);
+    w->lengths = calloc(n + 1, sizeof *w->lengths);
+    w->order = calloc(n + 1, sizeof *w->order);
+    w->ends = calloc(n + 1, sizeof *w->ends);
+    TDM_REQUIRE(w->lengths && w->order && w->ends, TDM_ENOMEM, "lists of %zu texts", n);
+    w->cap = n;
+done:
+    if (st != TDM_OK)
+        release_lists(w);
     return st;
 }
 
@@ -152,14 +229,35 @@ done:
     return st;
 }
 
-/* Put the texts order[from .. from + n) on their way. */
-static tdm_status submit(tdm_scorer *s, const tdm_score_text *texts, size_t from, size_t n, tdm_err *err)
+tdm_status tdm_scorer_prepare(const tdm_scorer *s, tdm_score_window *w, const tdm_score_text *texts, size_t n,
+                              tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(check_texts(s, texts, n, err));
+    TDM_TRY(grow_lists(w, n, err));
+    w->texts = texts;
+    w->n = n;
+    w->next = 0;
+    for (size_t i = 0; i < n; i++)
+        w->lengths[i] = texts[i].n - 1;
+    w->n_batches = tdm_pack(w->lengths, n, s->rows, 0, w->order, w->ends);
+    if (!w->n_batches) /* nothing to score, and its turn all the same: one batch of no texts */
+        w->ends[w->n_batches++] = 0;
+done:
+    return st;
+}
+
+/* ---- scoring ---- */
+
+/* Put the next batch of w on its way. */
+static tdm_status submit(tdm_scorer *s, tdm_score_window *w, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const int lane = (int)(s->submitted % TDM_LANES);
+    const size_t from = w->next ? w->ends[w->next - 1] : 0, n = w->ends[w->next] - from;
     int32_t rows = 0;
     for (size_t i = 0; i < n; i++) {
-        const tdm_score_text *t = &texts[s->order[from + i]];
+        const tdm_score_text *t = &w->texts[w->order[from + i]];
         const size_t bytes = ((size_t)t->n - 1) * sizeof *t->ids;
         memcpy(s->tokens + rows, t->ids, bytes);
         memcpy(s->targets + rows, t->ids + 1, bytes);
@@ -168,47 +266,94 @@ static tdm_status submit(tdm_scorer *s, const tdm_score_text *texts, size_t from
     }
     s->starts[n] = rows;
     const gpt2_texts batch = {rows, (int32_t)n, s->tokens, s->starts, s->targets};
-    TDM_TRY(gpt2_score(s->run, &batch, lane, err));
-    s->lanes[lane] = (score_batch){from, n};
+    if (n)
+        TDM_TRY(gpt2_score(s->run, s->observer, &batch, lane, err));
+    w->next++;
+    s->lanes[lane] = (score_batch){w, from, n, rows, w->next == w->n_batches};
     s->submitted++;
 done:
     return st;
 }
 
-/* Wait for the oldest batch and hand out its statistics; texts NULL: to nobody. */
-static tdm_status collect(tdm_scorer *s, const tdm_score_text *texts, tdm_err *err)
+/* Hand out what was found out about the texts of a batch. */
+static void hand_out(const tdm_scorer *s, const score_batch *b, gpt2_scores found)
+{
+    const size_t top = (size_t)s->top;
+    for (size_t i = 0, row = 0; i < b->n; i++) {
+        const tdm_score_text *t = &b->window->texts[b->window->order[b->from + i]];
+        const size_t rows = (size_t)t->n - 1;
+        memcpy(t->stats, found.stats + row, rows * sizeof *t->stats);
+        if (found.cross)
+            memcpy(t->cross, found.cross + row, rows * sizeof *t->cross);
+        if (found.top)
+            memcpy(t->top, found.top + row * top, rows * top * sizeof *t->top);
+        row += rows;
+    }
+}
+
+/* Wait for the oldest batch and put its statistics where they belong. */
+static tdm_status collect(tdm_scorer *s, score_batch *b, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const tdm_stat *stats = NULL;
+    gpt2_scores found = {0};
     const int lane = (int)(s->collected++ % TDM_LANES);
-    const score_batch *b = &s->lanes[lane];
-    TDM_TRY(gpt2_scored(s->run, lane, &stats, err));
-    for (size_t i = 0; texts && i < b->n; i++) {
-        const tdm_score_text *t = &texts[s->order[b->from + i]];
-        memcpy(t->stats, stats, ((size_t)t->n - 1) * sizeof *stats);
-        stats += t->n - 1;
-    }
+    *b = s->lanes[lane];
+    if (b->n)
+        TDM_TRY(gpt2_scored(s->run, lane, &found, err));
+    hand_out(s, b, found);
 done:
     return st;
+}
+
+tdm_status tdm_scorer_score(tdm_scorer *s, const tdm_score_line *line, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_score_window *w = NULL;
+    score_batch done_with;
+    for (;;) {
+        const uint64_t under_way = s->submitted - s->collected;
+        if (!w)
+            w = line->take(line->ctx, under_way == 0);
+        if (!w && !under_way)
+            break;
+        if (w && under_way < TDM_LANES) {
+            TDM_TRY(submit(s, w, err));
+            w = w->next < w->n_batches ? w : NULL;
+            continue;
+        }
+        TDM_TRY(collect(s, &done_with, err));
+        if (done_with.last)
+            line->give(line->ctx);
+        const bool go_on = !done_with.n || !line->hook ||
+                           line->hook(line->ctx, done_with.n, done_with.rows);
+        TDM_REQUIRE(go_on, TDM_ESTOPPED, "stopped");
+    }
+done:
+    while (s->collected < s->submitted) /* after a failure: nobody wants these */
+        (void)collect(s, &done_with, NULL);
+    return st;
+}
+
+/* ---- one window ---- */
+
+static tdm_score_window *take_own(void *ctx, bool wait)
+{
+    tdm_scorer *s = ctx;
+    (void)wait;
+    return s->own->next < s->own->n_batches ? s->own : NULL;
+}
+
+static void give_own(void *ctx)
+{
+    (void)ctx;
 }
 
 tdm_status tdm_scorer_run(tdm_scorer *s, const tdm_score_text *texts, size_t n, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_TRY(check_texts(s, texts, n, err));
-    TDM_TRY(grow_lists(s, n, err));
-    for (size_t i = 0; i < n; i++)
-        s->lengths[i] = texts[i].n - 1;
-    const size_t n_batches = tdm_pack(s->lengths, n, s->rows, 0, s->order, s->ends);
-    for (size_t b = 0, from = 0; b < n_batches; from = s->ends[b++]) {
-        if (s->submitted - s->collected == TDM_LANES)
-            TDM_TRY(collect(s, texts, err));
-        TDM_TRY(submit(s, texts, from, s->ends[b] - from, err));
-    }
-    while (s->collected < s->submitted)
-        TDM_TRY(collect(s, texts, err));
+    const tdm_score_line line = {.ctx = s, .take = take_own, .give = give_own};
+    TDM_TRY(tdm_scorer_prepare(s, s->own, texts, n, err));
+    TDM_TRY(tdm_scorer_score(s, &line, err));
 done:
-    while (s->collected < s->submitted) /* after a failure: nobody wants these */
-        (void)collect(s, NULL, NULL);
     return st;
 }

@@ -6,13 +6,22 @@
  *   ...stats[j].logprob is that of ids[j + 1] behind ids[0 .. j]...
  *   tdm_scorer_close(scorer);
  *
+ * Or window by window, where one thread prepares while another scores and a third writes:
+ *
+ *   TDM_TRY(tdm_score_window_open(&w, err));
+ *   TDM_TRY(tdm_scorer_prepare(scorer, w, texts, n_texts, err)); // one thread
+ *   TDM_TRY(tdm_scorer_score(scorer, &line, err));               // the backend's: windows of line->take
+ *   ...texts[0].stats...                                         // any thread, after line->give
+ *
  * The first token of a text is not judged: a caller who wants all tokens judged puts <|endoftext|> in
  * front. Texts are packed without padding, and the next batch is on its way before the last one's statistics are
- * waited for. A text's statistics depend on that text alone, bit for bit.
- * Thread safety: one scorer, one thread (the backend's). */
+ * waited for. A text's statistics depend on that text alone, bit for bit, and not on what else is asked.
+ * Thread safety: prepare and score may each run on one thread at the same time, on different windows;
+ * all else is for one thread (the backend's). */
 #ifndef HOST_SCORE_H
 #define HOST_SCORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,16 +33,18 @@ typedef struct tdm_scorer tdm_scorer;
 
 typedef struct {
     /* 0: what suits the backend and its memory. Neither changes a result. */
-    int32_t rows;   /* tokens in one forward pass at most; raised to the context */
-    int32_t logits; /* of these, tokens whose logits are in memory at a time; [logits, V] f32 */
+    int32_t rows;   /* tokens in one forward pass at most; raised to the context. What is found out about them
+                       fits one lane of the backend */
+    int32_t logits; /* of these, tokens whose logits are in memory at a time; [logits, V] f32, of both models */
     const gpt2_model *observer; /* a second model of the same backend, vocabulary size and at least the same
                                    context, for text->cross; NULL: none. Must outlive the scorer */
     int32_t top;    /* likeliest tokens of each position, for text->top; 0: none. At most TDM_TOP_MOST */
 } tdm_score_options;
 
-/* Allocate the memory of scoring; a run allocates a few bytes for each text and no more.
- *   m  must outlive the scorer
- * Errors: TDM_EARG for options out of range or an observer that does not fit; TDM_ENOMEM. */
+/* Allocate the memory of scoring; a window has a few bytes for each text and no more.
+ *   m  must outlive the scorer. May be its own observer
+ * Errors: TDM_EARG for options out of range, an observer that does not fit, or a context of which more is found out
+ * than fits a lane; TDM_ENOMEM. */
 tdm_status tdm_scorer_open(const gpt2_model *m, const tdm_score_options *options, tdm_scorer **out,
                            tdm_err *err);
 void tdm_scorer_close(tdm_scorer *s); /* NULL is fine */
@@ -46,12 +57,42 @@ typedef struct {
     int32_t n;          /* 1 .. context + 1: the last token is judged, but not read */
     tdm_stat *stats;    /* [n - 1] receives those of ids[1 ..]; NULL where n is 1 */
     tdm_cross *cross;   /* [n - 1] likewise, p the model and q the observer; with options.observer alone */
-    tdm_top *top;       /* [n - 1, options.top]; with options.top alone */
+    tdm_top *top;       /* [n - 1, options.top] likewise; with options.top alone */
 } tdm_score_text;
 
 /* Score n texts.
  * Errors: TDM_EARG names the first text that is empty, too long, or has an id out of range, before any work;
  * TDM_ENOMEM; those of the backend. The statistics are incomplete then. */
 tdm_status tdm_scorer_run(tdm_scorer *s, const tdm_score_text *texts, size_t n, tdm_err *err);
+
+/* ---- window by window ---- */
+
+/* Texts that are packed together. */
+typedef struct tdm_score_window tdm_score_window;
+
+tdm_status tdm_score_window_open(tdm_score_window **out, tdm_err *err);
+void tdm_score_window_close(tdm_score_window *w); /* NULL is fine */
+
+/* Replace what w holds by n texts: check and pack.
+ *   texts  [n] borrowed, like what they point to, until the window was given
+ * Errors: as of tdm_scorer_run. */
+tdm_status tdm_scorer_prepare(const tdm_scorer *s, tdm_score_window *w, const tdm_score_text *texts, size_t n,
+                              tdm_err *err);
+
+/* Where windows come from and go to; called on the thread of score. */
+typedef struct {
+    void *ctx;
+    /* The next prepared window; NULL: none is ready, or (wait) there will be none. */
+    tdm_score_window *(*take)(void *ctx, bool wait);
+    void (*give)(void *ctx); /* the oldest window that was taken is complete */
+    /* After each forward pass with what it did; returns false to stop there. NULL allowed. */
+    bool (*hook)(void *ctx, size_t texts, int64_t tokens);
+} tdm_score_line;
+
+/* Score window after window until take, waiting, has none. The next batch, of this window or the next, is on its
+ * way to the device before the statistics of the last are waited for. Texts of one token are in no batch.
+ * Errors: TDM_ESTOPPED by the hook or the backend's stop; those of the backend. Windows that were not given are
+ * incomplete. */
+tdm_status tdm_scorer_score(tdm_scorer *s, const tdm_score_line *line, tdm_err *err);
 
 #endif

@@ -1,80 +1,7 @@
 /* Scoring: statistics against a softmax in double over the model's own logits; the same bits for every
  * packing and company; what is refused; the device's failures. */
-#include "host/score.h"
-
-#include <math.h>
-#include <string.h>
-
 #include "tests/lane_backend.h"
-#include "tests/tiny_gpt2.h"
-
-enum { V = TINY_GPT2_VOCAB, CONTEXT = 40, N_TEXTS = 60 };
-
-typedef struct {
-    tdm_backend be;
-    tdm_config config;
-    gpt2_model *model;
-} loaded;
-
-/* A random text for scoring, and room for what is found. */
-typedef struct {
-    int32_t ids[CONTEXT + 1];
-    tdm_stat stats[CONTEXT];
-} text;
-
-static void load_shape(loaded *l, int threads, int layers, int heads, int positions)
-{
-    tiny_gpt2 tiny = {.layers = layers, .heads = heads, .positions = positions, .words = 0.25f};
-    tdm_checkpoint *ck = NULL;
-    char dir[TINY_PATH];
-    tdm_err err = {0};
-    *l = (loaded){0};
-    tiny_gpt2_make(&tiny, 5);
-    tiny_gpt2_write(&tiny, dir, TDM_F32);
-    assert_int_equal(tdm_open_cpu(threads, &l->be, &err), TDM_OK);
-    assert_int_equal(tdm_config_load(dir, &l->config, &err), TDM_OK);
-    assert_int_equal(tdm_checkpoint_open(dir, &ck, &err), TDM_OK);
-    if (gpt2_open(&l->be, ck, &l->config, true, &l->model, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-    tdm_checkpoint_close(ck);
-    tiny_roberta_remove(dir);
-    tiny_gpt2_free(&tiny);
-}
-
-static void load(loaded *l, int threads)
-{
-    load_shape(l, threads, 2, 2, CONTEXT);
-}
-
-static void unload(loaded *l)
-{
-    gpt2_close(l->model);
-    tdm_backend_close(&l->be);
-}
-
-static tdm_scorer *open_scorer(const loaded *l, int32_t rows, int32_t logits)
-{
-    tdm_err err = {0};
-    tdm_scorer *scorer = NULL;
-    const tdm_score_options options = {.rows = rows, .logits = logits};
-    if (tdm_scorer_open(l->model, &options, &scorer, &err) != TDM_OK)
-        fail_msg("%s", err.msg);
-    return scorer;
-}
-
-/* Texts of 1 .. CONTEXT + 1 tokens; both ends are among them. */
-static void make_texts(text *memory, tdm_score_text *texts, size_t n)
-{
-    uint64_t random = 3;
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t length = i == 4 ? 1 : i == 7 ? CONTEXT + 1 : 1 + tiny_random(&random) % (CONTEXT + 1);
-        for (uint32_t k = 0; k < length; k++)
-            memory[i].ids[k] = (int32_t)(tiny_random(&random) % V);
-        memset(memory[i].stats, 0xFF, sizeof memory[i].stats);
-        texts[i] = (tdm_score_text){memory[i].ids, (int32_t)length,
-                                    length > 1 ? memory[i].stats : NULL};
-    }
-}
+#include "tests/score_subject.h"
 
 /* ---- against double ---- */
 
@@ -129,7 +56,8 @@ static void test_against_double(void **state)
     static text memory[N_TEXTS];
     static tdm_score_text texts[N_TEXTS];
     static float logits[CONTEXT * V];
-    const gpt2_limits limits = {1, gpt2_text_pages(CONTEXT), CONTEXT, CONTEXT, CONTEXT};
+    const gpt2_limits limits = {.slots = 1, .pages = gpt2_text_pages(CONTEXT), .context = CONTEXT,
+                                .rows = CONTEXT, .logits = CONTEXT};
     loaded l;
     tdm_err err = {0};
     gpt2_run *run = NULL;
@@ -137,7 +65,7 @@ static void test_against_double(void **state)
     int judged = 0, other_target = 0;
     load(&l, 2);
     make_texts(memory, texts, N_TEXTS);
-    tdm_scorer *scorer = open_scorer(&l, 100, 7);
+    tdm_scorer *scorer = open_scorer(l.model, &(tdm_score_options){.rows = 100, .logits = 7});
     assert_int_equal(tdm_scorer_rows(scorer), 100);
     if (tdm_scorer_run(scorer, texts, N_TEXTS, &err) != TDM_OK)
         fail_msg("%s", err.msg);
@@ -184,7 +112,8 @@ static void test_independence(void **state)
     for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
         loaded l;
         load(&l, CASES[c].threads);
-        tdm_scorer *scorer = open_scorer(&l, CASES[c].rows, CASES[c].logits);
+        const tdm_score_options options = {.rows = CASES[c].rows, .logits = CASES[c].logits};
+        tdm_scorer *scorer = open_scorer(l.model, &options);
         make_texts(c ? again : first, texts, N_TEXTS);
         for (size_t i = 0; CASES[c].backwards && i < N_TEXTS / 2; i++) {
             const tdm_score_text t = texts[i];
@@ -224,7 +153,7 @@ static void test_lanes(void **state)
         load(&l, 1);
         lane_backend_wrap(&l.be, &watch);
         make_texts(memory, texts, N_TEXTS);
-        tdm_scorer *scorer = open_scorer(&l, CONTEXT, 8);
+        tdm_scorer *scorer = open_scorer(l.model, &(tdm_score_options){.rows = CONTEXT, .logits = 8});
         const tdm_status st = tdm_scorer_run(scorer, texts, N_TEXTS, &err);
         assert_int_equal(st, CASES[c].fails ? TDM_ESTOPPED : TDM_OK);
         assert_int_equal(watch.under_way, 0);
@@ -255,20 +184,21 @@ static void test_refused(void **state)
     };
     loaded l;
     load(&l, 1);
-    tdm_scorer *scorer = open_scorer(&l, 0, 0);
+    tdm_scorer *scorer = open_scorer(l.model, &(tdm_score_options){0});
     for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
         int32_t ids[CONTEXT + 2] = {0};
         tdm_stat stats[CONTEXT + 1], other[1] = {{.rank = 77}};
         tdm_err err = {0};
         ids[CASES[c].bad_at] = CASES[c].bad;
-        const tdm_score_text texts[] = {{(int32_t[]){1, 2}, 2, other}, {ids, CASES[c].n, stats}};
+        const tdm_score_text texts[] = {{.ids = (int32_t[]){1, 2}, .n = 2, .stats = other},
+                                        {.ids = ids, .n = CASES[c].n, .stats = stats}};
         const tdm_status st = tdm_scorer_run(scorer, texts, 2, &err);
         print_message("%s: %s\n", CASES[c].why, err.msg);
         assert_int_equal(st, TDM_EARG);
         assert_non_null(strstr(err.msg, CASES[c].message));
         assert_int_equal(other[0].rank, 77); /* before any work */
     }
-    const tdm_score_text alone = {(int32_t[]){1}, 1, NULL};
+    const tdm_score_text alone = {.ids = (int32_t[]){1}, .n = 1};
     assert_int_equal(tdm_scorer_run(scorer, &alone, 1, NULL), TDM_OK);
     assert_int_equal(tdm_scorer_run(scorer, NULL, 0, NULL), TDM_OK);
     tdm_scorer_close(scorer);
@@ -280,7 +210,7 @@ static void refuse_options(const loaded *l, int32_t rows, int32_t logits, const 
 {
     tdm_err err = {0};
     tdm_scorer *scorer = NULL;
-    const tdm_score_options options = {rows, logits};
+    const tdm_score_options options = {.rows = rows, .logits = logits};
     assert_int_equal(tdm_scorer_open(l->model, &options, &scorer, &err), TDM_EARG);
     assert_non_null(strstr(err.msg, message));
     assert_null(scorer);

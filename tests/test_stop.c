@@ -134,7 +134,7 @@ static tdm_status score(gpt2_run *run, tdm_err *err)
 {
     const int32_t tokens[2] = {0}, starts[2] = {0, 2};
     const gpt2_texts texts = {2, 1, tokens, starts, tokens};
-    return gpt2_score(run, &texts, 0, err);
+    return gpt2_score(run, NULL, &texts, 0, err);
 }
 
 static tdm_status decode(gpt2_run *run, tdm_err *err)

@@ -42,8 +42,9 @@ static tdm_status open_scoring(const job *j, scoring *s, tdm_err *err)
         s->ids[i] = (int32_t)((state >> 33) % (uint64_t)j->config.n_vocab);
     }
     for (size_t i = 0; i < s->n; i++)
-        s->texts[i] = (tdm_score_text){s->ids + i * s->length, (int32_t)s->length,
-                                       s->stats + i * (s->length - 1)};
+        s->texts[i] = (tdm_score_text){.ids = s->ids + i * s->length,
+                                       .n = (int32_t)s->length,
+                                       .stats = s->stats + i * (s->length - 1)};
 done:
     return st;
 }

@@ -95,7 +95,7 @@ static tdm_status score_line(scorer *s, const char *line, size_t len, tdm_err *e
     tdm_status st = TDM_OK;
     int32_t n = 0;
     TDM_TRY(read_ids(s, line, len, &n, err));
-    const tdm_score_text text = {s->tokens, n, s->stats};
+    const tdm_score_text text = {.ids = s->tokens, .n = n, .stats = s->stats};
     TDM_TRY(tdm_scorer_run(s->scorer, &text, 1, err));
     for (int32_t i = 0; i + 1 < n; i++) {
         TDM_REQUIRE(s->stats[i].rank > 0, TDM_EINTERNAL, "row %d: a logit is not finite", (int)i);
