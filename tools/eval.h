@@ -113,18 +113,21 @@ tdm_status eval_measure(const eval_scores *scores, size_t field, const eval_opti
 
 typedef struct {
     bool is_there;
+    bool is_turned;       /* a higher value is rather a human */
     double value;         /* in [0, 1] */
     tdm_interval interval; /* NaN: none */
-    int64_t humans, machines;
+    int64_t humans, machines, excluded; /* 0 humans: not known */
 } eval_cell;
 
 typedef struct {
-    const char *title;    /* what a cell is: "accuracy at 0.5" */
+    char *title;          /* owned; what a cell is: "accuracy of fake at 0.5" */
     const char *row_title, *column_title; /* "trained on", "tested on" */
     size_t n_rows, n_columns;
     char **rows, **columns; /* owned names */
     eval_cell *cells;       /* owned [n_rows, n_columns] */
+    double confidence;      /* of the intervals */
     const char *source;     /* where a published table is from; NULL: measured */
+    const char *note;       /* what to know of it, and what is not; NULL: nothing */
 } eval_matrix;
 
 typedef enum { EVAL_ACCURACY, EVAL_BALANCED, EVAL_BEST, EVAL_AUROC, EVAL_TPR } eval_metric; /* EVAL_BEST: balanced accuracy
@@ -132,9 +135,11 @@ typedef enum { EVAL_ACCURACY, EVAL_BALANCED, EVAL_BEST, EVAL_AUROC, EVAL_TPR } e
 
 /* Measure a folder: DIR/ROW/COLUMN.jsonl[.gz|.zst] holds what ROW's detector said of COLUMN's texts, DIR/ROW/human.jsonl what
  * it said of human ones; DIR/ROW/COLUMN.human.jsonl goes before that. Rows and columns in natural order of their names, a missing
- * file is an empty cell. The first field of options.
+ * file is an empty cell. Hidden names, folders that end in .job and the errors of a run (FILE.errors.jsonl) are passed
+ * over. The first field of options.
  *   sources  its keys and limits; the files are those of the folder
- * Errors: TDM_ENOINPUT for a folder without such files, or a row without human ones; those of eval_read and eval_measure. */
+ * Errors: TDM_ENOINPUT for a folder without such files, or a row without human ones; TDM_EARG for a field without a threshold where the metric
+ * needs one; TDM_EFORMAT for two files of one cell, and texts too few to fit a threshold; those of eval_read and eval_measure. */
 tdm_status eval_matrix_measure(const char *dir, eval_metric metric, const eval_sources *sources, const eval_options *options,
                                eval_matrix *out, tdm_err *err);
 void eval_matrix_free(eval_matrix *m); /* {0} is fine */
