@@ -130,6 +130,34 @@ static void statistics_are_those_of_the_target(void **state)
     assert_memory_not_equal(&stats[0], &stats[2], sizeof *stats);
     assert_memory_equal(&stats[1], &(tdm_stat){0}, sizeof *stats);
     assert_true(stats[0].rank >= 1 && stats[0].rank <= VOCAB && stats[0].logprob <= 0);
+    tdm_cross cross[4];
+    ASSERT_OK(tdm_cross_stats(&be, cross, logits, logits, targets, err));
+    assert_memory_equal(&cross[0], &cross[3], sizeof *cross);
+    assert_memory_not_equal(&cross[0], &cross[2], sizeof *cross);
+    assert_memory_equal(&cross[1], &(tdm_cross){0}, sizeof *cross);
+    assert_true(cross[0].cross > 0 && cross[0].variance > 0 && cross[0].back > 0);
+    tdm_backend_close(&be);
+}
+
+/* Tokens of the vocabulary, each once, in falling order. */
+static void likeliest_tokens_are_those_of_the_target(void **state)
+{
+    (void)state;
+    enum { K = 7, SMALL = 7 };
+    tdm_backend be;
+    tdm_top top[4][K];
+    float x = 0;
+    const int32_t targets[] = {5, -1, 6, 5};
+    ASSERT_OK(tdm_open_null(&be, err));
+    ASSERT_OK(tdm_top_tokens(&be, top[0], K, (tdm_mat){&x, 4, SMALL, TDM_F32, 0}, targets, err));
+    for (int i = 0; i < K; i++)
+        for (int j = 0; j < i; j++)
+            assert_true(top[0][i].id >= 0 && top[0][i].id < SMALL && top[0][i].id != top[0][j].id &&
+                        top[0][i].logprob < top[0][j].logprob);
+    assert_memory_equal(top[1], ((tdm_top[K]){{0}}), sizeof *top);
+    ASSERT_OK(tdm_top_tokens(&be, top[0], K, (tdm_mat){&x, 4, VOCAB, TDM_F32, 0}, targets, err));
+    assert_memory_equal(top[0], top[3], sizeof *top);
+    assert_memory_not_equal(top[0], top[2], sizeof *top);
     tdm_backend_close(&be);
 }
 
@@ -161,6 +189,7 @@ int main(void)
         cmocka_unit_test(logits_are_those_of_the_ids),
         cmocka_unit_test(draws_are_those_of_the_document),
         cmocka_unit_test(statistics_are_those_of_the_target),
+        cmocka_unit_test(likeliest_tokens_are_those_of_the_target),
         cmocka_unit_test(backends_say_what_bits_depend_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-/* tests/test_ops.c - the operations besides the matrix product (test_gemm.c): one case table each, run
- * on every instruction set with 1 to 3 threads against float64 loops. */
+/* tests/test_ops.c - the operations besides the matrix product (test_gemm.c), attention (test_attention.c)
+ * and statistics (test_stats.c): one case table each, run on every instruction set with 1 to 3 threads
+ * against float64 loops. */
 #include "tests/ops_reference.h"
 
 /* ---- embed ---- */
@@ -249,82 +250,6 @@ static void classify_matches(void **state)
     on_all_backends(classify_on);
 }
 
-/* ---- token_stats ---- */
-
-/* In double, from the probabilities themselves. */
-static void ref_stats(double want[4], const float *logits, int n, int target)
-{
-    double total = 0, entropy = 0;
-    want[3] = 1;
-    for (int i = 0; i < n; i++) {
-        total += exp((double)logits[i]);
-        want[3] += logits[i] > logits[target];
-    }
-    for (int i = 0; i < n; i++) {
-        const double p = exp((double)logits[i]) / total;
-        entropy -= p * log(p);
-    }
-    want[0] = (double)logits[target] - log(total);
-    want[1] = entropy;
-    want[2] = 0;
-    for (int i = 0; i < n; i++) {
-        const double p = exp((double)logits[i]) / total, off = log(p) + entropy;
-        want[2] += p * off * off;
-    }
-}
-
-static void stats_on(tdm_backend *be)
-{
-    enum { ROWS = 9, NONE = 3, BAD = 4, TIE = 5 };
-    static const int VOCABULARIES[] = {1, 50, 64, 1000};
-    for (size_t i = 0; i < COUNT(VOCABULARIES); i++) {
-        const int n = VOCABULARIES[i], stride = tdm_padded(n);
-        float *logits = random_floats((size_t)(ROWS * stride), i + 1);
-        int32_t targets[ROWS];
-        tdm_stat stats[ROWS];
-        for (int r = 0; r < ROWS; r++) {
-            targets[r] = r == NONE ? -1 : r * 31 % n;
-            for (int k = 0; k < stride; k++) /* the gap is not looked at */
-                logits[r * stride + k] = k < n ? 8 * logits[r * stride + k] : NAN;
-        }
-        logits[BAD * stride + n - 1] = INFINITY;
-        for (int k = 0; k < n; k++)
-            logits[TIE * stride + k] = 2;
-        ASSERT_OK(tdm_token_stats(be, stats, (tdm_mat){logits, ROWS, n, TDM_F32, stride}, targets, err));
-        for (int r = 0; r < ROWS; r++) {
-            double want[4];
-            if (r == NONE) {
-                assert_true(stats[r].logprob == 0 && stats[r].entropy == 0 && stats[r].variance == 0 &&
-                            stats[r].rank == 0);
-                continue;
-            }
-            if (r == BAD) {
-                assert_int_equal(stats[r].rank, TDM_NOT_FINITE);
-                assert_true(isnan(stats[r].logprob) && isnan(stats[r].entropy) &&
-                            isnan(stats[r].variance));
-                continue;
-            }
-            ref_stats(want, logits + r * stride, n, targets[r]);
-            /* one rounding to f32; what is 0 in exact arithmetic, of one token or of equals, nearly so */
-            assert_true(fabs((double)stats[r].logprob - want[0]) <= 0x1p-23 * fabs(want[0]) + 1e-14);
-            assert_true(fabs((double)stats[r].entropy - want[1]) <= 0x1p-23 * fabs(want[1]) + 1e-14);
-            if (!(fabs((double)stats[r].variance - want[2]) <= 0x1p-23 * fabs(want[2]) + 1e-12))
-                fail_msg("%d of %d: variance %.9g, want %.12g", r, n, (double)stats[r].variance, want[2]);
-            assert_int_equal(stats[r].rank, want[3]);
-        }
-        targets[1] = n;
-        ASSERT_FAILS(tdm_token_stats(be, stats, (tdm_mat){logits, ROWS, n, TDM_F32, stride}, targets,
-                                     err), TDM_EARG, "token_stats: row 1: token");
-        free(logits);
-    }
-}
-
-static void stats_match(void **state)
-{
-    (void)state;
-    on_all_backends(stats_on);
-}
-
 /* ---- lanes ---- */
 
 static void lanes_on(tdm_backend *be)
@@ -454,7 +379,6 @@ int main(void)
         cmocka_unit_test(gather_copies_rows),
         cmocka_unit_test(sample_draws_each_row),
         cmocka_unit_test(classify_matches),
-        cmocka_unit_test(stats_match),
         cmocka_unit_test(lanes_keep_what_was_fetched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,6 @@ static void refuses_rows(tdm_backend *be)
     ASSERT_FAILS(tdm_add_norm(be, mat(x, 2, 4), mat(x, 2, 4), NULL, mat(y, 1, 4), mat(y, 1, 4),
                               1e-5f, TDM_PRE_NORM, err), TDM_EARG, "y is x");
     ASSERT_FAILS(tdm_sample(be, &(tdm_slots){0}, NULL, mat(x, 1, 4), 0, err), TDM_EARG, "no slots");
-    ASSERT_FAILS(tdm_token_stats(be, NULL, mat(x, 1, 4), NULL, err), TDM_EARG, "no statistics");
     ASSERT_FAILS(tdm_classify(be, mat(y, 1, 33), mat(x, 1, 4), mat(x, 33, 4), mat(x, 1, 33), err),
                  TDM_EARG, "33 labels, want 1 to 32");
     ASSERT_FAILS(tdm_classify(be, mat(y, 1, 3), mat(x, 1, 4), mat(x, 2, 4), mat(x, 1, 2), err),
@@ -63,6 +62,39 @@ static void refuses_rows(tdm_backend *be)
     tdm_mat gaps = mat(x, 2, 4);
     gaps.stride = 5;
     ASSERT_FAILS(tdm_gather(be, mat(y, 1, 4), gaps, positions, err), TDM_EARG, "rows of 4 in 5");
+}
+
+static void refuses_statistics(tdm_backend *be)
+{
+    float x[512] = {0};
+    const int32_t none[] = {-1, -1};
+    tdm_cross cross[2];
+    tdm_top top[128];
+    tdm_mat gaps = mat(x, 2, 4), half = mat(x, 2, 4);
+    gaps.stride = 5;
+    half.dtype = TDM_F16;
+    ASSERT_FAILS(tdm_token_stats(be, NULL, mat(x, 1, 4), NULL, err), TDM_EARG, "no statistics");
+    ASSERT_FAILS(tdm_cross_stats(be, cross, mat(x, 2, 4), mat(x, 2, 5), none, err), TDM_EARG,
+                 "cross_stats: q has 5 columns, want 4");
+    ASSERT_FAILS(tdm_cross_stats(be, cross, mat(x, 2, 4), mat(x, 1, 4), none, err), TDM_EARG,
+                 "q has 1 rows, want 2");
+    ASSERT_FAILS(tdm_cross_stats(be, cross, gaps, mat(x, 2, 4), none, err), TDM_EARG,
+                 "p has rows of 4 in 5");
+    ASSERT_FAILS(tdm_cross_stats(be, cross, mat(x, 2, 4), half, none, err), TDM_EARG, "q is f16");
+    ASSERT_FAILS(tdm_cross_stats(be, cross, mat(x, 2, 4), mat(NULL, 2, 4), none, err), TDM_EARG,
+                 "q is NULL");
+    ASSERT_FAILS(tdm_cross_stats(be, cross, mat(x, 2, 4), mat(x, 2, 4), NULL, err), TDM_EARG,
+                 "no statistics or no targets");
+    ASSERT_FAILS(tdm_top_tokens(be, top, 0, mat(x, 2, 4), none, err), TDM_EARG,
+                 "top_tokens: 0 tokens of a row, want 1 to 64");
+    ASSERT_FAILS(tdm_top_tokens(be, top, 65, mat(x, 2, 100), none, err), TDM_EARG, "65 tokens");
+    ASSERT_FAILS(tdm_top_tokens(be, top, 5, mat(x, 2, 4), none, err), TDM_EARG,
+                 "5 tokens of a row of 4");
+    ASSERT_FAILS(tdm_top_tokens(be, top, 1, half, none, err), TDM_EARG, "logits is f16");
+    ASSERT_FAILS(tdm_top_tokens(be, top, 1, gaps, none, err), TDM_EARG, "logits has rows of 4 in 5");
+    ASSERT_FAILS(tdm_top_tokens(be, NULL, 1, mat(x, 2, 4), none, err), TDM_EARG, "no room");
+    ASSERT_OK(tdm_cross_stats(be, NULL, mat(NULL, 0, 4), mat(NULL, 0, 4), NULL, err));
+    ASSERT_OK(tdm_top_tokens(be, NULL, 4, mat(NULL, 0, 4), NULL, err));
 }
 
 static void refuses_memory(tdm_backend *be)
@@ -93,6 +125,7 @@ static void bad_arguments_are_refused(void **state)
     ASSERT_OK(tdm_open_cpu(0, &be, err));
     refuses_linear(&be);
     refuses_rows(&be);
+    refuses_statistics(&be);
     refuses_memory(&be);
     tdm_backend_close(&be);
     tdm_backend_close(&be);
