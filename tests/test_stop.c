@@ -137,6 +137,15 @@ static tdm_status score(gpt2_run *run, tdm_err *err)
     return gpt2_score(run, NULL, &texts, 0, err);
 }
 
+static gpt2_run *observer; /* of the model itself */
+
+static tdm_status score_observed(gpt2_run *run, tdm_err *err)
+{
+    const int32_t tokens[2] = {0}, starts[2] = {0, 2};
+    const gpt2_texts texts = {2, 1, tokens, starts, tokens};
+    return gpt2_score(run, observer, &texts, 1, err);
+}
+
 static tdm_status decode(gpt2_run *run, tdm_err *err)
 {
     const int32_t slot = 0;
@@ -155,7 +164,8 @@ static void gpt2_stops(void **state)
     gpt2_model *model = NULL;
     gpt2_run *run = NULL;
     tdm_err err = {0};
-    const gpt2_limits limits = {.slots = SLOTS, .pages = SLOTS, .context = POSITIONS, .rows = 8, .logits = 8};
+    const gpt2_limits limits = {.slots = SLOTS, .pages = SLOTS, .context = POSITIONS, .rows = 8, .logits = 8,
+                                .cross = true};
     open_watched(&be);
     tiny_gpt2_make(&tiny, 5);
     tiny_gpt2_write(&tiny, dir, TDM_F32);
@@ -175,6 +185,14 @@ static void gpt2_stops(void **state)
         assert_int_equal(ways[i](run, &err), TDM_OK);
         assert_int_equal(watch.attentions, LAYERS);
     }
+    assert_int_equal(gpt2_run_open(model, &limits, &observer, &err), TDM_OK);
+    rearm(0, LAYERS + 1);
+    assert_stopped(score_observed(run, &err), &err);
+    assert_int_equal(watch.attentions, LAYERS + 1);
+    rearm(0, 0);
+    assert_int_equal(score_observed(run, &err), TDM_OK);
+    assert_int_equal(watch.attentions, 2 * LAYERS);
+    gpt2_run_close(observer);
     gpt2_run_close(run);
     gpt2_close(model);
     tdm_checkpoint_close(ck);
