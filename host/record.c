@@ -1,6 +1,7 @@
 #include "host/record.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@ struct tdm_reader {
     tdm_buf id;               /* "FILE:LINE", where the record has no id */
     int32_t *ids;             /* owned [cap_ids] */
     size_t cap_ids;
+    tdm_field *fields; /* owned [n_fields] */
+    size_t n_fields;
     char detail[256];
 };
 
@@ -50,6 +53,10 @@ tdm_status tdm_reader_open(const tdm_inputs *inputs, const tdm_reader_options *o
     TDM_REQUIRE(r, TDM_ENOMEM, "record reader");
     r->options = *options;
     r->counter = (tdm_line_counter)TDM_LINE_COUNTER_NONE;
+    while (options->want_fields && options->want_fields[r->n_fields])
+        r->n_fields++;
+    r->fields = calloc(r->n_fields + 1, sizeof *r->fields);
+    TDM_REQUIRE(r->fields, TDM_ENOMEM, "%zu fields", r->n_fields);
     TDM_TRY(tdm_lines_open(inputs, &lines, &r->lines, err));
     *out = r;
     r = NULL;
@@ -67,6 +74,7 @@ void tdm_reader_close(tdm_reader *r)
     tdm_line_counter_close(&r->counter);
     tdm_buf_free(&r->id);
     free(r->ids);
+    free(r->fields);
     free(r);
 }
 
@@ -84,6 +92,7 @@ __attribute__((format(printf, 4, 5))) static void refuse(tdm_reader *r, tdm_reco
     record->text_len = 0;
     record->ids = NULL;
     record->n_ids = 0;
+    record->fields = NULL;
 }
 
 static tdm_fault fault_of_json(tdm_json_fault fault)
@@ -219,6 +228,87 @@ done:
     return st;
 }
 
+static tdm_field field_of(const tdm_record *record, const tdm_json_member *m)
+{
+    const cJSON *value = m->value;
+    tdm_field f = {.kind = TDM_FIELD_OTHER, .source = record->source + m->value_at, .source_len = m->value_len};
+    if (cJSON_IsNumber(value)) {
+        f.kind = TDM_FIELD_NUMBER;
+        f.number = value->valuedouble;
+    } else if (cJSON_IsString(value)) {
+        f.kind = TDM_FIELD_STRING;
+        f.string = value->valuestring;
+    } else if (cJSON_IsBool(value)) {
+        f.kind = TDM_FIELD_BOOL;
+        f.number = cJSON_IsTrue(value);
+    } else if (cJSON_IsNull(value)) {
+        f.kind = TDM_FIELD_NULL;
+    }
+    return f;
+}
+
+static void read_fields(tdm_reader *r, tdm_record *record)
+{
+    for (size_t i = 0; i < r->n_fields; i++) {
+        const tdm_json_member *m = find_member(r->doc, r->options.want_fields[i]);
+        r->fields[i] = m ? field_of(record, m) : (tdm_field){.kind = TDM_FIELD_ABSENT};
+        if (r->fields[i].kind == TDM_FIELD_NUMBER && !isfinite(r->fields[i].number)) {
+            refuse(r, record, TDM_FAULT_NON_FINITE, "field \"%s\" is %.*s, which no double can hold",
+                   r->options.want_fields[i], (int)(m->value_len < 40 ? m->value_len : 40), r->fields[i].source);
+            return;
+        }
+    }
+    record->fields = r->fields;
+}
+
+/* The word for a number that JSON does not have, as Python and others write it, at or around byte `at`; NULL: none. */
+static const char *word_at(const tdm_record *record, size_t at)
+{
+    static const char *const WORDS[] = {"NaN", "-Infinity", "Infinity", "-NaN", "nan", "-nan", "inf", "-inf"};
+    if (at > 0 && record->source[at - 1] == '-')
+        at--;
+    size_t len = at; /* to the end of the word */
+    while (len < record->source_len && !strchr(",]} \t", record->source[len]))
+        len++;
+    len -= at;
+    for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++)
+        if (len == strlen(WORDS[i]) && !memcmp(record->source + at, WORDS[i], len))
+            return WORDS[i];
+    return NULL;
+}
+
+/* The key, as it stands in the source, of the value that begins at byte `at`; *len is 0 where there is none. */
+static const char *key_before(const tdm_record *record, size_t at, size_t *len)
+{
+    const char *text = record->source;
+    size_t end = at;
+    *len = 0;
+    while (end > 0 && strchr("- \t:", text[end - 1]))
+        end--;
+    if (end == 0 || text[--end] != '"')
+        return NULL;
+    size_t begin = end;
+    while (begin > 0 && text[begin - 1] != '"')
+        begin--;
+    *len = end - begin;
+    return text + begin;
+}
+
+/* Python writes NaN and infinity as words, and a score that is one is what a reader of fields has to tell. */
+static bool refuse_word(tdm_reader *r, tdm_record *record, const tdm_json_error *why)
+{
+    size_t len = 0;
+    const char *word = why->fault == TDM_JSON_SYNTAX ? word_at(record, why->at) : NULL;
+    if (!word)
+        return false;
+    const char *key = key_before(record, why->at, &len);
+    if (key)
+        refuse(r, record, TDM_FAULT_NON_FINITE, "field \"%.*s\" is %s", (int)(len < 80 ? len : 80), key, word);
+    else
+        refuse(r, record, TDM_FAULT_NON_FINITE, "at byte %zu: %s", why->at, word);
+    return true;
+}
+
 /* Fields that the command is going to append must not be there already. */
 static void check_collisions(tdm_reader *r, tdm_record *record)
 {
@@ -262,7 +352,8 @@ static tdm_status read_line(tdm_reader *r, const tdm_line *line, tdm_record *rec
     st = tdm_json_parse(line->text, line->len, MAX_VALUES, &r->doc, &why, &refused);
     if (st == TDM_EFORMAT) {
         st = TDM_OK;
-        refuse(r, record, fault_of_json(why.fault), "%s", refused.msg);
+        if (!r->options.want_fields || !refuse_word(r, record, &why))
+            refuse(r, record, fault_of_json(why.fault), "%s", refused.msg);
         goto done;
     }
     TDM_REQUIRE(st == TDM_OK, st, "%s: byte %" PRIu64 ": %s", record->file, record->offset, refused.msg);
@@ -272,7 +363,9 @@ static tdm_status read_line(tdm_reader *r, const tdm_line *line, tdm_record *rec
         goto done;
     }
     TDM_TRY(read_id(r, record, err));
-    if (r->options.want_ids)
+    if (r->options.want_fields)
+        read_fields(r, record);
+    else if (r->options.want_ids)
         TDM_TRY(read_ids(r, record, err));
     else
         read_text(r, record);

@@ -8,6 +8,7 @@
  *   }
  *   tdm_reader_close(reader);
  *
+ * A reader wants one of three things of a record: its text, token ids, or the values of some fields.
  * CRLF is accepted, a UTF-8 byte order mark at the start of a file is skipped, blank lines are
  * skipped and counted, the last line needs no newline. Memory is bounded by max_line.
  * Thread safety: one reader, one thread. */
@@ -36,8 +37,10 @@
     X(DUPLICATE_KEY, "duplicate-key")                                                              \
     X(LINE_TOO_LONG, "line-too-long")                                                              \
     X(PROMPT_TOO_LONG, "prompt-too-long")                                                          \
+    X(TOO_SHORT, "too-short") /* no token to score */                                              \
     X(COLLISION, "collision")                                                                      \
     X(NON_FINITE, "non-finite")                                                                    \
+    X(CSV, "csv") /* quotes, or the number of fields (host/csv.h) */                               \
     X(DAMAGED, "damaged") /* compressed data: what is behind it cannot be read */
 
 typedef enum {
@@ -49,6 +52,24 @@ typedef enum {
 const char *tdm_fault_name(tdm_fault fault);
 
 typedef enum { TDM_RECORD_OK, TDM_RECORD_BAD, TDM_RECORD_CHUNK, TDM_RECORD_END } tdm_record_kind;
+
+typedef enum {
+    TDM_FIELD_ABSENT,
+    TDM_FIELD_NUMBER,
+    TDM_FIELD_STRING,
+    TDM_FIELD_BOOL,
+    TDM_FIELD_NULL,
+    TDM_FIELD_OTHER, /* an array or an object */
+} tdm_field_kind;
+
+/* What a record holds under a name. */
+typedef struct {
+    tdm_field_kind kind;
+    double number;      /* NUMBER: the double nearest to the source, finite; BOOL: 1 or 0 */
+    const char *string; /* STRING: decoded, ends in NUL */
+    const char *source; /* [source_len] the value's bytes in the record; NULL when absent */
+    size_t source_len;
+} tdm_field;
 
 /* All pointers are valid until the next call on the same reader. */
 typedef struct {
@@ -68,6 +89,7 @@ typedef struct {
     size_t source_len;
     const int32_t *ids; /* [n_ids] 0 .. 2^31 - 1; OK records of ids readers only */
     size_t n_ids;
+    const tdm_field *fields; /* one for each of options.want_fields, in their order; OK records of such readers only */
     tdm_fault fault;    /* BAD records only */
     const char *detail; /* one line that says what is wrong and where in the line */
     tdm_chunk chunk;    /* CHUNK records only: all of its records have been handed out */
@@ -81,6 +103,8 @@ typedef struct {
     uint64_t chunk_bytes; /* 0: no chunks (host/chunk.h) */
     tdm_chunk_filter filter; /* of the chunks */
     bool want_ids;        /* read {"ids": [...]} instead of text */
+    const char *const *want_fields; /* NULL-terminated: read these instead of text, whatever they hold; a number that no
+                             double can hold, and NaN or infinity anywhere, is TDM_FAULT_NON_FINITE. NULL allowed */
     bool collide;         /* refuse records that hold one of collide_keys (--passthrough) */
     const char *const *collide_keys; /* NULL-terminated; NULL allowed */
     const tdm_stop *stop; /* set: no longer wait for input. NULL allowed */

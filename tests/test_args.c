@@ -23,6 +23,7 @@ typedef struct {
     size_t size;
     int choice;
     tdm_max_errors errors;
+    arg_list list;
 } values;
 
 static const char *const COLOURS[] = {"red", "green", NULL};
@@ -32,7 +33,8 @@ static arg_spec spec_of(arg_kind kind, values *v)
     void *const outs[] = {[ARG_FLAG] = &v->flag,     [ARG_STR] = &v->string,
                           [ARG_I64] = &v->i64,       [ARG_U64] = &v->u64,    [ARG_F64] = &v->f64,
                           [ARG_RANGE] = v->range,    [ARG_SIZE] = &v->size,  [ARG_CHOICE] = &v->choice,
-                          [ARG_ERRORS] = &v->errors, [ARG_BATCH] = &v->batch};
+                          [ARG_ERRORS] = &v->errors, [ARG_BATCH] = &v->batch,
+                          [ARG_LIST] = &v->list};
     return (arg_spec){.name = "o", .kind = kind, .out = outs[kind], .value = "V", .help = "help",
                       .choices = COLOURS};
 }

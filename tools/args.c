@@ -1,6 +1,7 @@
 #include "tools/args.h"
 
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,17 @@ int args_fail(const char *name, const tdm_err *err)
     make_line(said.msg);
     fprintf(stderr, "tandem %s: %s (%s)\n", name, said.msg, tdm_status_text(err->status));
     return (int)err->status;
+}
+
+void args_note(const char *name, const char *fmt, ...)
+{
+    char text[1024];
+    va_list values;
+    va_start(values, fmt);
+    vsnprintf(text, sizeof text, fmt, values);
+    va_end(values);
+    make_line(text);
+    fprintf(stderr, "tandem %s: %s\n", name, text);
 }
 
 /* The number of insertions, deletions and substitutions between two words (Wagner and Fischer). */
@@ -162,6 +174,13 @@ static tdm_status check_rules(const arg_command *command, const arg_spec *specs,
     return TDM_OK;
 }
 
+static void free_lists(const arg_spec *specs, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (specs[i].kind == ARG_LIST)
+            args_list_free(specs[i].out);
+}
+
 bool args_parse(const arg_command *command, const arg_spec *specs, size_t n_specs, int argc,
                 char **argv, arg_list *operands, int *code)
 {
@@ -183,6 +202,7 @@ bool args_parse(const arg_command *command, const arg_spec *specs, size_t n_spec
     }
     if (parse_options(options, specs, n_specs, argc, argv, given, &err) != TDM_OK ||
         check_rules(command, specs, n_specs, given, &err) != TDM_OK) {
+        free_lists(specs, n_specs);
         *code = args_fail(command->name, &err);
         return false;
     }

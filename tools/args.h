@@ -37,10 +37,11 @@ typedef enum {
     ARG_CHOICE, /* int *: index into choices */
     ARG_ERRORS, /* tdm_max_errors *: N or P% */
     ARG_BATCH,  /* int64_t *: N or auto (0); 1..max, or 1..65536 when max is 0 */
+    ARG_LIST,   /* arg_list *: each time that it is given appends a value; args_list_free */
 } arg_kind;
 
 typedef struct {
-    const char **items; /* a part of argv */
+    const char **items; /* [n] operands: a part of argv; ARG_LIST: owned. The texts are argv's */
     size_t n;
 } arg_list;
 
@@ -159,13 +160,16 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
      .help = "print one summary object at the end: on stdout when --out is a file, else on stderr"}
 
 /* Parse argv[1..]. Operands (inputs) come back as a list that points into argv.
- * Returns: false when the command is to exit with *code (--help: 0; an error: 2, already printed). */
+ * Returns: false when the command is to exit with *code (--help: 0; an error: 2, already printed); lists are empty
+ * then. */
 bool args_parse(const arg_command *command, const arg_spec *specs, size_t n_specs, int argc,
                 char **argv, arg_list *operands, int *code);
 
 /* Read one option's value into spec->out. Errors: TDM_EARG names the option, the value and what is
- * wanted; spec->out is unchanged then. */
+ * wanted; spec->out is unchanged then; TDM_ENOMEM for a list. */
 tdm_status args_read_value(const arg_spec *spec, const char *text, tdm_err *err);
+/* Free the values of an ARG_LIST; {0} again. Not for operands. */
+void args_list_free(arg_list *list);
 /* The name in names [n] that is most like `word`; NULL when none is close. */
 const char *args_suggest(const char *word, const char *const *names, size_t n);
 /* Print the whole help text of a command. Defaults are read from the specs' outputs. */
@@ -176,6 +180,8 @@ void args_print_exit_codes(FILE *to);
 /* Print "tandem NAME: MESSAGE (STATUS)" on stderr, control characters as ?, and return the exit code of err->status.
  * A closed pipe (see tdm_sink_pipe_closed) is the caller's to keep quiet about. */
 int args_fail(const char *name, const tdm_err *err);
+/* Print "tandem NAME: ..." on stderr, control characters as ?: what is no error. */
+void args_note(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Open the backend that --device, --dtype and --kv-dtype ask for, and say which it is on stderr unless
  * quiet. auto takes CUDA, and where there is no device that it can use (TDM_ENODEV) the CPU, with the

@@ -36,6 +36,7 @@ static void default_text(const arg_spec *spec, char *out, size_t size)
     }
     switch (spec->kind) {
     case ARG_FLAG:
+    case ARG_LIST: /* empty before parsing */
         break;
     case ARG_STR:
         snprintf(out, size, "%s", *(const char *const *)value ? *(const char *const *)value : "");
@@ -100,8 +101,8 @@ static void print_option(FILE *to, const arg_spec *spec)
     }
     fprintf(to, "%*s", HELP_INDENT - column, "");
     default_text(spec, initial, sizeof initial);
-    snprintf(text, sizeof text, "%s%s%s%s%s", spec->help, spec->required ? " (required)" : "",
-             initial[0] ? " [default: " : "", initial, initial[0] ? "]" : "");
+    snprintf(text, sizeof text, "%s%s%s%s%s%s", spec->help, spec->kind == ARG_LIST ? "; may be given several times" : "",
+             spec->required ? " (required)" : "", initial[0] ? " [default: " : "", initial, initial[0] ? "]" : "");
     print_wrapped(to, text, HELP_INDENT, HELP_INDENT);
 }
 

@@ -189,6 +189,25 @@ static tdm_status set_batch(const arg_spec *spec, const char *text, tdm_err *err
     return TDM_OK;
 }
 
+static tdm_status append(const arg_spec *spec, const char *text, tdm_err *err)
+{
+    arg_list *list = spec->out;
+    if (!*text)
+        return tdm_fail(err, TDM_EARG, "--%s: the value is empty", spec->name);
+    const char **grown = realloc(list->items, (list->n + 1) * sizeof *grown); /* not more than argv has */
+    if (!grown)
+        return tdm_fail(err, TDM_ENOMEM, "--%s: %zu values", spec->name, list->n + 1);
+    grown[list->n++] = text;
+    list->items = grown;
+    return TDM_OK;
+}
+
+void args_list_free(arg_list *list)
+{
+    free(list->items);
+    *list = (arg_list){0};
+}
+
 tdm_status args_read_value(const arg_spec *spec, const char *text, tdm_err *err)
 {
     switch (spec->kind) {
@@ -216,6 +235,8 @@ tdm_status args_read_value(const arg_spec *spec, const char *text, tdm_err *err)
         return set_errors(spec, text, err);
     case ARG_BATCH:
         return set_batch(spec, text, err);
+    case ARG_LIST:
+        return append(spec, text, err);
     }
     return tdm_fail(err, TDM_EINTERNAL, "--%s: unknown kind of option", spec->name);
 }

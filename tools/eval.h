@@ -15,6 +15,7 @@
 #include "host/err.h"
 #include "host/evaluate.h"
 #include "host/sink.h"
+#include "host/stop.h"
 
 /* Which way a field points. */
 typedef enum {
@@ -71,11 +72,12 @@ typedef struct {
     size_t max_line;
     double max_ratio;
     tdm_max_errors max_errors; /* bad records: excluded and counted, each said on stderr */
+    const tdm_stop *stop;      /* NULL allowed */
 } eval_sources;
 
 /* Read all records. Ids are unique within a file, and a field is a finite number in every record.
  * Errors: TDM_EFORMAT with file, line and value when there are more bad records than allowed, a file holds no record, or a
- * class none; TDM_ENOINPUT, TDM_EIO, TDM_ENOMEM. */
+ * class none; TDM_EARG for a file that is given twice; TDM_ENOINPUT, TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM. */
 tdm_status eval_read(const eval_sources *sources, const eval_options *options, eval_scores *out, tdm_err *err);
 void eval_scores_free(eval_scores *s); /* {0} is fine */
 
