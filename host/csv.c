@@ -443,7 +443,7 @@ static tdm_status check_names(const tdm_csv *c, tdm_err *err)
             const tdm_csv_field *a = &c->columns[i], *b = &c->columns[k];
             tdm_json_quote(shown, sizeof shown, a->text, a->len);
             TDM_REQUIRE(a->len != b->len || memcmp(a->text, b->text, a->len) != 0, TDM_EFORMAT,
-                        "%s: line 1: columns %zu and %zu are both named \"%s\"", c->path, k + 1, i + 1, shown);
+                        "%s: line 1: columns %zu and %zu are both named %s", c->path, k + 1, i + 1, shown);
         }
 done:
     return st;
