@@ -129,11 +129,15 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
      .help = "field that holds the text"},                                                         \
     {.name = "id-key", .kind = ARG_STR, .out = &(c)->id_key, .value = "KEY",                       \
      .help = "field that holds the id"},                                                           \
+    ARGS_LIMITS(c),                                                                                \
+    ARGS_MAX_ERRORS(c)
+#define ARGS_LIMITS(c)                                                                             \
     {.name = "max-line", .kind = ARG_SIZE, .out = &(c)->max_line, .value = "SIZE",                 \
      .help = "longest input line; a longer one is a bad record"},                                  \
     {.name = "max-ratio", .kind = ARG_F64, .out = &(c)->max_ratio, .value = "N", .min = 1,         \
      .max = 1e9,                                                                                   \
-     .help = "of a compressed input's text to its bytes, from 16 MiB of text on; more is taken for damage"},               \
+     .help = "of a compressed input's text to its bytes, from 16 MiB of text on; more is taken for damage"}
+#define ARGS_MAX_ERRORS(c)                                                                         \
     {.name = "max-errors", .kind = ARG_ERRORS, .out = &(c)->max_errors, .value = "N|P%",           \
      .help = "bad records allowed: a number is judged at once, a percentage at the end"}
 #define ARGS_CHUNK(c)                                                                              \
