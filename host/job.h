@@ -58,6 +58,7 @@ typedef struct {
     const char *engine;   /* JSON object: device, dtype, ...: what else they depend on */
     const char *model;    /* folder; its config, tokenizer and weight files are known by size, time and SHA-256.
                              NULL: none */
+    const char *observer; /* the folder of a second model, known likewise. NULL: none */
     const tdm_inputs *inputs; /* NULL: none */
     const uint64_t *n_chunks; /* [inputs->n, or 1] chunks of each file, or TDM_CHUNKS_UNKNOWN */
     uint64_t chunk_bytes; /* of the chunks of files, for messages; 0: they are of documents */

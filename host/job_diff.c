@@ -160,7 +160,7 @@ static bool ends(const char *text, const char *with)
 /* The time of a model file says nothing: its hash does. */
 static bool is_ignored(const char *path, bool complete)
 {
-    return (begins(path, "model[") && ends(path, ".mtime")) ||
+    return ((begins(path, "model[") || begins(path, "observer[")) && ends(path, ".mtime")) ||
            (complete && (begins(path, "engine") || begins(path, "codec")));
 }
 
@@ -205,7 +205,7 @@ done:
 
 static bool is_of_files(const char *path)
 {
-    return begins(path, "inputs") || begins(path, "model");
+    return begins(path, "inputs") || begins(path, "model") || begins(path, "observer");
 }
 
 /* Walk both sorted lists at once.

@@ -96,13 +96,12 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-/* The hash that the manifest of a former run has for a file of this name, size and time, or NULL.
- */
+/* The hash that a list of files of a former run has for a file of this name, size and time, or NULL. */
 static const char *known_hash(const cJSON *before, const char *name, uint64_t size,
                               const char *mtime)
 {
     const cJSON *file = NULL;
-    cJSON_ArrayForEach(file, cJSON_GetObjectItemCaseSensitive(before, "model"))
+    cJSON_ArrayForEach(file, before)
     {
         const cJSON *its_name = cJSON_GetObjectItemCaseSensitive(file, "file");
         const cJSON *its_size = cJSON_GetObjectItemCaseSensitive(file, "size");
@@ -142,17 +141,19 @@ done:
     return st;
 }
 
-static tdm_status put_model(tdm_buf *out, const tdm_job_options *o, const cJSON *before,
-                            tdm_err *err)
+/* The files of a model folder, as the list `key`. */
+static tdm_status put_model(tdm_buf *out, const char *key, const char *folder, const tdm_job_options *o,
+                            const cJSON *before, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     struct dirent **names = NULL;
-    int n = scandir(o->model, &names, is_model_file, by_name);
-    TDM_REQUIRE(n >= 0, TDM_ENOINPUT, "%s: cannot be listed: %s", o->model, strerror(errno));
-    TDM_TRY(tdm_buf_printf(out, err, ",\n \"model\": ["));
+    const cJSON *known = cJSON_GetObjectItemCaseSensitive(before, key);
+    int n = scandir(folder, &names, is_model_file, by_name);
+    TDM_REQUIRE(n >= 0, TDM_ENOINPUT, "%s: cannot be listed: %s", folder, strerror(errno));
+    TDM_TRY(tdm_buf_printf(out, err, ",\n \"%s\": [", key));
     for (int i = 0; i < n; i++) {
         TDM_TRY(tdm_buf_printf(out, err, "%s\n  ", i ? "," : ""));
-        TDM_TRY(put_model_file(out, o->model, names[i]->d_name, o, before, err));
+        TDM_TRY(put_model_file(out, folder, names[i]->d_name, o, known, err));
     }
     TDM_TRY(tdm_buf_printf(out, err, "]"));
 done:
@@ -176,7 +177,9 @@ tdm_status job_manifest_build(const tdm_job_options *o, const cJSON *before, tdm
     if (codec != TDM_PLAIN)
         TDM_TRY(tdm_buf_printf(out, err, ",\n \"codec\": \"%s\"", tdm_codec_library(codec)));
     if (o->model)
-        TDM_TRY(put_model(out, o, before, err));
+        TDM_TRY(put_model(out, "model", o->model, o, before, err));
+    if (o->observer)
+        TDM_TRY(put_model(out, "observer", o->observer, o, before, err));
     TDM_TRY(put_inputs(out, o, err));
     TDM_TRY(tdm_buf_printf(out, err, "}\n"));
     st = tdm_json_parse(out->p, out->len, MOST_VALUES, &doc, NULL, err);

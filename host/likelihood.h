@@ -1,7 +1,8 @@
 /* host/likelihood.h - from the statistics of a text's tokens to the measures that zero-shot detectors use.
  *
  *   tdm_likelihood l;
- *   tdm_likelihood_of(stats, cross, n, &l);
+ *   if (tdm_likelihood_of(stats, cross, n, false, &l))
+ *       ...l.ppl...
  *
  * n scored tokens x_1 .. x_n, natural logarithms; p the model, q the observer; rank is 1-based. Sums are in double, in
  * the order of the tokens. Formulas and where they are from:
@@ -13,7 +14,7 @@
  *   entropy       sum H_i / n, H_i = -sum_v p ln p                    over scored positions
  *   lrr           -L / sum ln rank_i                                  Su et al., DetectLLM, 2023
  *   fast_detect   (L + sum H_i) / sqrt(sum Var_i)                     Bao et al., Fast-DetectGPT, 2023, analytic, one model
- *   gltr          ranks <= 10, <= 100, <= 1000, the rest              Gehrmann et al., GLTR, 2019
+ *   gltr          ranks <= 10, <= 100, <= 1000, the rest              Gehrmann et al., GLTR, 2019; of its page, and MGTBench
  *   binoculars    (-L / n) / (sum cross_i / n), cross_i = -sum_v q ln p     Hans et al., Binoculars, 2024: its released code
  *   binoculars_paper  the same with back_i = -sum_v p ln q            the formula of its paper, p as M1
  *   fast_detect_observer  (L + sum cross_i) / sqrt(sum variance_i)    Fast-DetectGPT with q as the reference model
@@ -38,10 +39,18 @@ typedef struct {
     double binoculars, binoculars_paper, fast_detect_observer; /* NaN without cross */
 } tdm_likelihood;
 
+/* The bucket of a 1-based rank. RAID's detector counts 0-based ranks up to and with 10: rank - 1 gives its buckets. */
+static inline int tdm_gltr_bucket(int32_t rank)
+{
+    return (rank > 10) + (rank > 100) + (rank > 1000);
+}
+
 /* Add up n >= 1 tokens.
- *   stats  [n]
- *   cross  [n], or NULL: no observer
+ *   stats   [n], or with behind [n + 1]
+ *   cross   likewise, or NULL: no observer
+ *   behind  the last one is of the position behind the last token: its entropies count in the means of entropy,
+ *           binoculars and binoculars_paper, as in Binoculars' released code, and nowhere else
  * Returns: false when a statistic is not finite; the result is not to be used then. */
-bool tdm_likelihood_of(const tdm_stat *stats, const tdm_cross *cross, size_t n, tdm_likelihood *out);
+bool tdm_likelihood_of(const tdm_stat *stats, const tdm_cross *cross, size_t n, bool behind, tdm_likelihood *out);
 
 #endif

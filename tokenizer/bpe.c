@@ -9,6 +9,7 @@
 #include "tokenizer/cache.h"
 #include "tokenizer/merge.h"
 #include "tokenizer/pretoken.h"
+#include "tokenizer/symbols.h"
 #include "tokenizer/vocab.h"
 
 /* A file of GPT-2's size has 1 MB; this leaves room for 2 million tokens. */
@@ -135,6 +136,51 @@ const char *tdm_bpe_token(const tdm_bpe *bpe, int32_t id, size_t *len)
     const int32_t entry = v->entry_of[id];
     *len = v->text_at[entry + 1] - v->text_at[entry];
     return v->text + v->text_at[entry];
+}
+
+static bool is_same_token(const tdm_bpe *a, const tdm_bpe *b, int32_t id)
+{
+    size_t a_len, b_len;
+    const char *a_text = tdm_bpe_token(a, id, &a_len), *b_text = tdm_bpe_token(b, id, &b_len);
+    return !a_text == !b_text && a_len == b_len && (a_len == 0 || memcmp(a_text, b_text, a_len) == 0);
+}
+
+static tdm_status differ(const tdm_bpe *a, const tdm_bpe *b, int32_t id, tdm_err *err)
+{
+    char shown[2][64];
+    size_t a_len, b_len;
+    const char *a_text = tdm_bpe_token(a, id, &a_len), *b_text = tdm_bpe_token(b, id, &b_len);
+    return tdm_fail(err, TDM_EFORMAT, "token %d is \"%s\", not \"%s\"", (int)id,
+                    tdm_symbols_show(b_text, b_len, shown[0], sizeof shown[0]),
+                    tdm_symbols_show(a_text, a_len, shown[1], sizeof shown[1]));
+}
+
+tdm_status tdm_bpe_check_same(const tdm_bpe *a, const tdm_bpe *b, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const tdm_vocab *v = &a->vocab, *w = &b->vocab;
+    TDM_REQUIRE(v->n_ids == w->n_ids, TDM_EFORMAT, "%d tokens, not %d", (int)w->n_ids, (int)v->n_ids);
+    for (int32_t id = 0; id < v->n_ids; id++)
+        if (!is_same_token(a, b, id))
+            return differ(a, b, id, err);
+    TDM_REQUIRE(v->n_symbols == w->n_symbols && v->roberta == w->roberta, TDM_EFORMAT, "%u merges, not %u",
+                w->n_symbols - 256, v->n_symbols - 256);
+    for (size_t i = 0; i >> v->pair_bits == 0; i++) {
+        const uint64_t pair = v->pairs[i], key = pair >> TDM_SYMBOL_BITS;
+        const uint32_t left = (uint32_t)(key >> TDM_SYMBOL_BITS), right = (uint32_t)key & (TDM_MAX_SYMBOLS - 1);
+        const uint32_t result = (uint32_t)pair & (TDM_MAX_SYMBOLS - 1);
+        TDM_REQUIRE(pair == 0 || tdm_vocab_merge(w, left, right) == result, TDM_EFORMAT,
+                    "merge %u is of other tokens", result - 255);
+    }
+done:
+    return st;
+}
+
+tdm_status tdm_bpe_put_symbol(unsigned char byte, tdm_buf *out, tdm_err *err)
+{
+    const int32_t c = tdm_symbol_of(byte); /* below U+0800: two bytes at most */
+    const char two[] = {(char)(0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))}, one = (char)c;
+    return c < 0x80 ? tdm_buf_put(out, &one, 1, err) : tdm_buf_put(out, two, 2, err);
 }
 
 tdm_status tdm_bpe_decode(const tdm_bpe *bpe, const int32_t *ids, size_t n, tdm_buf *out,

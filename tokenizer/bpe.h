@@ -44,6 +44,9 @@ int32_t tdm_bpe_size(const tdm_bpe *bpe); /* largest id + 1 */
 /* The id of a special token such as "<|endoftext|>" or "<s>"; -1 when the vocabulary has none. */
 int32_t tdm_bpe_special(const tdm_bpe *bpe, const char *text);
 
+/* Whether two tokenizers give the same ids for every text. Errors: TDM_EFORMAT says where they differ. */
+tdm_status tdm_bpe_check_same(const tdm_bpe *a, const tdm_bpe *b, tdm_err *err);
+
 enum { TDM_BPE_PARSE_SPECIAL = 1 };
 
 /* Append the ids of text [len] to *ids. No special token is added.
@@ -58,6 +61,9 @@ const char *tdm_bpe_token(const tdm_bpe *bpe, int32_t id, size_t *len);
 /* Append the bytes of ids [n] to *out. Errors: TDM_EARG names an id that is out of range. */
 tdm_status tdm_bpe_decode(const tdm_bpe *bpe, const int32_t *ids, size_t n, tdm_buf *out,
                           tdm_err *err);
+
+/* Append one byte as vocabularies write it: a printable character in UTF-8 (a space is U+0120). */
+tdm_status tdm_bpe_put_symbol(unsigned char byte, tdm_buf *out, tdm_err *err);
 
 /* Append text [len] as valid UTF-8: one U+FFFD per maximal ill-formed subpart, as Python does. */
 tdm_status tdm_utf8_replace(const char *text, size_t len, tdm_buf *out, tdm_err *err);

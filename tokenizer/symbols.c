@@ -20,6 +20,14 @@ void tdm_symbols_order(unsigned char bytes[256])
             bytes[n++] = (unsigned char)byte;
 }
 
+int32_t tdm_symbol_of(unsigned char byte)
+{
+    if (is_printable(byte))
+        return byte;
+    /* U+0100 onwards: 0x00-0x20, 0x7F-0xA0, 0xAD. */
+    return 0x100 + (byte <= 0x20 ? byte : byte == 0xAD ? 67 : byte - 0x7F + 0x21);
+}
+
 /* The byte that is written as c, or -1. */
 static int byte_of(int32_t c)
 {

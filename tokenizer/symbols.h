@@ -16,6 +16,9 @@
 /* The bytes in the order of their code points: GPT-2's ids 0..255. */
 void tdm_symbols_order(unsigned char bytes[256]);
 
+/* The code point that a byte is written as. */
+int32_t tdm_symbol_of(unsigned char byte);
+
 /* Turn written text [len] into bytes, at most len of them, written to out.
  * Returns false when a character is not one of the 256, or the text is empty. */
 bool tdm_symbols_read(const char *text, size_t len, char *out, size_t *out_len);

@@ -2,8 +2,6 @@
  *
  * Records go in windows through three threads (host/pipeline.h): one reads, parses and tokenises, this one
  * judges, one writes. Nothing of this changes a result. */
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,31 +15,23 @@
 /* So many that the last, which is not full, costs little, and that what comes next is ready by then. */
 enum { WINDOW_BATCHES = 16 };
 
-static const char *const FIELDS[DETECT_FIELDS] = {"fake",       "real",       "logit_fake",
-                                                  "logit_real", "all_tokens", "used_tokens"};
+static const char *const FIELDS[] = {"fake", "real", "logit_fake", "logit_real", "all_tokens", "used_tokens"};
 /* In the order of tdm_preprocess_mode. */
 static const char *const PREPROCESS_CHOICES[] = {"release", "hf", "demo", NULL};
 
 /* ---- the three steps ---- */
-
-double detect_cpu(clockid_t clock)
-{
-    struct timespec spent = {0};
-    clock_gettime(clock, &spent);
-    return (double)spent.tv_sec + 1e-9 * (double)spent.tv_nsec;
-}
 
 static tdm_status fill_window(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     detect_job *job = ctx;
     detect_window *w = window;
-    const double start = detect_cpu(CLOCK_THREAD_CPUTIME_ID);
+    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
     TDM_TRY(records_read(&job->records, line, &w->records, at_end, err));
-    const double got = detect_cpu(CLOCK_THREAD_CPUTIME_ID);
+    const double got = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
     TDM_TRY(tdm_detector_prepare(job->detector, w->judged, w->records.texts, w->records.n_texts, err));
     job->cpu.read += got - start;
-    job->cpu.tokenise += detect_cpu(CLOCK_THREAD_CPUTIME_ID) - got;
+    job->cpu.tokenise += summary_cpu(CLOCK_THREAD_CPUTIME_ID) - got;
 done:
     return st;
 }
@@ -80,10 +70,10 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
     const tdm_pipeline_steps steps = {job, windows, DETECT_WINDOWS, fill_window, detect_write,
                                       &job->records.stop};
     const tdm_detect_line line = {job, take_window, give_window, batch_done};
-    const double start = detect_cpu(CLOCK_THREAD_CPUTIME_ID);
+    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
     TDM_TRY(tdm_pipeline_open(&steps, &job->line, err));
     st = tdm_detector_judge(job->detector, &line, err);
-    job->cpu.judge = detect_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
+    job->cpu.judge = summary_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
     if (st == TDM_ESTOPPED && tdm_stopped(&job->records.stop)) /* a lost device says so itself */
         st = tdm_check_stop(&job->records.stop, err);
     TDM_TRY(tdm_pipeline_close(job->line, st, err));
@@ -93,21 +83,12 @@ done:
 
 /* ---- the job ---- */
 
-/* The names of the new fields, as text to look for in records and as JSON to write. */
-static tdm_status make_keys(detect_job *job, tdm_err *err)
+static tdm_status name_fields(detect_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const char *prefix = job->args.key_prefix ? job->args.key_prefix : "";
-    for (size_t i = 0; i < DETECT_FIELDS; i++) {
-        const size_t size = strlen(prefix) + strlen(FIELDS[i]) + 1;
-        job->keys[i] = malloc(size);
-        TDM_REQUIRE(job->keys[i], TDM_ENOMEM, "--key-prefix of %zu bytes", strlen(prefix));
-        snprintf(job->keys[i], size, "%s%s", prefix, FIELDS[i]);
-        TDM_TRY(tdm_json_put_string(&job->json_keys[i], job->keys[i], size - 1, err));
-        TDM_REQUIRE(!job->args.passthrough || strcmp(job->keys[i], job->args.common.id_key) != 0,
-                    TDM_EARG, "--id-key %s: --passthrough appends a field of this name",
-                    job->keys[i]);
-    }
+    for (size_t i = 0; i < COUNT(FIELDS); i++)
+        TDM_TRY(fields_add(&job->fields, job->args.key_prefix, FIELDS[i], err));
+    TDM_TRY(fields_check(&job->fields, &job->args.common, job->args.passthrough, err));
 done:
     return st;
 }
@@ -168,7 +149,7 @@ static void set_reading(detect_job *job)
                                         .max_ratio = c->max_ratio,
                                         .chunk_bytes = c->chunk,
                                         .collide = job->args.passthrough,
-                                        .collide_keys = (const char *const *)job->keys,
+                                        .collide_keys = (const char *const *)job->fields.keys,
                                         .stop = &r->stop};
     r->id_key = c->id_key;
     r->passthrough = job->args.passthrough;
@@ -189,19 +170,6 @@ done:
     return st;
 }
 
-/* The thread that writes compresses too, but not alone. What is left of the process's CPU seconds is that of
- * committing and joining, and of a CPU that computes. */
-static void add_up_cpu(detect_job *job, double all)
-{
-    run_steps *cpu = &job->cpu;
-    double helpers = 0;
-    cpu->tokenise += tdm_detector_seconds(job->detector);
-    cpu->compress = tdm_sink_compress_seconds(job->run.sink, &helpers);
-    cpu->write = fmax(0, cpu->write - (cpu->compress - helpers));
-    cpu->other = fmax(0, all - cpu->read - cpu->tokenise - cpu->judge - cpu->write - cpu->compress);
-    job->totals.cpu = cpu;
-}
-
 static tdm_status judge_records(detect_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -210,10 +178,12 @@ static tdm_status judge_records(detect_job *job, tdm_err *err)
     TDM_TRY(open_reader(job, err));
     TDM_TRY(tdm_detector_load(job->detector, err));
     TDM_TRY(tdm_progress_start(progress, &watching, err));
-    const double start = detect_cpu(CLOCK_PROCESS_CPUTIME_ID);
+    const double start = summary_cpu(CLOCK_PROCESS_CPUTIME_ID);
     st = run_windows(job, err);
     st = run_finish(&job->run, progress, &job->totals.seconds, st, err);
-    add_up_cpu(job, detect_cpu(CLOCK_PROCESS_CPUTIME_ID) - start);
+    job->cpu.tokenise += tdm_detector_seconds(job->detector);
+    summary_steps(&job->cpu, job->run.sink, summary_cpu(CLOCK_PROCESS_CPUTIME_ID) - start);
+    job->totals.cpu = &job->cpu;
 done:
     return st;
 }
@@ -221,7 +191,7 @@ done:
 static tdm_status run_job(detect_job *job, const arg_list *operands, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_TRY(make_keys(job, err));
+    TDM_TRY(name_fields(job, err));
     TDM_TRY(tdm_inputs_list(operands->items, operands->n, job->args.common.out, &job->inputs, err));
     TDM_TRY(open_model(job, err));
     set_reading(job);
@@ -247,10 +217,7 @@ static void close_job(detect_job *job)
         tdm_detect_window_close(job->windows[i].judged);
     }
     records_close(&job->records);
-    for (size_t i = 0; i < DETECT_FIELDS; i++) {
-        free(job->keys[i]);
-        tdm_buf_free(&job->json_keys[i]);
-    }
+    fields_free(&job->fields);
     tdm_inputs_free(&job->inputs);
     free(job);
 }

@@ -6,17 +6,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "detector/detect.h"
 #include "host/inputs.h"
 #include "host/pipeline.h"
 #include "tools/args.h"
+#include "tools/fields.h"
 #include "tools/records.h"
 #include "tools/run.h"
 #include "tools/summary.h"
 
-enum { DETECT_FIELDS = 6, DETECT_WINDOWS = 4 };
+enum { DETECT_WINDOWS = 4 };
 
 typedef struct {
     common_args common;
@@ -32,8 +32,7 @@ typedef struct {
 
 typedef struct {
     detect_args args;
-    char *keys[DETECT_FIELDS + 1];    /* names of the new fields; owned; NULL at the end */
-    tdm_buf json_keys[DETECT_FIELDS]; /* the same as JSON strings */
+    fields fields;
     tdm_inputs inputs;
     tdm_reader_options reading;
     tdm_reader *reader;
@@ -46,9 +45,6 @@ typedef struct {
     run_steps cpu;     /* read and tokenise belong to the thread that fills, write to the one that writes */
     run_totals totals; /* tokens: through the network, <s> and </s> included */
 } detect_job;
-
-/* Seconds of a clock: CLOCK_THREAD_CPUTIME_ID, CLOCK_PROCESS_CPUTIME_ID. */
-double detect_cpu(clockid_t clock);
 
 /* The last step of the pipeline; ctx is the job. */
 tdm_status detect_write(void *ctx, void *window, tdm_err *err);

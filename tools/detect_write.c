@@ -1,31 +1,19 @@
 /* tools/detect_write.c - see detect_job.h: results and errors leave in the order of the records. */
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "host/hash.h"
 #include "tools/detect_job.h"
 
-/* 9 significant digits, and a number that every reader takes for a float: 1 becomes 1.0. */
-static tdm_status put_float(tdm_buf *line, double value, tdm_err *err)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.9g", value);
-    return tdm_buf_printf(line, err, "%s%s", text, strpbrk(text, ".e") ? "" : ".0");
-}
-
-/* The six fields, each behind a comma unless it is the first of its object. */
 static tdm_status put_fields(detect_job *job, const tdm_detection *d, bool first, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_buf *line = &job->records.line;
     const double floats[] = {d->fake, d->real, (double)d->logit_fake, (double)d->logit_real};
     const int64_t counts[] = {d->counts.all_tokens, d->counts.used_tokens};
-    for (size_t i = 0; i < DETECT_FIELDS; i++) {
-        TDM_TRY(tdm_buf_printf(line, err, "%s%.*s: ", first && i == 0 ? "" : ", ",
-                               (int)job->json_keys[i].len, job->json_keys[i].p));
+    for (size_t i = 0; i < job->fields.n; i++) {
+        TDM_TRY(fields_put_key(&job->fields, i, first && i == 0, line, err));
         if (i < COUNT(floats))
-            TDM_TRY(put_float(line, floats[i], err));
+            TDM_TRY(fields_put_float(line, floats[i], err));
         else
             TDM_TRY(tdm_buf_printf(line, err, "%" PRId64, counts[i - COUNT(floats)]));
     }
@@ -80,8 +68,8 @@ tdm_status detect_write(void *ctx, void *window, tdm_err *err)
     detect_job *job = ctx;
     detect_window *w = window;
     writing to = {job, w->judged};
-    const double start = detect_cpu(CLOCK_THREAD_CPUTIME_ID);
+    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
     const tdm_status st = records_write(&job->records, &w->records, put_record, &to, err);
-    job->cpu.write += detect_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
+    job->cpu.write += summary_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
     return st;
 }

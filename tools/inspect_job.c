@@ -183,14 +183,14 @@ done:
 }
 
 /* A setting as an option, numbers as they are written there: "n": 5, "top-p": [0.5, 0.9]. What is off or not set has
- * none.
+ * none, and what is said of the command as a whole (an object) neither.
  *   value  [len] its source */
 static tdm_status put_option(tdm_buf *out, const cJSON *setting, const char *value, size_t len, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const cJSON *second = cJSON_IsArray(setting) ? cJSON_GetArrayItem(setting, 1) : NULL;
     const bool is_unset_length = !strcmp(setting->string, "length") && len == 1 && *value == '0';
-    const bool is_off = cJSON_IsFalse(setting) || cJSON_IsNull(setting) || is_unset_length ||
+    const bool is_off = cJSON_IsFalse(setting) || cJSON_IsNull(setting) || cJSON_IsObject(setting) || is_unset_length ||
                         (cJSON_IsString(setting) && !*setting->valuestring);
     if (is_off)
         goto done;
@@ -256,7 +256,8 @@ static tdm_status put_command(tdm_buf *out, const subject *s, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const cJSON *engine = member(s->job, "engine");
-    TDM_TRY(tdm_buf_printf(out, err, "tandem %s --model DIR", string(s->job, "command")));
+    TDM_TRY(tdm_buf_printf(out, err, "tandem %s --model DIR%s", string(s->job, "command"),
+                           member(s->job, "observer") ? " --observer DIR" : ""));
     TDM_TRY(put_settings(out, s, err));
     if (*string(engine, "backend"))
         TDM_TRY(tdm_buf_printf(out, err, " --device %s --dtype %s", string(engine, "backend"),

@@ -145,6 +145,7 @@ static tdm_status open_job(command_run *run, const run_options *o, tdm_err *err)
                                      .settings = settings.p,
                                      .engine = engine.p,
                                      .model = o->common->model,
+                                     .observer = o->observer,
                                      .inputs = o->inputs,
                                      .n_chunks = run->n_chunks,
                                      .chunk_bytes = o->by_documents ? 0 : o->common->chunk,

@@ -23,6 +23,7 @@ typedef struct {
     const char *command;       /* "detect" */
     const char *settings;      /* JSON object: the command's options that results depend on, by their names. Those
                                   of common_args (text-key, ..., chunk) are added here */
+    const char *observer;      /* the folder of a second model; NULL: none */
     const tdm_backend *backend; /* NULL: none */
     const tdm_inputs *inputs;  /* NULL: none */
     uint64_t documents;        /* without inputs: how many; else ignored */

@@ -1,6 +1,7 @@
 #include "tools/summary.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,6 +12,25 @@ enum { EXIT_SOME_BAD = 3 };
 #define X(name, text) +1
 enum { N_FAULTS = 0 TDM_FAULT_MAP(X) };
 #undef X
+
+/* ---- CPU seconds ---- */
+
+double summary_cpu(clockid_t clock)
+{
+    struct timespec spent = {0};
+    clock_gettime(clock, &spent);
+    return (double)spent.tv_sec + 1e-9 * (double)spent.tv_nsec;
+}
+
+void summary_steps(run_steps *cpu, const tdm_sink *sink, double all)
+{
+    double helpers = 0;
+    cpu->compress = tdm_sink_compress_seconds(sink, &helpers);
+    cpu->write = fmax(0, cpu->write - (cpu->compress - helpers));
+    cpu->other = fmax(0, all - cpu->read - cpu->tokenise - cpu->judge - cpu->write - cpu->compress);
+}
+
+/* ---- the end ---- */
 
 /* What there is to say at the end. */
 typedef struct {
@@ -123,6 +143,8 @@ static void print_json(FILE *to, const char *command, const outcome *o, const ru
             totals->seconds > 0 ? (double)totals->tokens / totals->seconds : 0.0);
     if (totals->steps)
         fprintf(to, ", \"steps\": %" PRIu64, totals->steps);
+    if (totals->windows)
+        fprintf(to, ", \"windows\": %" PRIu64, totals->windows);
     if (totals->cpu)
         print_steps(to, totals->cpu);
     if (o->before == 0)

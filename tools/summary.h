@@ -8,8 +8,10 @@
 #define TOOLS_SUMMARY_H
 
 #include <stdint.h>
+#include <time.h>
 
 #include "host/err.h"
+#include "host/sink.h"
 #include "tools/args.h"
 #include "tools/run.h"
 
@@ -21,12 +23,19 @@ typedef struct {
 #undef X
 } run_steps;
 
+/* Seconds of a clock: CLOCK_THREAD_CPUTIME_ID, CLOCK_PROCESS_CPUTIME_ID. */
+double summary_cpu(clockid_t clock);
+/* Fill in what is left of `all`, the process's CPU seconds, once the steps' threads have ended: the thread that writes
+ * compresses too, but not alone; the rest is that of committing and joining, and of a CPU that computes. */
+void summary_steps(run_steps *cpu, const tdm_sink *sink, double all);
+
 /* What this process adds up besides the counts of the sink. */
 typedef struct {
     double seconds;
     const run_steps *cpu; /* NULL: not measured */
     uint64_t tokens;
     uint64_t steps;      /* in each of which running texts got a token; 0: nothing is said of them */
+    uint64_t windows;    /* that texts were read in; 0: likewise */
     uint64_t token_hash; /* TDM_HASH_START, then tdm_hash_ids over the ids in output order */
 } run_totals;
 
@@ -39,7 +48,7 @@ typedef struct {
  *   in, ok, bad, skipped, by_class, tokens
  *             complete: of OUT, whoever did it and when; else of this process
  *   before    complete: records that other processes did, or this one's forerunners
- *   seconds, tokens_per_second, steps
+ *   seconds, tokens_per_second, steps, windows
  *             of this process
  *   cpu_seconds  of this process, for each step: {"read": 1.5, ...}; where it was measured
  *   token_hash  of the ids that this process put out; not there when others wrote a part of OUT
