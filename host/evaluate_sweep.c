@@ -25,7 +25,7 @@ static inline void end_group(sweep *s, const tdm_sweep_options *o, tdm_sweep_sum
     const uint64_t wrong = s->all - s->hits, wrong_before = s->all_before - s->hits_before;
     if (s->all == 0)
         return; /* nothing was drawn yet: the curve still is at precision 1 */
-    const uint64_t precision = (uint64_t)((double)s->hits / (double)s->all * PRECISION_ONE + 0.5);
+    const uint64_t precision = (uint64_t)(int64_t)((double)(int64_t)s->hits / (double)(int64_t)s->all * PRECISION_ONE + 0.5);
     s->wrong_pairs += machines * (wrong_before + wrong);
     s->steps += (wide)machines * precision;
     s->trapezoids += (wide)machines * (s->precision + precision);
