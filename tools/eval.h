@@ -1,7 +1,7 @@
 /* tools/eval.h - inside tandem eval: labelled scores, what was found about them, and who prints it.
  *
  *   records (JSON Lines) -> eval_read.c: eval_scores -> eval_measure.c: eval_result
- *   -> eval_text.c: table, JSON, CSV; eval_svg.c: pictures; eval_html.c: the report
+ *   -> eval_text.c: table; eval_json.c: JSON, CSV; eval_svg.c: pictures; eval_html.c: the report
  *   a folder of files -> eval_matrix.c: eval_matrix -> the same printers */
 #ifndef TOOLS_EVAL_H
 #define TOOLS_EVAL_H
@@ -81,8 +81,8 @@ typedef struct {
 tdm_status eval_read(const eval_sources *sources, const eval_options *options, eval_scores *out, tdm_err *err);
 void eval_scores_free(eval_scores *s); /* {0} is fine */
 
-/* What was found about one field. Scores are turned such that higher is machine (1 - score for probabilities, else
- * -score); thresholds are given in the field's own values. */
+/* What was found about one field. Scores are turned (negated) such that higher is machine; thresholds, those of
+ * operating points and of the curve too, are the field's own values: machine is >= threshold, turned <= threshold. */
 typedef struct {
     const char *field;
     bool is_turned;        /* a higher value is rather a human */
@@ -99,10 +99,11 @@ typedef struct {
     tdm_intervals best_intervals;
     eval_bucket buckets[EVAL_BUCKETS_MOST + 1];
     int n_buckets;         /* 0: no lengths */
+    const char *length_field; /* what buckets are of; NULL: none */
     tdm_calibration calibration; /* of probabilities alone */
     tdm_roc_point curve[EVAL_CURVE];
     size_t n_curve;
-    /* of both classes, over equal steps of the field's values from low to high */
+    /* of both classes, over equal steps of the field's values from low to high; of probabilities from 0 to 1 */
     double low, high;
     int64_t human_histogram[EVAL_HISTOGRAM], machine_histogram[EVAL_HISTOGRAM];
 } eval_result;

@@ -15,6 +15,7 @@ static const menu_entry COMMANDS[] = {
     {"generate", "documents, from nothing or from prompts, as dataset records", cmd_generate},
     {"detect", "the probability that each text was written by a machine", cmd_detect},
     {"score", "how probable GPT-2 finds each text: every zero-shot measure", cmd_score},
+    {"eval", "how well scores part machine texts from human ones", cmd_eval},
     {"tokenize", "records to token ids, and back", cmd_tokenize},
     {"inspect", "what is in a checkpoint, a job or an output", cmd_inspect},
     {"bench", "the speed of the parts, beside the machine's ceiling", cmd_bench},

@@ -1,0 +1,262 @@
+/* tools/cmd_eval.c - from labelled scores to an answer. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/writefile.h"
+#include "tools/args.h"
+#include "tools/commands.h"
+#include "tools/eval.h"
+#include "tools/signals.h"
+
+enum { EXIT_SOME_BAD = 3 };
+
+static const arg_rule RULES[] = {
+    {.option = "machine-label", .other = "label"},
+};
+
+static const arg_command COMMAND = {
+    .name = "eval",
+    .usage = "--human FILE --machine FILE [options]\n       tandem eval --label FIELD [options] [FILE...]",
+    .summary = "Says how well a field of the records parts machine texts from human ones. Inputs are what detect and "
+               "score write, or any JSON Lines with a number; files, plain or as .gz or .zst, or folders of them.",
+    .notes = "a table, or with --json one object on stdout: \"auroc\", \"accuracy\", \"tpr_at_fpr\", ...; of several\n"
+             "fields {\"results\": [...]}. Thresholds are values of the field; null: none.\n"
+             "fake, logit_fake, lrr, fast_detect, logprob: a higher value is rather a machine; real, logit_real,\n"
+             "ppl, entropy, mean_rank, mean_logrank, binoculars: a lower one. Others: higher, see --orientation.",
+    .example = "tandem eval --human human.jsonl --machine nucleus.jsonl\n"
+               "tandem eval --field lrr --field ppl --orientation fit --label by scored.jsonl.gz --json",
+    .rules = RULES,
+    .n_rules = COUNT(RULES),
+};
+
+static const char *const ORIENTATIONS[] = {"auto", "machine", "human", "fit", NULL};
+
+typedef struct {
+    common_args common;
+    arg_list fields, human, machine;
+    const char *label, *machine_label, *length_field;
+    const char *fprs, *buckets;
+    int orientation;
+    double threshold, validation, confidence;
+    int64_t bootstrap;
+    uint64_t seed;
+    const char *csv;
+    const tdm_stop *stop;
+    eval_options options;
+    eval_scores scores;
+    eval_result *results; /* owned [options.n_fields] */
+} command;
+
+/* ---- options ---- */
+
+/* Read "A,B,C" into out [*n <= most].
+ *   spec  of one of them; its out is scratch */
+static tdm_status read_list(const char *text, const arg_spec *spec, double *out, int most, int *n, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    for (*n = 0;; text++) {
+        char piece[64];
+        const size_t len = strcspn(text, ",");
+        TDM_REQUIRE(*n < most, TDM_EARG, "--%s: more than %d values", spec->name, most);
+        snprintf(piece, sizeof piece, "%.*s", (int)(len < sizeof piece ? len : sizeof piece), text);
+        TDM_TRY(args_read_value(spec, piece, err));
+        out[(*n)++] = *(double *)spec->out;
+        text += len;
+        if (!*text)
+            break;
+    }
+done:
+    return st;
+}
+
+static tdm_status read_fprs(const char *text, tdm_evaluate_options *out, tdm_err *err)
+{
+    double value = 0;
+    const arg_spec spec = {.name = "fpr", .kind = ARG_F64, .out = &value, .min = 0, .max = 1};
+    return read_list(text, &spec, out->fprs, TDM_FPRS_MOST, &out->n_fprs, err);
+}
+
+static tdm_status read_buckets(const char *text, eval_options *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    double value = 0, bounds[EVAL_BUCKETS_MOST];
+    const arg_spec spec = {.name = "buckets", .kind = ARG_F64, .out = &value, .min = 1, .max = 0x1p53};
+    if (!strcmp(text, "none"))
+        goto done;
+    TDM_TRY(read_list(text, &spec, bounds, EVAL_BUCKETS_MOST, &out->n_buckets, err));
+    for (int i = 0; i < out->n_buckets; i++) {
+        TDM_REQUIRE(bounds[i] == floor(bounds[i]) && (!i || bounds[i] > bounds[i - 1]), TDM_EARG,
+                    "--buckets %s: want whole numbers, each larger than the one before", text);
+        out->buckets[i] = (int64_t)bounds[i];
+    }
+done:
+    return st;
+}
+
+static tdm_status check_inputs(const command *c, const arg_list *operands, tdm_err *err)
+{
+    if (!c->label && operands->n)
+        return tdm_fail(err, TDM_EARG, "%s: human or machine? --human FILE, --machine FILE, each as often as there are files, or "
+                                       "--label FIELD", operands->items[0]);
+    if (!c->label && (!c->human.n || !c->machine.n))
+        return tdm_fail(err, TDM_EARG, "want --human FILE and --machine FILE, or --label FIELD; there is no --%s",
+                        c->human.n ? "machine" : "human");
+    return TDM_OK;
+}
+
+static tdm_status read_options(command *c, tdm_err *err)
+{
+    static const char *const FAKE[] = {"fake"};
+    tdm_status st = TDM_OK;
+    c->options = (eval_options){.fields = c->fields.n ? c->fields.items : FAKE,
+                                .n_fields = c->fields.n ? c->fields.n : 1,
+                                .orientation = (eval_orientation)c->orientation,
+                                .threshold = c->threshold,
+                                .validation = c->validation,
+                                .bootstrap = {.replicates = c->bootstrap,
+                                              .seed = c->seed,
+                                              .confidence = c->confidence,
+                                              .threads = (int)c->common.threads,
+                                              .stop = c->stop}};
+    TDM_TRY(read_fprs(c->fprs, &c->options.evaluate, err));
+    TDM_TRY(read_buckets(c->buckets, &c->options, err));
+done:
+    return st;
+}
+
+static eval_sources sources_of(const command *c, const arg_list *operands)
+{
+    return (eval_sources){.human = c->human.items,
+                          .n_human = c->human.n,
+                          .machine = c->machine.items,
+                          .n_machine = c->machine.n,
+                          .labelled = operands->items,
+                          .n_labelled = c->label ? operands->n : 0,
+                          .label = c->label,
+                          .machine_label = c->machine_label,
+                          .id_key = c->common.id_key,
+                          .length_key = c->length_field,
+                          .max_line = c->common.max_line,
+                          .max_ratio = c->common.max_ratio,
+                          .max_errors = c->common.max_errors,
+                          .stop = c->stop};
+}
+
+/* ---- results ---- */
+
+/* What is odd about a result, and no error. */
+static void print_warnings(const eval_result *r)
+{
+    if (r->is_suspicious)
+        args_note(COMMAND.name, "warning: AUROC of %s is %.4f, below 0.5: as a rule a %s value is a machine's here; see "
+                                "--orientation", r->field, r->values.auroc, r->is_turned ? "higher" : "lower");
+    if (!r->is_probability && (!strcmp(r->field, "fake") || !strcmp(r->field, "real")))
+        args_note(COMMAND.name, "warning: %s is from %.9g to %.9g, no probability: there is no threshold of 0.5 and no "
+                                "calibration", r->field, r->low, r->high);
+    if (!r->fitted_on)
+        args_note(COMMAND.name, "warning: too few texts to fit a threshold of %s on one part and judge it on another",
+                  r->field);
+}
+
+static tdm_status measure(command *c, const arg_list *operands, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const eval_options *o = &c->options;
+    const eval_sources sources = sources_of(c, operands);
+    c->results = calloc(o->n_fields, sizeof *c->results);
+    TDM_REQUIRE(c->results, TDM_ENOMEM, "results of %zu fields", o->n_fields);
+    TDM_TRY(eval_read(&sources, o, &c->scores, err));
+    for (size_t i = 0; i < o->n_fields; i++) {
+        TDM_TRY(eval_measure(&c->scores, i, o, &c->results[i], err));
+        if (!c->common.quiet)
+            print_warnings(&c->results[i]);
+    }
+done:
+    return st;
+}
+
+static tdm_status run(command *c, const arg_list *operands, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_buf csv = {0}, text = {0};
+    c->stop = signals_catch();
+    TDM_TRY(check_inputs(c, operands, err));
+    TDM_TRY(read_options(c, err));
+    if (c->csv)
+        TDM_TRY(tdm_writefile_check(c->csv, err));
+    TDM_TRY(measure(c, operands, err));
+    if (c->csv) {
+        TDM_TRY(eval_print_csv(&csv, c->results, c->options.n_fields, &c->options, err));
+        TDM_TRY(tdm_writefile(c->csv, csv.p, csv.len, err));
+    }
+    TDM_TRY((c->common.json ? eval_print_json : eval_print_text)(&text, c->results, c->options.n_fields, &c->options, err));
+    fwrite(text.p, 1, text.len, stdout); /* a failure shows at the end, in main */
+done:
+    tdm_buf_free(&csv);
+    tdm_buf_free(&text);
+    return st;
+}
+
+int cmd_eval(int argc, char **argv)
+{
+    command c = {.common = COMMON_DEFAULTS, .fprs = "0.05,0.01,0.001", .buckets = "50,100,200,400", .threshold = NAN,
+                 .validation = 0.5, .confidence = 0.95, .bootstrap = 1000};
+    arg_list operands;
+    tdm_err err = {0};
+    int code = TDM_OK;
+    const arg_spec specs[] = {
+        {.name = "field", .kind = ARG_LIST, .out = &c.fields, .value = "NAME", .default_text = "fake",
+         .help = "the field that is judged"},
+        {.name = "human", .kind = ARG_LIST, .out = &c.human, .value = "FILE", .help = "records of human texts"},
+        {.name = "machine", .kind = ARG_LIST, .out = &c.machine, .value = "FILE", .help = "records of machine texts"},
+        {.name = "label", .kind = ARG_STR, .out = &c.label, .value = "FIELD",
+         .help = "says of the records of FILE... who wrote them: true, 1, machine or fake against false, 0, human or real"},
+        {.name = "machine-label", .kind = ARG_STR, .out = &c.machine_label, .value = "VALUE",
+         .help = "what --label says of machine texts; all else is human"},
+        {.name = "orientation", .kind = ARG_CHOICE, .out = &c.orientation, .value = "auto|machine|human|fit",
+         .choices = ORIENTATIONS,
+         .help = "whose a higher value is; fit: what is right more often on the validation split"},
+        {.name = "threshold", .kind = ARG_F64, .out = &c.threshold, .value = "X",
+         .default_text = "0.5 for probabilities, none for others",
+         .help = "from here on a text is called a machine's (with a lower orientation: up to here)"},
+        {.name = "validation", .kind = ARG_F64, .out = &c.validation, .value = "SHARE", .min = 0, .max = 0.999,
+         .open_min = true, .help = "of the texts, on which the best threshold is fitted; it is judged on the others"},
+        {.name = "fpr", .kind = ARG_STR, .out = &c.fprs, .value = "P,...", .help = "false positive rates"},
+        {.name = "bootstrap", .kind = ARG_I64, .out = &c.bootstrap, .value = "N", .min = 0, .max = 1e6,
+         .help = "replicates behind the intervals; 0: no intervals"},
+        {.name = "confidence", .kind = ARG_F64, .out = &c.confidence, .value = "P", .min = 0, .max = 0.9999,
+         .open_min = true, .help = "of the intervals"},
+        {.name = "seed", .kind = ARG_U64, .out = &c.seed, .value = "N", .help = "of the bootstrap"},
+        {.name = "length-field", .kind = ARG_STR, .out = &c.length_field, .value = "NAME",
+         .default_text = "used_tokens, tokens or length, if there", .help = "the length of a text"},
+        {.name = "buckets", .kind = ARG_STR, .out = &c.buckets, .value = "N,...|none",
+         .help = "lengths that part the texts"},
+        {.name = "id-key", .kind = ARG_STR, .out = &c.common.id_key, .value = "KEY", .help = "field that holds the id"},
+        {.name = "max-line", .kind = ARG_SIZE, .out = &c.common.max_line, .value = "SIZE",
+         .help = "longest input line; a longer one is a bad record"},
+        {.name = "max-ratio", .kind = ARG_F64, .out = &c.common.max_ratio, .value = "N", .min = 1, .max = 1e9,
+         .help = "of a compressed input's text to its bytes, from 16 MiB of text on; more is taken for damage"},
+        {.name = "max-errors", .kind = ARG_ERRORS, .out = &c.common.max_errors, .value = "N|P%",
+         .help = "bad records allowed, which are left out: a number is judged at once, a percentage at the end"},
+        {.name = "threads", .kind = ARG_I64, .out = &c.common.threads, .value = "N", .min = 0, .max = 1024,
+         .help = "CPU threads; 0 is one per core"},
+        {.name = "csv", .kind = ARG_STR, .out = &c.csv, .value = "FILE", .help = "write the results to FILE as CSV"},
+        {.name = "json", .kind = ARG_FLAG, .out = &c.common.json, .help = "print one object instead of tables"},
+        {.name = "quiet", .kind = ARG_FLAG, .out = &c.common.quiet, .help = "no warnings"},
+    };
+    if (!args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code))
+        return code;
+    if (run(&c, &operands, &err) != TDM_OK)
+        code = args_fail(COMMAND.name, &err);
+    else if (c.scores.excluded)
+        code = EXIT_SOME_BAD;
+    eval_scores_free(&c.scores);
+    free(c.results);
+    args_list_free(&c.fields);
+    args_list_free(&c.human);
+    args_list_free(&c.machine);
+    return code;
+}
