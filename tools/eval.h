@@ -108,6 +108,9 @@ typedef struct {
     int64_t human_histogram[EVAL_HISTOGRAM], machine_histogram[EVAL_HISTOGRAM];
 } eval_result;
 
+/* Which way a field is known to point, by the end of its name: judge_logit_fake is like logit_fake.
+ * Returns: false for a name that is not known; the outputs are unchanged then. */
+bool eval_known_field(const char *field, bool *is_turned, bool *is_probability);
 /* Measure one field. Errors: TDM_EFORMAT when a class has no text; TDM_ENOMEM. */
 tdm_status eval_measure(const eval_scores *scores, size_t field, const eval_options *options, eval_result *out,
                         tdm_err *err);

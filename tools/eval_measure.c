@@ -30,15 +30,16 @@ static bool is_like(const char *field, const char *name)
     return n >= len && !strcmp(field + n - len, name) && (n == len || strchr("_.-", field[n - len - 1]));
 }
 
-static void recognise(const char *field, eval_result *out)
+bool eval_known_field(const char *field, bool *is_turned, bool *is_probability)
 {
     for (size_t i = 0; i < COUNT(KNOWN); i++) {
         if (!is_like(field, KNOWN[i].name))
             continue;
-        out->is_turned = KNOWN[i].is_turned;
-        out->is_probability = KNOWN[i].is_probability && out->low >= 0 && out->high <= 1;
-        return;
+        *is_turned = KNOWN[i].is_turned;
+        *is_probability = KNOWN[i].is_probability;
+        return true;
     }
+    return false;
 }
 
 /* ---- parts of the texts ---- */
@@ -148,7 +149,8 @@ static tdm_status find_orientation(measuring *m, eval_result *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const eval_orientation said = m->options->orientation;
-    recognise(out->field, out);
+    eval_known_field(out->field, &out->is_turned, &out->is_probability);
+    out->is_probability = out->is_probability && out->low >= 0 && out->high <= 1;
     if (said == EVAL_FIT)
         TDM_TRY(fit_orientation(m, &out->is_turned, err));
     else if (said != EVAL_AUTO)
