@@ -116,6 +116,20 @@ static tdm_status token_stats(void *self, tdm_stat *stats, tdm_mat logits, const
     return cuda_enqueued(c, tdmk_token_stats(stats, logits, targets, c->stream), "kernel", err);
 }
 
+static tdm_status cross_stats(void *self, tdm_cross *stats, tdm_mat p, tdm_mat q,
+                              const int32_t *targets, tdm_err *err)
+{
+    const cuda_backend *c = self;
+    return cuda_enqueued(c, tdmk_cross_stats(stats, p, q, targets, c->stream), "kernel", err);
+}
+
+static tdm_status top_tokens(void *self, tdm_top *top, int32_t k, tdm_mat logits,
+                             const int32_t *targets, tdm_err *err)
+{
+    const cuda_backend *c = self;
+    return cuda_enqueued(c, tdmk_top_tokens(top, k, logits, targets, c->stream), "kernel", err);
+}
+
 const tdm_ops cuda_ops = {
     .name = "cuda",
     .close = cuda_close,
@@ -146,4 +160,6 @@ const tdm_ops cuda_ops = {
     .classify = classify,
     .sample = sample,
     .token_stats = token_stats,
+    .cross_stats = cross_stats,
+    .top_tokens = top_tokens,
 };

@@ -83,7 +83,7 @@ cudaError_t tdmk_attend_prefill(tdm_mat y, tdm_mat qkv, tdmk_cache cache, int32_
 cudaError_t tdmk_attend_packed(tdm_mat y, tdm_mat qkv, const tdm_step *step, bool causal,
                                cudaStream_t stream);
 
-/* ---- kernels/sample.cu, kernels/stats.cu: rows of logits are 16-byte aligned (stride % 4 == 0) ---- */
+/* ---- kernels/sample.cu, stats.cu, top.cu: rows of logits are 16-byte aligned (stride % 4 == 0) ---- */
 
 /* Draw a token for each row r from logits [rows, V] f32 as host/sample.h defines, and move its slot on:
  *   s = slots[r]; nothing happens if s < 0; an idle slot gets drawn[s] = TDM_IDLE; else drawn[s] = id.
@@ -98,6 +98,18 @@ cudaError_t tdmk_sample(const tdm_slots *state, const int32_t *slots, tdm_mat lo
  * rest NaN. Reads 4 V bytes, twice. */
 cudaError_t tdmk_token_stats(tdm_stat *stats, tdm_mat logits, const int32_t *targets,
                              cudaStream_t stream);
+
+/* stats[r] of rows r of p and q [rows, V] f32; a negative target gives zeros; a logit that is not finite, or a
+ * target >= V: all NaN. Strides may differ. Reads 8 V bytes, twice. */
+cudaError_t tdmk_cross_stats(tdm_cross *stats, tdm_mat p, tdm_mat q, const int32_t *targets,
+                             cudaStream_t stream);
+
+/* top[r * k ..]: the k likeliest tokens of row r of logits [rows, V] f32, of equal ones the lowest id
+ * first; a negative target gives zeros; a logit that is not finite, or a target >= V: k times
+ * TDM_NOT_FINITE beside NaN.  1 <= k <= TDM_TOP_MOST, k <= V. Reads 4 V bytes, twice, and a thread's
+ * share of them for each token. */
+cudaError_t tdmk_top_tokens(tdm_top *top, int32_t k, tdm_mat logits, const int32_t *targets,
+                            cudaStream_t stream);
 
 /* ---- kernels/ceilings.cu: the memory of this device, for the bench ---- */
 

@@ -43,11 +43,28 @@ template <class F> __device__ __forceinline__ void tdm_each_four(const float *ro
     }
 }
 
+/* The bits of a float as a number that rises with it; those of 0 for -0. */
+__device__ __forceinline__ unsigned tdm_key_of(float x)
+{
+    const unsigned bits = __float_as_uint(x + 0.f);
+    return bits >> 31 ? ~bits : bits | 1u << 31;
+}
+__device__ __forceinline__ float tdm_value_of(unsigned key)
+{
+    return __uint_as_float(key >> 31 ? key & ~(1u << 31) : ~key);
+}
+
 /* ---- for launchers ---- */
+
+/* Entries from row to row. */
+inline int64_t tdm_row_stride(tdm_mat logits)
+{
+    return logits.stride ? logits.stride : logits.cols;
+}
 
 inline bool tdm_is_logits(tdm_mat logits)
 {
-    const int64_t stride = logits.stride ? logits.stride : logits.cols;
+    const int64_t stride = tdm_row_stride(logits);
     return logits.dtype == TDM_F32 && logits.rows >= 0 && logits.rows <= INT32_MAX &&
            logits.cols > 0 && logits.cols <= INT32_MAX / 2 && stride >= logits.cols &&
            (stride % 4 == 0 || logits.rows <= 1) && (uintptr_t)logits.p % 16 == 0;

@@ -201,7 +201,6 @@ extern "C" cudaError_t tdmk_sample(const tdm_slots *state, const int32_t *slots,
     if (logits.rows == 0)
         return cudaSuccess;
     TDM_LAUNCH(sample, (unsigned)logits.rows, tdm_row_threads(logits.cols), 0, stream, *state,
-               slots, (const float *)logits.p, logits.cols,
-               logits.stride ? logits.stride : logits.cols, eos);
+               slots, (const float *)logits.p, logits.cols, tdm_row_stride(logits), eos);
     return cudaGetLastError();
 }

@@ -53,17 +53,6 @@ __device__ __forceinline__ bool tdm_is_bad(float x, int id, const tdm_logit_row 
     return id < row.n && !(fabsf(x) <= FLT_MAX);
 }
 
-/* The bits of a float as a number that rises with it; those of 0 for -0. */
-__device__ __forceinline__ unsigned tdm_key_of(float x)
-{
-    const unsigned bits = __float_as_uint(x + 0.f);
-    return bits >> 31 ? ~bits : bits | 1u << 31;
-}
-__device__ __forceinline__ float tdm_value_of(unsigned key)
-{
-    return __uint_as_float(key >> 31 ? key & ~(1u << 31) : ~key);
-}
-
 /* ---- where a running sum over falling keys reaches a target ---- */
 
 /* Each source says which key an entry has (0: none), what it weighs, and what the target is when

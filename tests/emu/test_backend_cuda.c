@@ -385,6 +385,78 @@ static void stats_on(const tdm_backend *be)
     free(logits);
 }
 
+/* Rows of two strides. */
+static void cross_on(const tdm_backend *be)
+{
+    enum { ROWS = 4, V = 72, STRIDE = 128 };
+    static const int32_t TARGETS[ROWS] = {3, -1, 71, 0};
+    record r = {.what = "cross_stats"};
+    float *p = random_floats(ROWS * STRIDE, 6), *q = random_floats(ROWS * V, 7);
+    tdm_cross stats[ROWS];
+    for (size_t i = 0; i < ROWS * STRIDE; i++)
+        p[i] = i % STRIDE < V ? 3 * p[i] : NAN;
+    const tdm_mat mp = {on_device(be, p, ROWS * STRIDE * sizeof *p), ROWS, V, TDM_F32, STRIDE};
+    const tdm_mat mq = put(be, q, ROWS, V, TDM_F32);
+    void *out = take(be, sizeof stats);
+    ASSERT_OK(tdm_cross_stats(be, out, mp, mq, on_device(be, TARGETS, sizeof TARGETS), err));
+    ASSERT_OK(tdm_download(be, stats, out, sizeof stats, err));
+    for (int i = 0; i < ROWS; i++) {
+        double total_p = 0, total_q = 0, want[3] = {0};
+        for (int k = 0; k < V; k++) {
+            total_p += exp((double)p[i * STRIDE + k]);
+            total_q += exp((double)q[i * V + k]);
+        }
+        for (int k = 0; k < V && TARGETS[i] >= 0; k++) {
+            const double lp = (double)p[i * STRIDE + k] - log(total_p);
+            const double lq = (double)q[i * V + k] - log(total_q);
+            want[0] -= exp(lq) * lp;
+            want[1] += exp(lq) * lp * lp;
+            want[2] -= exp(lp) * lq;
+        }
+        want[1] -= want[0] * want[0];
+        const float got[] = {stats[i].cross, stats[i].variance, stats[i].back};
+        note(&r, "row", be->dtype, got, want, 3, 0x1p-18);
+    }
+    print_record(&r, be->dtype);
+    release_all(be);
+    free(p);
+    free(q);
+}
+
+static void top_on(const tdm_backend *be)
+{
+    enum { ROWS = 3, V = 70, STRIDE = 128, K = 5 };
+    static const int32_t TARGETS[ROWS] = {3, -1, 0};
+    record r = {.what = "top_tokens"};
+    float *logits = random_floats(ROWS * STRIDE, 6);
+    tdm_top top[ROWS][K];
+    for (size_t i = 0; i < ROWS * STRIDE; i++)
+        logits[i] = i % STRIDE < V ? 3 * logits[i] : NAN;
+    const tdm_mat m = {on_device(be, logits, ROWS * STRIDE * sizeof *logits), ROWS, V, TDM_F32,
+                       STRIDE};
+    void *out = take(be, sizeof top);
+    ASSERT_OK(tdm_top_tokens(be, out, K, m, on_device(be, TARGETS, sizeof TARGETS), err));
+    ASSERT_OK(tdm_download(be, top, out, sizeof top, err));
+    for (int i = 0; i < ROWS; i++) {
+        const float *row = logits + i * STRIDE;
+        double total = 0;
+        for (int k = 0; k < V; k++)
+            total += exp((double)row[k]);
+        for (int j = 0; j < K; j++) {
+            const int32_t id = top[i][j].id;
+            int32_t larger = 0;
+            for (int k = 0; k < V; k++)
+                larger += row[k] > row[id];
+            const double want = TARGETS[i] < 0 ? 0 : (double)row[id] - log(total);
+            assert_true(TARGETS[i] < 0 ? id == 0 : larger == j);
+            note(&r, "token", be->dtype, &top[i][j].logprob, &want, 1, 0x1p-18);
+        }
+    }
+    print_record(&r, be->dtype);
+    release_all(be);
+    free(logits);
+}
+
 /* ---- refusals ---- */
 
 static void refusals_on(const tdm_backend *be)
@@ -409,8 +481,8 @@ static void refusals_on(const tdm_backend *be)
 
 static void on_every_dtype(void **state)
 {
-    static void (*const TESTS[])(const tdm_backend *) = {linear_on, norm_on,  embed_on,   heads_on,
-                                                         sample_on, stats_on, refusals_on};
+    static void (*const TESTS[])(const tdm_backend *) = {
+        linear_on, norm_on, embed_on, heads_on, sample_on, stats_on, cross_on, top_on, refusals_on};
     (void)state;
     for (size_t i = 0; i < COUNT(DTYPES); i++) {
         tdm_backend be = open_cuda(DTYPES[i], DTYPES[i], false);
