@@ -7,10 +7,12 @@ import os
 import subprocess
 
 INTS = C.POINTER(C.c_int32)
+PACKAGES = ["libcjson", "libutf8proc", "zlib", "libzstd", "libcrypto", "libxxhash"]  # as in CMakeLists.txt
 
 
 class Backend(C.Structure):
-    _fields_ = [("ops", C.c_void_p), ("self", C.c_void_p), ("dtype", C.c_int), ("device", C.c_char_p)]
+    _fields_ = [("ops", C.c_void_p), ("self", C.c_void_p), ("dtype", C.c_int), ("device", C.c_char_p),
+                ("identity", C.c_char_p), ("stop", C.c_void_p)]
 
 
 class Mat(C.Structure):
@@ -35,8 +37,8 @@ def ints(values):
 def open_library(build, folder):
     """Link the archive of a build folder into a shared object in `folder` and load it."""
     archive, shared = os.path.join(build, "libtandem.a"), os.path.join(folder, "libtandem.so")
-    libraries = subprocess.run(["pkg-config", "--libs", "libcjson", "libutf8proc"], check=True,
-                               capture_output=True, text=True).stdout.split()
+    libraries = subprocess.run(["pkg-config", "--libs", *PACKAGES], check=True, capture_output=True,
+                               text=True).stdout.split()
     subprocess.run(["cc", "-shared", "-o", shared, "-Wl,--whole-archive", archive,
                     "-Wl,--no-whole-archive", *libraries, "-lpthread", "-lm"], check=True)
     return C.CDLL(shared)

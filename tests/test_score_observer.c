@@ -224,6 +224,7 @@ static void test_lanes(void **state)
         tdm_scorer *scorer = open_scorer(both.l.model, &options);
         const tdm_status st = tdm_scorer_run(scorer, texts, N_TEXTS, &err);
         assert_int_equal(st, c ? TDM_ESTOPPED : TDM_OK);
+        assert_true(!c || strstr(err.msg, "the device was lost"));
         assert_int_equal(watch.under_way, 0);
         assert_int_equal(watch.most, c == 1 ? 0 : c == 4 ? 1 : TDM_LANES);
         watch = (lane_watch){0}; /* the scorer is as good as new */
