@@ -5,21 +5,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/writefile.h"
 #include "tools/args.h"
 #include "tools/commands.h"
-#include "tools/eval.h"
+#include "tools/eval_files.h"
 #include "tools/signals.h"
 
 enum { EXIT_SOME_BAD = 3 };
 
 static const arg_rule RULES[] = {
     {.option = "machine-label", .other = "label"},
+    {.option = "metric", .other = "matrix"},
+    {.option = "human", .other = "matrix", .with = true},
+    {.option = "machine", .other = "matrix", .with = true},
+    {.option = "label", .other = "matrix", .with = true},
+    {.option = "buckets", .other = "matrix", .with = true},
+    {.option = "length-field", .other = "matrix", .with = true},
+    {.option = "human", .other = "reference", .with = true},
+    {.option = "machine", .other = "reference", .with = true},
+    {.option = "label", .other = "reference", .with = true},
 };
 
 static const arg_command COMMAND = {
     .name = "eval",
-    .usage = "--human FILE --machine FILE [options]\n       tandem eval --label FIELD [options] [FILE...]",
+    .usage = "--human FILE --machine FILE [options]\n"
+             "       tandem eval --label FIELD [options] [FILE...]\n"
+             "       tandem eval --matrix FOLDER [options] [--reference [NAME...]]\n"
+             "       tandem eval --reference [NAME...]",
     .summary = "Says how well a field of the records parts machine texts from human ones. Inputs are what detect and "
                "score write, or any JSON Lines with a number; files, plain or as .gz or .zst, or folders of them.",
     .notes = "a table, or with --json one object on stdout: \"auroc\", \"accuracy\", \"tpr_at_fpr\", ...; of several\n"
@@ -32,7 +43,8 @@ static const arg_command COMMAND = {
     .n_rules = COUNT(RULES),
 };
 
-static const char *const ORIENTATIONS[] = {"auto", "machine", "human", "fit", NULL};
+static const char *const ORIENTATIONS[] = {"auto", "machine", "human", "fit", NULL}; /* eval_orientation */
+static const char *const METRICS[] = {"accuracy", "balanced", "best", "auroc", "tpr", NULL}; /* eval_metric */
 
 typedef struct {
     common_args common;
@@ -43,11 +55,16 @@ typedef struct {
     double threshold, validation, confidence;
     int64_t bootstrap;
     uint64_t seed;
-    const char *csv;
+    const char *matrix;
+    int metric;
+    bool reference;
+    eval_files files;
     const tdm_stop *stop;
     eval_options options;
-    eval_scores scores;
-    eval_result *results; /* owned [options.n_fields] */
+    eval_result *results; /* owned [found.n] */
+    eval_matrix *matrices; /* owned [found.n_matrices] */
+    eval_found found;
+    int64_t excluded; /* bad records */
 } command;
 
 /* ---- options ---- */
@@ -96,15 +113,20 @@ done:
     return st;
 }
 
+/* Operands are labelled records, or names of published tables. */
 static tdm_status check_inputs(const command *c, const arg_list *operands, tdm_err *err)
 {
-    if (!c->label && operands->n)
-        return tdm_fail(err, TDM_EARG, "%s: human or machine? --human FILE, --machine FILE, each as often as there are files, or "
-                                       "--label FIELD", operands->items[0]);
-    if (!c->label && (!c->human.n || !c->machine.n))
-        return tdm_fail(err, TDM_EARG, "want --human FILE and --machine FILE, or --label FIELD; there is no --%s",
-                        c->human.n ? "machine" : "human");
-    return TDM_OK;
+    tdm_status st = TDM_OK;
+    if (c->label || c->reference)
+        return TDM_OK;
+    TDM_REQUIRE(!operands->n, TDM_EARG,
+                "%s: whose is it? --human FILE and --machine FILE, each as often as there are files, or --label FIELD",
+                operands->items[0]);
+    TDM_REQUIRE(c->matrix || (c->human.n && c->machine.n), TDM_EARG,
+                "want --human FILE and --machine FILE, or --label FIELD; there is no --%s",
+                c->human.n ? "machine" : "human");
+done:
+    return st;
 }
 
 static tdm_status read_options(command *c, tdm_err *err)
@@ -161,19 +183,88 @@ static void print_warnings(const eval_result *r)
                   r->field);
 }
 
-static tdm_status measure(command *c, const arg_list *operands, tdm_err *err)
+static tdm_status measure_texts(command *c, const eval_sources *sources, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const eval_options *o = &c->options;
-    const eval_sources sources = sources_of(c, operands);
-    c->results = calloc(o->n_fields, sizeof *c->results);
+    eval_scores scores = {0};
+    c->found.results = c->results = calloc(o->n_fields, sizeof *c->results);
     TDM_REQUIRE(c->results, TDM_ENOMEM, "results of %zu fields", o->n_fields);
-    TDM_TRY(eval_read(&sources, o, &c->scores, err));
-    for (size_t i = 0; i < o->n_fields; i++) {
-        TDM_TRY(eval_measure(&c->scores, i, o, &c->results[i], err));
+    TDM_TRY(eval_read(sources, o, &scores, err));
+    c->excluded = scores.excluded;
+    for (; c->found.n < o->n_fields; c->found.n++) {
+        TDM_TRY(eval_measure(&scores, c->found.n, o, &c->results[c->found.n], err));
         if (!c->common.quiet)
-            print_warnings(&c->results[i]);
+            print_warnings(&c->results[c->found.n]);
     }
+done:
+    eval_scores_free(&scores);
+    return st;
+}
+
+/* The measured table, then the published ones that are asked for, or all of them. */
+static tdm_status make_tables(command *c, const eval_sources *sources, const arg_list *names, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    size_t n = names->n, *made = &c->found.n_matrices;
+    while (!names->n && *eval_reference_name(n))
+        n++;
+    c->found.matrices = c->matrices = calloc(n + 1, sizeof *c->matrices);
+    TDM_REQUIRE(c->matrices, TDM_ENOMEM, "%zu tables", n);
+    if (c->matrix) {
+        TDM_TRY(eval_matrix_measure(c->matrix, (eval_metric)c->metric, sources, &c->options, c->matrices, err));
+        ++*made;
+        for (size_t i = 0; i < c->matrices->n_rows * c->matrices->n_columns; i++)
+            c->excluded += c->matrices->cells[i].excluded;
+    }
+    for (size_t i = 0; c->reference && i < n; i++, ++*made)
+        TDM_TRY(eval_reference(names->n ? names->items[i] : eval_reference_name(i), &c->matrices[*made], err));
+done:
+    return st;
+}
+
+static tdm_status print_tables(const command *c, tdm_buf *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const size_t n = c->found.n_matrices;
+    const bool json = c->common.json, is_list = json && n != 1;
+    if (is_list)
+        TDM_TRY(tdm_buf_printf(out, err, "{\"matrices\": ["));
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            TDM_TRY(tdm_buf_printf(out, err, "%s", json ? ", " : "\n"));
+        TDM_TRY((json ? eval_matrix_json : eval_matrix_text)(out, &c->matrices[i], err));
+    }
+    if (is_list)
+        TDM_TRY(tdm_buf_printf(out, err, "]}\n"));
+done:
+    return st;
+}
+
+static tdm_status print(const command *c, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_buf out = {0};
+    if (c->found.n_matrices)
+        TDM_TRY(print_tables(c, &out, err));
+    else
+        TDM_TRY((c->common.json ? eval_print_json : eval_print_text)(&out, c->results, c->found.n, &c->options, err));
+    fwrite(out.p, 1, out.len, stdout); /* a failure shows at the end, in main */
+done:
+    tdm_buf_free(&out);
+    return st;
+}
+
+/* The command line, for who reads a report later. */
+static tdm_status describe(int argc, char **argv, tdm_buf *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(tdm_buf_printf(out, err, "tandem"));
+    for (int i = 0; i < argc; i++) {
+        const bool is_plain = *argv[i] && !argv[i][strcspn(argv[i], " \t\n'\"\\$`*?;&|<>()")];
+        TDM_TRY(tdm_buf_printf(out, err, is_plain ? " %s" : " '%s'", argv[i]));
+    }
+    TDM_TRY(tdm_buf_put(out, "", 1, err));
 done:
     return st;
 }
@@ -181,23 +272,27 @@ done:
 static tdm_status run(command *c, const arg_list *operands, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_buf csv = {0}, text = {0};
     c->stop = signals_catch();
     TDM_TRY(check_inputs(c, operands, err));
     TDM_TRY(read_options(c, err));
-    if (c->csv)
-        TDM_TRY(tdm_writefile_check(c->csv, err));
-    TDM_TRY(measure(c, operands, err));
-    if (c->csv) {
-        TDM_TRY(eval_print_csv(&csv, c->results, c->options.n_fields, &c->options, err));
-        TDM_TRY(tdm_writefile(c->csv, csv.p, csv.len, err));
-    }
-    TDM_TRY((c->common.json ? eval_print_json : eval_print_text)(&text, c->results, c->options.n_fields, &c->options, err));
-    fwrite(text.p, 1, text.len, stdout); /* a failure shows at the end, in main */
+    TDM_TRY(eval_files_check(&c->files, err));
+    const eval_sources sources = sources_of(c, operands);
+    TDM_TRY(c->matrix || c->reference ? make_tables(c, &sources, operands, err) : measure_texts(c, &sources, err));
+    TDM_TRY(eval_files_write(&c->files, &c->found, &c->options, err));
+    TDM_TRY(print(c, err));
 done:
-    tdm_buf_free(&csv);
-    tdm_buf_free(&text);
     return st;
+}
+
+static void release(command *c)
+{
+    for (size_t i = 0; i < c->found.n_matrices; i++)
+        eval_matrix_free(&c->matrices[i]);
+    free(c->matrices);
+    free(c->results);
+    args_list_free(&c->fields);
+    args_list_free(&c->human);
+    args_list_free(&c->machine);
 }
 
 int cmd_eval(int argc, char **argv)
@@ -205,6 +300,7 @@ int cmd_eval(int argc, char **argv)
     command c = {.common = COMMON_DEFAULTS, .fprs = "0.05,0.01,0.001", .buckets = "50,100,200,400", .threshold = NAN,
                  .validation = 0.5, .confidence = 0.95, .bootstrap = 1000};
     arg_list operands;
+    tdm_buf about = {0};
     tdm_err err = {0};
     int code = TDM_OK;
     const arg_spec specs[] = {
@@ -235,28 +331,39 @@ int cmd_eval(int argc, char **argv)
         {.name = "buckets", .kind = ARG_STR, .out = &c.buckets, .value = "N,...|none",
          .help = "lengths that part the texts"},
         {.name = "id-key", .kind = ARG_STR, .out = &c.common.id_key, .value = "KEY", .help = "field that holds the id"},
-        {.name = "max-line", .kind = ARG_SIZE, .out = &c.common.max_line, .value = "SIZE",
-         .help = "longest input line; a longer one is a bad record"},
-        {.name = "max-ratio", .kind = ARG_F64, .out = &c.common.max_ratio, .value = "N", .min = 1, .max = 1e9,
-         .help = "of a compressed input's text to its bytes, from 16 MiB of text on; more is taken for damage"},
+        ARGS_LIMITS(&c.common),
         {.name = "max-errors", .kind = ARG_ERRORS, .out = &c.common.max_errors, .value = "N|P%",
          .help = "bad records allowed, which are left out: a number is judged at once, a percentage at the end"},
         {.name = "threads", .kind = ARG_I64, .out = &c.common.threads, .value = "N", .min = 0, .max = 1024,
          .help = "CPU threads; 0 is one per core"},
-        {.name = "csv", .kind = ARG_STR, .out = &c.csv, .value = "FILE", .help = "write the results to FILE as CSV"},
+        {.name = "csv", .kind = ARG_STR, .out = &c.files.csv, .value = "FILE", .help = "write the results as CSV"},
+        {.name = "svg", .kind = ARG_STR, .out = &c.files.svg, .value = "FOLDER",
+         .help = "write pictures: ROC curves, histograms, calibration, lengths; of a matrix a heat map"},
+        {.name = "html", .kind = ARG_STR, .out = &c.files.html, .value = "FILE",
+         .help = "write a report that needs no other file"},
+        {.name = "matrix", .kind = ARG_STR, .out = &c.matrix, .value = "FOLDER",
+         .help = "a table: FOLDER/ROW/COLUMN.jsonl are records of machine texts, FOLDER/ROW/human.jsonl of human ones, "
+                 "of one column COLUMN.human.jsonl"},
+        {.name = "metric", .kind = ARG_CHOICE, .out = &c.metric, .value = "accuracy|balanced|best|auroc|tpr",
+         .choices = METRICS,
+         .help = "in a cell of the table; best: balanced accuracy at the fitted threshold; tpr: at the first of --fpr"},
+        {.name = "reference", .kind = ARG_FLAG, .out = &c.reference,
+         .help = "print the published tables NAME..., or all"},
         {.name = "json", .kind = ARG_FLAG, .out = &c.common.json, .help = "print one object instead of tables"},
         {.name = "quiet", .kind = ARG_FLAG, .out = &c.common.quiet, .help = "no warnings"},
     };
-    if (!args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code))
-        return code;
-    if (run(&c, &operands, &err) != TDM_OK)
+    tdm_status st = describe(argc, argv, &about, &err);
+    if (st == TDM_OK && !args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code))
+        goto done;
+    c.files.about = about.p;
+    if (st == TDM_OK)
+        st = run(&c, &operands, &err);
+    if (st != TDM_OK)
         code = args_fail(COMMAND.name, &err);
-    else if (c.scores.excluded)
+    else if (c.excluded)
         code = EXIT_SOME_BAD;
-    eval_scores_free(&c.scores);
-    free(c.results);
-    args_list_free(&c.fields);
-    args_list_free(&c.human);
-    args_list_free(&c.machine);
+done:
+    tdm_buf_free(&about);
+    release(&c);
     return code;
 }

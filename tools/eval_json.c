@@ -1,5 +1,5 @@
-/* tools/eval_json.c - results for programs: JSON and CSV. Every digit that a double has; what is not a number (a measure
- * without a threshold, an infinite threshold) is null, and in CSV an empty cell. */
+/* tools/eval_json.c - results for programs: JSON and CSV. Every digit that a double has; what is not a number (a
+ * measure without a threshold, an infinite threshold) is null, and in CSV an empty cell. */
 #include "tools/eval.h"
 
 #include <inttypes.h>
@@ -56,7 +56,8 @@ done:
     return st;
 }
 
-static tdm_status put_points(tdm_buf *out, const tdm_values *v, const tdm_intervals *in, const eval_options *o, tdm_err *err)
+static tdm_status put_points(tdm_buf *out, const tdm_values *v, const tdm_intervals *in, const eval_options *o,
+                             tdm_err *err)
 {
     tdm_status st = TDM_OK;
     TDM_TRY(tdm_buf_printf(out, err, ", \"tpr_at_fpr\": ["));
@@ -87,7 +88,8 @@ static tdm_status put_confusion(tdm_buf *out, const tdm_values *v, tdm_err *err)
 }
 
 /* "auroc": ... up to "intervals", without the braces around. */
-static tdm_status put_values(tdm_buf *out, const tdm_values *v, const tdm_intervals *in, const eval_options *o, tdm_err *err)
+static tdm_status put_values(tdm_buf *out, const tdm_values *v, const tdm_intervals *in, const eval_options *o,
+                             tdm_err *err)
 {
     tdm_status st = TDM_OK;
     TDM_TRY(tdm_buf_printf(out, err, "\"auroc\": "));
@@ -215,7 +217,7 @@ done:
     return st;
 }
 
-/* ---- CSV (RFC 4180) ---- */
+/* ---- CSV: RFC 4180, but for lines that end in newlines alone ---- */
 
 static tdm_status put_cell(tdm_buf *out, double value, tdm_err *err)
 {
@@ -250,10 +252,10 @@ static tdm_status put_header(tdm_buf *out, const eval_options *o, tdm_err *err)
     TDM_TRY(tdm_buf_printf(out, err, ",machine_right,machine_wrong,human_right,human_wrong"));
     for (int i = 0; i < o->evaluate.n_fprs; i++) {
         const double fpr = o->evaluate.fprs[i];
-        TDM_TRY(tdm_buf_printf(out, err, ",tpr_at_%.15g,tpr_low_at_%.15g,tpr_high_at_%.15g,fpr_at_%.15g,threshold_at_%.15g",
-                               fpr, fpr, fpr, fpr, fpr));
+        TDM_TRY(tdm_buf_printf(out, err, ",tpr_at_%.15g,tpr_low_at_%.15g,tpr_high_at_%.15g", fpr, fpr, fpr));
+        TDM_TRY(tdm_buf_printf(out, err, ",fpr_at_%.15g,threshold_at_%.15g", fpr, fpr));
     }
-    TDM_TRY(tdm_buf_put(out, "\r\n", 2, err));
+    TDM_TRY(tdm_buf_put(out, "\n", 1, err));
 done:
     return st;
 }
@@ -283,7 +285,7 @@ static tdm_status put_row_values(tdm_buf *out, const tdm_values *v, const tdm_in
         TDM_TRY(put_cell(out, v ? v->at_fpr[i].fpr : NAN, err));
         TDM_TRY(put_cell(out, v ? v->at_fpr[i].threshold : NAN, err));
     }
-    TDM_TRY(tdm_buf_put(out, "\r\n", 2, err));
+    TDM_TRY(tdm_buf_put(out, "\n", 1, err));
 done:
     return st;
 }

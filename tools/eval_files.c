@@ -1,0 +1,106 @@
+#include "tools/eval_files.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host/writefile.h"
+
+tdm_status eval_files_check(const eval_files *files, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    struct stat info;
+    if (files->csv)
+        TDM_TRY(tdm_writefile_check(files->csv, err));
+    if (files->html)
+        TDM_TRY(tdm_writefile_check(files->html, err));
+    if (!files->svg)
+        goto done;
+    if (stat(files->svg, &info) == 0) {
+        TDM_REQUIRE(S_ISDIR(info.st_mode), TDM_ECANTCREATE, "%s: is no folder", files->svg);
+        TDM_REQUIRE(access(files->svg, W_OK | X_OK) == 0, TDM_ECANTCREATE, "%s: %s", files->svg, strerror(errno));
+    } else {
+        TDM_TRY(tdm_writefile_check(files->svg, err));
+    }
+done:
+    return st;
+}
+
+/* One picture; what a file's name cannot hold, or a shell would not like, is an underscore. Empties the picture. */
+static tdm_status put_picture(const eval_files *files, const char *kind, const char *field, tdm_buf *picture, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_buf path = {0};
+    TDM_TRY(tdm_buf_printf(&path, err, "%s/%s%s", files->svg, kind, field ? "-" : ""));
+    for (const char *p = field ? field : ""; *p; p++) {
+        const bool is_plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+                              *p == '_' || *p == '-' || *p == '.';
+        TDM_TRY(tdm_buf_put(&path, is_plain ? p : "_", 1, err));
+    }
+    TDM_TRY(tdm_buf_put(&path, ".svg", sizeof ".svg", err));
+    TDM_TRY(tdm_writefile(path.p, picture->p, picture->len, err));
+    picture->len = 0;
+done:
+    tdm_buf_free(&path);
+    return st;
+}
+
+static tdm_status put_pictures_of(const eval_files *files, const eval_result *r, tdm_buf *picture, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(eval_svg_histogram(picture, r, err));
+    TDM_TRY(put_picture(files, "histogram", r->field, picture, err));
+    if (r->is_probability) {
+        TDM_TRY(eval_svg_calibration(picture, r, err));
+        TDM_TRY(put_picture(files, "calibration", r->field, picture, err));
+    }
+done:
+    return st;
+}
+
+static tdm_status write_pictures(const eval_files *files, const eval_found *found, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_buf picture = {0};
+    TDM_REQUIRE(mkdir(files->svg, 0777) == 0 || errno == EEXIST, TDM_ECANTCREATE, "%s: %s", files->svg, strerror(errno));
+    if (found->n_matrices) {
+        TDM_TRY(eval_svg_matrix(&picture, &found->matrices[0], err));
+        TDM_TRY(put_picture(files, "matrix", NULL, &picture, err));
+    }
+    if (found->n) {
+        TDM_TRY(eval_svg_roc(&picture, found->results, found->n, err));
+        TDM_TRY(put_picture(files, "roc", NULL, &picture, err));
+    }
+    if (found->n && found->results[0].n_buckets) {
+        TDM_TRY(eval_svg_buckets(&picture, found->results, found->n, err));
+        TDM_TRY(put_picture(files, "lengths", NULL, &picture, err));
+    }
+    for (size_t i = 0; i < found->n; i++)
+        TDM_TRY(put_pictures_of(files, &found->results[i], &picture, err));
+done:
+    tdm_buf_free(&picture);
+    return st;
+}
+
+tdm_status eval_files_write(const eval_files *files, const eval_found *found, const eval_options *options, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_buf text = {0};
+    if (files->csv) {
+        TDM_TRY(found->n_matrices ? eval_matrix_csv(&text, &found->matrices[0], err)
+                                  : eval_print_csv(&text, found->results, found->n, options, err));
+        TDM_TRY(tdm_writefile(files->csv, text.p, text.len, err));
+        text.len = 0;
+    }
+    if (files->html) {
+        TDM_TRY(eval_html(&text, "tandem eval", files->about, found->results, found->n, options, found->matrices,
+                          found->n_matrices, err));
+        TDM_TRY(tdm_writefile(files->html, text.p, text.len, err));
+    }
+    if (files->svg)
+        TDM_TRY(write_pictures(files, found, err));
+done:
+    tdm_buf_free(&text);
+    return st;
+}
