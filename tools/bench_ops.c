@@ -354,6 +354,51 @@ static tdm_status call_stats(void *ctx, size_t i, tdm_err *err)
     return tdm_token_stats(&s->b->backend, s->stats, s->x[i % s->turns], s->index, err);
 }
 
+static tdm_status open_cross(op_set *s, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_mat room;
+    TDM_TRY(open_logits(s, err));
+    TDM_TRY(matrices(s, s->y, s->texts, s->m->vocab, tdm_padded(s->m->vocab), TDM_F32, 8, err));
+    TDM_TRY(bench_matrix(s->b, &s->pool, s->texts, sizeof(tdm_cross) / sizeof(float), 0, TDM_F32, 1,
+                         &room, err));
+    s->stats = room.p;
+done:
+    return st;
+}
+
+static tdm_status call_cross(void *ctx, size_t i, tdm_err *err)
+{
+    op_set *s = ctx;
+    const size_t turn = i % s->turns;
+    return tdm_cross_stats(&s->b->backend, s->stats, s->x[turn], s->y[turn], s->index, err);
+}
+
+static void cost_cross(const op_set *s, double *flops, double *bytes)
+{
+    *flops = 0;
+    *bytes = 8.0 * s->texts * s->m->vocab;
+}
+
+static tdm_status open_top(op_set *s, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const size_t floats = sizeof(tdm_top) / sizeof(float) * (size_t)s->k->draw.top_k;
+    tdm_mat room;
+    TDM_TRY(open_logits(s, err));
+    TDM_TRY(bench_matrix(s->b, &s->pool, s->texts, (int32_t)floats, 0, TDM_F32, 1, &room, err));
+    s->stats = room.p;
+done:
+    return st;
+}
+
+static tdm_status call_top(void *ctx, size_t i, tdm_err *err)
+{
+    op_set *s = ctx;
+    return tdm_top_tokens(&s->b->backend, s->stats, s->k->draw.top_k, s->x[i % s->turns], s->index,
+                          err);
+}
+
 /* ---- the table ---- */
 
 #define DRAW(t, k, p)                                                                              \
@@ -389,6 +434,9 @@ const op_case OP_CASES[N_OP_CASES] = {
     {"sample", "top-p 0.95", true, false, 512, 1, open_sample, call_sample, cost_logits,
      DRAW(1, 0, 0.95f)},
     {"token_stats", "", true, false, 512, 1, open_stats, call_stats, cost_logits, {0}},
+    {"cross_stats", "", true, false, 512, 1, open_cross, call_cross, cost_cross, {0}},
+    {"top_tokens", "10", true, false, 512, 1, open_top, call_top, cost_logits, {.top_k = 10}},
+    {"top_tokens", "64", true, false, 512, 1, open_top, call_top, cost_logits, {.top_k = 64}},
     {"gather", "", false, true, 64, 128, open_gather, call_gather, cost_gather, {0}},
     {"classify", "", false, true, 64, 1, open_classify, call_classify, cost_classify, {0}},
 };

@@ -27,7 +27,7 @@ typedef struct {
     tdm_status (*open)(op_set *s, tdm_err *err);
     bench_call call;
     void (*cost)(const op_set *s, double *flops, double *bytes);
-    tdm_draw draw; /* sample */
+    tdm_draw draw; /* sample; top_tokens: top_k of them */
 } op_case;
 
 struct op_set {
@@ -48,7 +48,7 @@ struct op_set {
 };
 
 /* Cases of one operation stand together. */
-enum { N_OP_CASES = 18 };
+enum { N_OP_CASES = 21 };
 extern const op_case OP_CASES[N_OP_CASES];
 
 /* Close what s->k->open made, wholly or in part; {.b = b} is fine. */
