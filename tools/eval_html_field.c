@@ -21,14 +21,15 @@ static void put_cell(markup *m, double value, tdm_interval interval, double scal
     markup_put(m, "</td>");
 }
 
-static void put_threshold(markup *m, double threshold)
+/* Which values are called a machine's. */
+static void put_rule(markup *m, const eval_result *r, double threshold)
 {
     if (isnan(threshold))
-        markup_put(m, "none");
+        markup_put(m, "no threshold");
     else if (isinf(threshold))
-        markup_put(m, "beyond all values");
+        markup_put(m, (threshold > 0) == r->is_turned ? "all values" : "no value");
     else
-        markup_put(m, "%.6g", threshold);
+        markup_put(m, "%s %.6g", r->is_turned ? "≤" : "≥", threshold);
 }
 
 /* The share of these humans that may be wrong is less than one of them. */
@@ -42,8 +43,8 @@ static bool is_too_fine(const eval_result *r, double target)
 void html_summary(markup *m, const eval_result *results, size_t n, const eval_options *o)
 {
     bool has_mark = false;
-    markup_put(m, "<div class=\"wide\"><table>\n<thead><tr><th>field</th><th>AUROC</th><th>accuracy, %%</th>"
-                  "<th>balanced accuracy at the fitted threshold, %%</th>");
+    markup_put(m, "<div class=\"wide\"><table class=\"glance\">\n<thead><tr><th>field</th><th>AUROC</th><th>accuracy, %%</th>"
+                  "<th>balanced accuracy, %%, fitted threshold</th>");
     for (int i = 0; i < o->evaluate.n_fprs; i++)
         markup_put(m, "<th>machines found, %%, at FPR %g %%</th>", 100 * o->evaluate.fprs[i]);
     markup_put(m, "</tr></thead>\n<tbody>\n");
@@ -123,11 +124,12 @@ static void put_measures(markup *m, const eval_result *r)
         {"recall, %", v->recall, b->recall, i->recall, j->recall, 100, 2},
         {"F1", v->f1, b->f1, i->f1, j->f1, 1, 4},
     };
-    markup_put(m, "<div class=\"wide\"><table>\n<thead><tr><th></th><th>all texts, threshold ");
-    put_threshold(m, r->threshold);
+    markup_put(m, "<div class=\"wide\"><table>\n<thead><tr><th>called a machine's</th><th>");
+    put_rule(m, r, r->threshold);
+    markup_put(m, ", all texts");
     if (has_best) {
-        markup_put(m, "</th><th>threshold ");
-        put_threshold(m, r->best_threshold);
+        markup_put(m, "</th><th>");
+        put_rule(m, r, r->best_threshold);
         markup_put(m, ", fitted on %" PRId64 " texts, judged on the others", r->fitted_on);
     }
     markup_put(m, "</th></tr></thead>\n<tbody>\n");
@@ -148,7 +150,7 @@ static void put_point(markup *m, const eval_result *r, double target, int i)
     const double wrong = round(p->fpr * (double)r->humans);
     const bool is_marked = is_too_fine(r, target);
     markup_put(m, "<tr%s><th>%g %%%s</th><td>", is_marked ? " class=\"marked\"" : "", 100 * target, is_marked ? " †" : "");
-    put_threshold(m, p->threshold);
+    put_rule(m, r, p->threshold);
     markup_put(m, "</td>");
     put_cell(m, p->tpr, r->intervals.tpr[i], 100, 2);
     if (r->humans > 0) {
@@ -165,7 +167,7 @@ static void put_points(markup *m, const eval_result *r, const eval_options *o)
     bool has_mark = false;
     if (o->evaluate.n_fprs == 0)
         return;
-    markup_put(m, "<div class=\"wide\"><table>\n<thead><tr><th>FPR at most</th><th>threshold</th><th>machine texts found, %%</th>"
+    markup_put(m, "<div class=\"wide\"><table>\n<thead><tr><th>FPR at most</th><th>called a machine's</th><th>machine texts found, %%</th>"
                   "<th>human texts accused</th><th>FPR of other humans, %%</th></tr></thead>\n<tbody>\n");
     for (int i = 0; i < o->evaluate.n_fprs; i++) {
         put_point(m, r, o->evaluate.fprs[i], i);
@@ -245,10 +247,11 @@ void html_lengths(markup *m, const eval_result *results, size_t n, const eval_op
     markup_put(m, "<figcaption>Bars are %g %% intervals: of a bucket with few texts little is known. A bucket without texts of "
                   "both classes has no point.</figcaption>\n</figure>\n",
                100 * o->bootstrap.confidence);
-    markup_put(m, "<div class=\"wide\"><table>\n<thead><tr><th>field</th><th>length</th><th>humans</th><th>machines</th>"
-                  "<th>AUROC</th><th>accuracy, %%</th></tr></thead>\n<tbody>\n");
+    markup_put(m, "<details><summary>as a table</summary>\n<div class=\"wide\"><table>\n<thead><tr><th>field</th><th>");
+    markup_text(m, results[0].length_field ? results[0].length_field : "length");
+    markup_put(m, "</th><th>humans</th><th>machines</th><th>AUROC</th><th>accuracy, %%</th></tr></thead>\n<tbody>\n");
     for (size_t k = 0; k < have; k++)
         for (int i = 0; i < results[k].n_buckets; i++)
             put_bucket(m, &results[k], &results[k].buckets[i]);
-    markup_put(m, "</tbody></table></div>\n</section>\n");
+    markup_put(m, "</tbody></table></div>\n</details>\n</section>\n");
 }

@@ -18,12 +18,12 @@ const char HTML_STYLE[] =
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:14px;margin:.75rem 0;font-variant-numeric:tabular-nums}\n"
     "th,td{padding:.35rem .75rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}\n"
     "thead th{background:var(--head);font-weight:600;vertical-align:bottom}tbody th{font-weight:500}\n"
-    ".interval{color:var(--soft);font-size:12px;white-space:nowrap}.note,figcaption,footer{color:var(--soft);font-size:14px}\n"
+    ".interval{color:var(--soft);font-size:12px;white-space:nowrap}.glance .interval{display:block}.note,figcaption,footer{color:var(--soft);font-size:14px}\n"
     ".warning{background:var(--warn);border-left:4px solid var(--edge);padding:.5rem 1rem}\n"
     ".marked th,.marked td{color:var(--soft)}\n"
     "figure{margin:1.25rem 0}figcaption{max-width:40rem;margin-top:.4rem}svg{display:block}\n"
     ".pair{display:grid;gap:1rem 2rem}\n"
-    "@media (min-width:84rem){main.tables{max-width:84rem}.pair{grid-template-columns:1fr 1fr}}\n"
+    "@media (min-width:84rem){.pair{grid-template-columns:repeat(2,minmax(0,1fr));width:80rem;margin-left:-10rem}}\n"
     "summary{color:var(--soft);font-size:14px;cursor:pointer}footer{margin-top:3rem}\n"
     "@media print{section{break-inside:avoid-page}}\n";
 

@@ -17,16 +17,17 @@ static bool has_interval(const eval_cell *cell)
     return isfinite(cell->interval.low) && isfinite(cell->interval.high);
 }
 
-/* "97.9 [97.1, 98.4]" in per cent, or a dash. */
-static void cell_text(char text[CELL_TEXT], const eval_cell *cell)
+/* "97.9 [97.1, 98.4]" in per cent, or a dash; published values with the digits that they were published with. */
+static void cell_text(char text[CELL_TEXT], const eval_matrix *m, size_t i)
 {
+    const eval_cell *cell = &m->cells[i];
     if (!cell->is_there || !isfinite(cell->value))
         snprintf(text, CELL_TEXT, "-");
     else if (has_interval(cell))
         snprintf(text, CELL_TEXT, "%.1f [%.1f, %.1f]", 100 * cell->value, 100 * cell->interval.low,
                  100 * cell->interval.high);
     else
-        snprintf(text, CELL_TEXT, "%.1f", 100 * cell->value);
+        snprintf(text, CELL_TEXT, m->source ? "%.4g" : "%.1f", 100 * cell->value);
 }
 
 /* Characters, as a terminal counts them but for wide ones. */
@@ -48,7 +49,7 @@ static size_t column_width(const eval_matrix *m, size_t column)
     char text[CELL_TEXT];
     size_t width = width_of(m->columns[column]);
     for (size_t i = 0; i < m->n_rows; i++) {
-        cell_text(text, &m->cells[i * m->n_columns + column]);
+        cell_text(text, m, i * m->n_columns + column);
         width = larger(width, strlen(text));
     }
     return width;
@@ -68,7 +69,7 @@ static tdm_status put_row(tdm_buf *out, const eval_matrix *m, size_t first, size
     for (size_t j = 0; j < m->n_columns; j++) {
         TDM_TRY(tdm_buf_printf(out, err, "  "));
         if (row < m->n_rows)
-            cell_text(text, &m->cells[row * m->n_columns + j]);
+            cell_text(text, m, row * m->n_columns + j);
         TDM_TRY(put_padded(out, row < m->n_rows ? text : m->columns[j], column_width(m, j), err));
     }
     while (out->len && out->p[out->len - 1] == ' ')

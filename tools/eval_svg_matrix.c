@@ -121,11 +121,12 @@ static void describe_cell(markup *m, const eval_matrix *table, size_t i, const e
     markup_put(m, "</title>");
 }
 
-static void put_value(markup *m, const eval_cell *c, const char *ink, double x, double y)
+static void put_value(markup *m, const eval_cell *c, bool is_published, const char *ink, double x, double y)
 {
     const bool has_interval = isfinite(c->interval.low) && isfinite(c->interval.high);
-    markup_put(m, "<text class=\"value\" fill=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%.1f</text>", ink, x,
-               y + (has_interval ? -2 : 5), 100 * c->value);
+    markup_put(m, "<text class=\"value\" fill=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", ink, x,
+               y + (has_interval ? -2 : 5));
+    markup_put(m, is_published ? "%.4g</text>" : "%.1f</text>", 100 * c->value);
     if (!has_interval)
         return;
     markup_put(m, "<text font-size=\"11\" fill=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", ink, x, y + 15);
@@ -149,7 +150,7 @@ static void put_cell(markup *m, const eval_matrix *table, const heat_map *h, siz
     }
     colour(h, c->value, rgb);
     markup_put(m, "fill=\"#%02x%02x%02x\"/>", (unsigned)rgb[0], (unsigned)rgb[1], (unsigned)rgb[2]);
-    put_value(m, c, ink_on(rgb), x + h->cell_width / 2, y + CELL_HEIGHT / 2.0);
+    put_value(m, c, table->source, ink_on(rgb), x + h->cell_width / 2, y + CELL_HEIGHT / 2.0);
     markup_put(m, "</g>\n");
 }
 

@@ -167,12 +167,13 @@ static bool has_accuracy(const eval_result *results, size_t n)
 
 tdm_status eval_svg_buckets(tdm_buf *out, const eval_result *results, size_t n, tdm_err *err)
 {
-    enum { PER_ROW = 3, ROW = 18, PANEL = 260 };
+    enum { PER_ROW = 3, ROW = 18 };
     markup m = {.out = out, .err = err};
     const bucket_panel auroc = {"AUROC", true}, accuracy = {"accuracy (%)", false};
-    const bool has_two = has_accuracy(results, n);
+    const bool has_two = has_accuracy(results, n), is_flat = n == 0 || results[0].n_buckets <= MOST_FLAT;
+    const double panel = is_flat ? 236 : 262;
     const double top = 60 + ROW * (double)((n + PER_ROW - 1) / PER_ROW);
-    const svg_page page = {SVG_WIDTH, top + PANEL * (has_two ? 2 : 1) + 20, "By length of text", NULL};
+    const svg_page page = {SVG_WIDTH, top + panel * (has_two ? 2 : 1) + 14, "By length of text", NULL};
     svg_open(&m, &page);
     markup_put(&m, "%s by length of text, with intervals, for %zu fields.", has_two ? "AUROC and accuracy" : "AUROC", n);
     svg_begin(&m, &page);
@@ -185,8 +186,8 @@ tdm_status eval_svg_buckets(tdm_buf *out, const eval_result *results, size_t n, 
     }
     put_panel(&m, top, &auroc, results, n);
     if (has_two)
-        put_panel(&m, top + PANEL, &accuracy, results, n);
-    svg_label(&m, 340, page.height - 10, "ink", "middle", "length of the text (tokens, or the unit of the records)");
+        put_panel(&m, top + panel, &accuracy, results, n);
+    svg_label(&m, 340, page.height - 12, "ink", "middle", n && results[0].length_field ? results[0].length_field : "length");
     svg_close(&m);
     return m.st;
 }
