@@ -161,13 +161,13 @@ def figures(size, book, out, work):
 
 def check(size, out, tests, parts):
     """What others will find in a size's folders: tokenizers that agree with ours, tensors of the right names only."""
-    for name, words, kind in (("writer", "writer", GPT2LMHeadModel), ("reader", f"reader{size}", RobertaForSequenceClassification)):
-        theirs, ours = AutoTokenizer.from_pretrained(out / words), corpus.load_bpe(out / words)
-        for text in (r["text"] for records in tests.values() for r in records):
-            assert theirs(text, add_special_tokens=False).input_ids == ours.encode(text).ids, text
-        _, report = kind.from_pretrained(out / f"{name}{size}", output_loading_info=True)
+    for folder, kind in ((out / f"writer{size}", GPT2LMHeadModel), (out / f"reader{size}", RobertaForSequenceClassification)):
+        _, report = kind.from_pretrained(folder, output_loading_info=True)
         assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
-        assert (out / f"{name}{size}" / "merges.txt").read_bytes() == (out / "writer" / "merges.txt").read_bytes()
+        if (folder / "vocab.json").exists():
+            theirs, ours = AutoTokenizer.from_pretrained(folder), corpus.load_bpe(folder)
+            for text in (r["text"] for records in tests.values() for r in records):
+                assert theirs(text, add_special_tokens=False).input_ids == ours.encode(text).ids, text
     held_out = set(parts["test"])
     assert not any(held_out & set(parts[name]) for name in parts if name != "test")
 
@@ -190,8 +190,7 @@ def main():
             found = figures(size, book, out, work)
             cards.write(out, size, found)
             check(size, out, found["tests"], book["parts"])
-    total = sum(f.stat().st_size for name in ("writer", "reader") for size in writer.SIZES for f in (out / f"{name}{size}").iterdir())
-    log(f"done: {total:,} bytes")
+    log(f"done: {sum(f.stat().st_size for f in out.rglob('*') if f.is_file()):,} bytes in {out}")
 
 
 if __name__ == "__main__":
