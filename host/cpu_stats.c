@@ -103,18 +103,31 @@ tdm_status cpu_cross_stats(void *self, tdm_cross *stats, tdm_mat p, tdm_mat q,
 
 /* ---- the likeliest ---- */
 
-/* The k largest logits, in falling order; of equal ones the first come first, since a later one moves up
- * only past what is smaller. */
-static void row_largest(tdm_top *top, int32_t k, const float *row, int32_t n)
+/* Put entry i, behind all that were put so far, where it belongs among the `found` largest, k at most; of
+ * equal ones the first stay first, since a later one moves up only past what is smaller. */
+static int32_t put_entry(tdm_top *top, int32_t found, int32_t k, int32_t i, float x)
 {
+    if (found == k && !(x > top[k - 1].logprob))
+        return found;
+    int32_t at = found < k ? found++ : k - 1;
+    for (; at > 0 && x > top[at - 1].logprob; at--)
+        top[at] = top[at - 1];
+    top[at] = (tdm_top){i, x};
+    return found;
+}
+
+/* The k largest logits, in falling order. Most pieces of a row hold nothing above the least of them. */
+static void row_largest(const cpu_kernels *kernels, tdm_top *top, int32_t k, const float *row,
+                        int32_t n)
+{
+    enum { PIECE = 256 };
     int32_t found = 0;
-    for (int32_t i = 0; i < n; i++) {
-        if (found == k && !(row[i] > top[k - 1].logprob))
+    for (int32_t from = 0; from < n; from += PIECE) {
+        const int32_t length = n - from < PIECE ? n - from : PIECE;
+        if (found == k && !kernels->look_at(row + from, (size_t)length, top[k - 1].logprob).ahead)
             continue;
-        int32_t at = found < k ? found++ : k - 1;
-        for (; at > 0 && row[i] > top[at - 1].logprob; at--)
-            top[at] = top[at - 1];
-        top[at] = (tdm_top){i, row[i]};
+        for (int32_t i = from; i < from + length; i++)
+            found = put_entry(top, found, k, i, row[i]);
     }
 }
 
@@ -132,7 +145,7 @@ static void top_item(cpu_backend *be, cpu_lane *lane, const void *arg, size_t i)
             top[j] = wanted ? (tdm_top){TDM_NOT_FINITE, NAN} : (tdm_top){0};
         return;
     }
-    row_largest(top, k, row, n);
+    row_largest(be->kernels, top, k, row, n);
     const cpu_moments sums = be->kernels->sum_up(row, (size_t)n, seen.largest);
     for (int32_t j = 0; j < k; j++)
         top[j].logprob =

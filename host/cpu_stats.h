@@ -11,19 +11,20 @@
 #include "host/cpu.h"
 #include "host/cpu_vector.h"
 
-typedef float half_vec __attribute__((vector_size(VECTOR_BYTES / 2)));
 typedef double dvec __attribute__((vector_size(VECTOR_BYTES)));
+typedef double both_halves __attribute__((vector_size(2 * VECTOR_BYTES)));
 
-/* The lanes of one vec, or sums of them, in double. */
+/* The lanes of one vec, or sums of them, in double. Arithmetic on vectors of two registers would be slow. */
 typedef struct {
     dvec low, high;
 } wide;
 
 INLINE wide widen(vec v)
 {
-    half_vec half[2];
-    memcpy(half, &v, sizeof v);
-    return (wide){__builtin_convertvector(half[0], dvec), __builtin_convertvector(half[1], dvec)};
+    const both_halves doubles = __builtin_convertvector(v, both_halves);
+    wide w;
+    memcpy(&w, &doubles, sizeof w);
+    return w;
 }
 
 INLINE wide minus(wide a, double b)
@@ -53,64 +54,92 @@ INLINE double sum_wide(wide v)
     return t[0];
 }
 
-/* Entries i, i + 1, ... of a row of n. */
-INLINE vec logits_at(const float *row, size_t n, size_t i)
+/* The last entries of a row, fewer than LANES. */
+INLINE vec load_end(const float *p, size_t n)
 {
-    if (i + LANES <= n)
-        return load(row + i);
-    const ivec inside = lane_numbers() < (int32_t)(n - i);
-    return choose(inside, load_some(row + i, n - i), splat(-FLT_MAX));
+    return choose(lane_numbers() < (int32_t)n, load_some(p, n), splat(-FLT_MAX));
+}
+
+typedef struct {
+    vec largest;
+    ivec ahead, finite;
+} outlines;
+
+INLINE void look_at_lanes(outlines *seen, vec v, float given)
+{
+    seen->finite &= magnitude(v) <= FLT_MAX;
+    seen->largest = choose(v > seen->largest, v, seen->largest);
+    seen->ahead -= v > given;
 }
 
 static cpu_outline look_at(const float *row, size_t n, float given)
 {
-    vec largest = splat(-FLT_MAX);
-    ivec ahead = {0}, finite = ~(ivec){0};
-    for (size_t i = 0; i < n; i += LANES) {
-        const vec v = logits_at(row, n, i);
-        finite &= magnitude(v) <= FLT_MAX;
-        largest = choose(v > largest, v, largest);
-        ahead -= v > given;
-    }
-    cpu_outline seen = {.largest = max_lanes(largest), .finite = true};
+    outlines lanes = {.largest = splat(-FLT_MAX), .finite = ~(ivec){0}};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        look_at_lanes(&lanes, load(row + i), given);
+    if (i < n)
+        look_at_lanes(&lanes, load_end(row + i, n - i), given);
+    cpu_outline seen = {.largest = max_lanes(lanes.largest), .finite = true};
     for (int j = 0; j < LANES; j++) {
-        seen.finite &= finite[j] != 0;
-        seen.ahead += ahead[j];
+        seen.finite &= lanes.finite[j] != 0;
+        seen.ahead += lanes.ahead[j];
     }
     return seen;
 }
 
+typedef struct {
+    wide total, first, second;
+} moments;
+
+INLINE void sum_up_lanes(moments *sums, vec v, float largest)
+{
+    const wide d = minus(widen(v), (double)largest), e = widen(vec_exp(v - largest));
+    const wide weighted = times(d, e);
+    add(&sums->total, e);
+    add(&sums->first, weighted);
+    add(&sums->second, times(d, weighted));
+}
+
 static cpu_moments sum_up(const float *row, size_t n, float largest)
 {
-    wide total = {{0}, {0}}, first = {{0}, {0}}, second = {{0}, {0}};
-    for (size_t i = 0; i < n; i += LANES) {
-        const vec v = logits_at(row, n, i);
-        const wide d = minus(widen(v), (double)largest), e = widen(vec_exp(v - largest));
-        const wide weighted = times(d, e);
-        add(&total, e);
-        add(&first, weighted);
-        add(&second, times(d, weighted));
-    }
-    return (cpu_moments){sum_wide(total), sum_wide(first), sum_wide(second)};
+    moments sums = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        sum_up_lanes(&sums, load(row + i), largest);
+    if (i < n)
+        sum_up_lanes(&sums, load_end(row + i, n - i), largest);
+    return (cpu_moments){sum_wide(sums.total), sum_wide(sums.first), sum_wide(sums.second)};
+}
+
+typedef struct {
+    wide total_p, total_q, first, second, back;
+} cross_sums;
+
+INLINE void sum_up_lanes_of_two(cross_sums *sums, vec p, vec q, float largest_p, float largest_q)
+{
+    const wide dp = minus(widen(p), (double)largest_p), ep = widen(vec_exp(p - largest_p));
+    const wide dq = minus(widen(q), (double)largest_q), eq = widen(vec_exp(q - largest_q));
+    const wide weighted = times(dp, eq);
+    add(&sums->total_p, ep);
+    add(&sums->total_q, eq);
+    add(&sums->first, weighted);
+    add(&sums->second, times(dp, weighted));
+    add(&sums->back, times(dq, ep));
 }
 
 static cpu_cross_sums sum_up_two(const float *p, const float *q, size_t n, float largest_p,
                                  float largest_q)
 {
-    wide total_p = {{0}, {0}}, total_q = {{0}, {0}}, first = {{0}, {0}}, second = {{0}, {0}}, back = {{0}, {0}};
-    for (size_t i = 0; i < n; i += LANES) {
-        const vec vp = logits_at(p, n, i), vq = logits_at(q, n, i);
-        const wide dp = minus(widen(vp), (double)largest_p), dq = minus(widen(vq), (double)largest_q);
-        const wide ep = widen(vec_exp(vp - largest_p)), eq = widen(vec_exp(vq - largest_q));
-        const wide weighted = times(dp, eq);
-        add(&total_p, ep);
-        add(&total_q, eq);
-        add(&first, weighted);
-        add(&second, times(dp, weighted));
-        add(&back, times(dq, ep));
-    }
-    return (cpu_cross_sums){sum_wide(total_p), sum_wide(total_q), sum_wide(first), sum_wide(second),
-                            sum_wide(back)};
+    cross_sums sums = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        sum_up_lanes_of_two(&sums, load(p + i), load(q + i), largest_p, largest_q);
+    if (i < n)
+        sum_up_lanes_of_two(&sums, load_end(p + i, n - i), load_end(q + i, n - i), largest_p,
+                            largest_q);
+    return (cpu_cross_sums){sum_wide(sums.total_p), sum_wide(sums.total_q), sum_wide(sums.first),
+                            sum_wide(sums.second), sum_wide(sums.back)};
 }
 
 #endif
