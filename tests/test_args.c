@@ -269,6 +269,45 @@ static void test_parse(void **state)
     assert_int_equal(PARSE(&v, &operands, "-n", "3"), 2);
 }
 
+static void test_list(void **state)
+{
+    (void)state;
+    static const char *const WORDS[] = {"a", "b", "a"};
+    const arg_command command = {.name = "try", .usage = "", .summary = ""};
+    arg_list list = {0}, operands;
+    bool flag = false;
+    const arg_spec specs[] = {{.name = "file", .kind = ARG_LIST, .out = &list, .value = "FILE", .help = "help",
+                               .default_text = "stdin"},
+                              {.name = "flag", .kind = ARG_FLAG, .out = &flag, .help = "help"}};
+    char *good[] = {(char[]){"try"}, (char[]){"--file"}, (char[]){"a"}, (char[]){"x"}, (char[]){"--file=b"},
+                    (char[]){"--file"}, (char[]){"a"}, NULL};
+    char *bad[] = {(char[]){"try"}, (char[]){"--file=a"}, (char[]){"--file="}, NULL};
+    char *text = NULL;
+    size_t len = 0;
+    int code = -1;
+    assert_true(args_parse(&command, specs, COUNT(specs), 7, good, &operands, &code));
+    assert_int_equal(list.n, COUNT(WORDS));
+    for (size_t i = 0; i < COUNT(WORDS); i++)
+        assert_string_equal(list.items[i], WORDS[i]);
+    assert_int_equal(operands.n, 1);
+    assert_string_equal(operands.items[0], "x");
+    args_list_free(&list);
+    assert_null(list.items);
+    assert_int_equal(list.n, 0);
+
+    assert_false(args_parse(&command, specs, COUNT(specs), 3, bad, &operands, &code));
+    assert_int_equal(code, TDM_EARG);
+    assert_null(list.items); /* what came before the error is freed */
+    assert_int_equal(list.n, 0);
+
+    FILE *to = open_memstream(&text, &len);
+    assert_non_null(to);
+    args_print_help(to, &command, specs, COUNT(specs));
+    assert_int_equal(fclose(to), 0);
+    assert_non_null(strstr(text, "\n  --file FILE             help; may be given several times [default: stdin]\n"));
+    free(text);
+}
+
 static const arg_rule RULES[] = {{.option = "flag", .other = "number", .with = true},
                                  {.option = "string", .other = "number"}};
 
@@ -340,7 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_numbers), cmocka_unit_test(test_u64),   cmocka_unit_test(test_max_errors),
         cmocka_unit_test(test_suggest), cmocka_unit_test(test_parse), 
-        cmocka_unit_test(test_help), cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_help), cmocka_unit_test(test_rules), cmocka_unit_test(test_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,6 +184,113 @@ static void test_ids(void **state)
     }
 }
 
+/* ---- fields ---- */
+
+static void test_field_kinds(void **state)
+{
+    (void)state;
+    static const char *const NAMES[] = {"a", "b", "none", NULL};
+    static const struct {
+        const char *source;
+        tdm_field_kind kind;
+        double number;
+        const char *string;
+    } CASES[] = {
+        {"0", TDM_FIELD_NUMBER, 0, NULL},
+        {"-1.5e-3", TDM_FIELD_NUMBER, -1.5e-3, NULL},
+        {"0.1", TDM_FIELD_NUMBER, 0.1, NULL},
+        {"9007199254740993", TDM_FIELD_NUMBER, 9007199254740992.0, NULL}, /* a tie, to even */
+        {"2.2250738585072011e-308", TDM_FIELD_NUMBER, 0x0.fffffffffffffp-1022, NULL},
+        {"4.9406564584124654e-324", TDM_FIELD_NUMBER, 0x1p-1074, NULL},
+        {"1e-999", TDM_FIELD_NUMBER, 0, NULL},
+        {"1.7976931348623157e308", TDM_FIELD_NUMBER, 0x1.fffffffffffffp1023, NULL},
+        /* half way between two doubles, and a digit behind the place where cJSON stops to read */
+        {"1.00000000000000011102230246251565404236316680908203125", TDM_FIELD_NUMBER, 1, NULL},
+        {"1.000000000000000111022302462515654042363166809082031250000000000000001", TDM_FIELD_NUMBER,
+         0x1.0000000000001p0, NULL},
+        {"true", TDM_FIELD_BOOL, 1, NULL},
+        {"false", TDM_FIELD_BOOL, 0, NULL},
+        {"null", TDM_FIELD_NULL, 0, NULL},
+        {"\"\"", TDM_FIELD_STRING, 0, ""},
+        {"\"\\u00e9\\n1\"", TDM_FIELD_STRING, 0, "\xc3\xa9\n1"},
+        {"[1, 2]", TDM_FIELD_OTHER, 0, NULL},
+        {"{\"a\": 1}", TDM_FIELD_OTHER, 0, NULL},
+    };
+    for (size_t i = 0; i < COUNT(CASES); i++) {
+        tdm_reader_options options = TDM_READER_DEFAULTS;
+        char line[256];
+        options.want_fields = NAMES;
+        const int len = snprintf(line, sizeof line, "{\"id\": 7, \"b\": \"x\", \"a\":  %s }", CASES[i].source);
+        char *path = write_file("fields.jsonl", line, (size_t)len);
+        tdm_reader *reader = open_one((const char *const *)&path, 1, &options);
+        const tdm_record r = next(reader);
+        assert_int_equal(r.kind, TDM_RECORD_OK);
+        assert_null(r.text);
+        assert_memory_equal(r.id_json, "7", 1);
+        const tdm_field *f = r.fields;
+        if (f->kind != CASES[i].kind || f->number != CASES[i].number)
+            fail_msg("%s: kind %d, %.17g", CASES[i].source, f->kind, f->number);
+        if (CASES[i].string)
+            assert_string_equal(f->string, CASES[i].string);
+        assert_int_equal(f->source_len, strlen(CASES[i].source));
+        assert_memory_equal(f->source, CASES[i].source, f->source_len);
+        assert_int_equal(f[1].kind, TDM_FIELD_STRING);
+        assert_string_equal(f[1].string, "x");
+        assert_int_equal(f[2].kind, TDM_FIELD_ABSENT);
+        assert_null(f[2].source);
+        tdm_reader_close(reader);
+        remove_file(path);
+    }
+}
+
+static void test_no_double(void **state)
+{
+    (void)state;
+    static const char *const NAMES[] = {"a", NULL};
+    static const struct {
+        const char *line;
+        tdm_fault fault;
+        const char *detail;
+    } CASES[] = {
+        {"{\"a\": NaN}", TDM_FAULT_NON_FINITE, "field \"a\" is NaN"},
+        {"{\"a\":-NaN, \"b\": 1}", TDM_FAULT_NON_FINITE, "field \"a\" is -NaN"},
+        {"{\"b\": 1, \"c d\" : Infinity}", TDM_FAULT_NON_FINITE, "field \"c d\" is Infinity"},
+        {"{\"a\": -Infinity}", TDM_FAULT_NON_FINITE, "field \"a\" is -Infinity"},
+        {"{\"a\": [1, NaN]}", TDM_FAULT_NON_FINITE, "at byte 10: NaN"},
+        {"NaN", TDM_FAULT_NON_FINITE, "at byte 0: NaN"},
+        {"{\"a\": 1e309}", TDM_FAULT_NON_FINITE, "field \"a\" is 1e309, which no double can hold"},
+        {"{\"a\": -1e309}", TDM_FAULT_NON_FINITE, "field \"a\" is -1e309"},
+        {"{\"a\": Nano}", TDM_FAULT_JSON, "at byte 6: a value is wanted here"},
+        {"{\"a\": \"NaN}", TDM_FAULT_JSON, "at byte 6: a string without an end"},
+        {"{\"a\": -}", TDM_FAULT_JSON, "at byte 7: a number lacks a digit"},
+        {"nan\0", TDM_FAULT_NON_FINITE, "at byte 0: nan"},
+        {"[1]", TDM_FAULT_NOT_OBJECT, "the line is an array"},
+    };
+    for (size_t i = 0; i < COUNT(CASES); i++) {
+        tdm_reader_options options = TDM_READER_DEFAULTS;
+        options.want_fields = NAMES;
+        char *path = write_file("none.jsonl", CASES[i].line, strlen(CASES[i].line));
+        tdm_reader *reader = open_one((const char *const *)&path, 1, &options);
+        const tdm_record r = next(reader);
+        assert_int_equal(r.kind, TDM_RECORD_BAD);
+        assert_null(r.fields);
+        if (r.fault != CASES[i].fault || strncmp(r.detail, CASES[i].detail, strlen(CASES[i].detail)) != 0)
+            fail_msg("%s: %s: %s", CASES[i].line, tdm_fault_name(r.fault), r.detail);
+        tdm_reader_close(reader);
+        remove_file(path);
+    }
+    /* what is not asked for may be as large as it likes */
+    tdm_reader_options options = TDM_READER_DEFAULTS;
+    options.want_fields = NAMES;
+    char *path = write_file("other.jsonl", BYTES("{\"id\": 1e999, \"b\": 1e999, \"a\": 2}"));
+    tdm_reader *reader = open_one((const char *const *)&path, 1, &options);
+    const tdm_record r = next(reader);
+    assert_int_equal(r.kind, TDM_RECORD_OK);
+    assert_true(r.fields[0].number == 2);
+    tdm_reader_close(reader);
+    remove_file(path);
+}
+
 static void test_keys_and_collisions(void **state)
 {
     (void)state;
@@ -301,6 +408,8 @@ int main(void)
         cmocka_unit_test(test_every_fault),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_field_kinds),
+        cmocka_unit_test(test_no_double),
         cmocka_unit_test(test_keys_and_collisions),
         cmocka_unit_test(test_several_files),
         cmocka_unit_test(test_exact_accounting),
