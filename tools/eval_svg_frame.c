@@ -118,7 +118,7 @@ static void tick_text(char text[32], double value, bool is_share)
     snprintf(text, 32, "%.10g", is_share ? value * 100 : value);
 }
 
-/* The numbers of an axis: round ones, or else those of its ends. */
+/* The numbers of an axis: round ones, or else those of its ends. None where an end is no number. */
 static int tick_values(double low, double high, double values[16])
 {
     const ticks t = choose_ticks(low, high);
@@ -126,6 +126,8 @@ static int tick_values(double low, double high, double values[16])
         values[i] = (t.first + i) * t.step;
     if (t.n > 0)
         return t.n < 16 ? t.n : 16;
+    if (!isfinite(low) || !isfinite(high))
+        return 0;
     values[0] = low;
     values[1] = high;
     return low < high ? 2 : 1;
