@@ -16,6 +16,7 @@ static const menu_entry COMMANDS[] = {
     {"detect", "the probability that each text was written by a machine", cmd_detect},
     {"score", "how probable GPT-2 finds each text: every zero-shot measure", cmd_score},
     {"eval", "how well scores part machine texts from human ones", cmd_eval},
+    {"raid", "the RAID benchmark: its data, a submission, its results", cmd_raid},
     {"tokenize", "records to token ids, and back", cmd_tokenize},
     {"inspect", "what is in a checkpoint, a job or an output", cmd_inspect},
     {"bench", "the speed of the parts, beside the machine's ceiling", cmd_bench},

@@ -9,7 +9,7 @@ static void print_help(FILE *to, const menu *m)
 {
     fprintf(to, "%s\n\n%s:\n", m->usage, m->list);
     for (size_t i = 0; i < m->n; i++)
-        fprintf(to, "  %-10s %s\n", m->entries[i].name, m->entries[i].help);
+        fprintf(to, "  %-11s %s\n", m->entries[i].name, m->entries[i].help);
     fprintf(to, "\n%s\n\n", m->notes);
     args_print_exit_codes(to);
 }
