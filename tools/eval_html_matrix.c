@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "tools/eval_matrix.h"
+
 const char HTML_STYLE[] =
     ":root{--paper:#fff;--ink:#1c1e21;--soft:#575c63;--line:#e0e2e5;--head:#f5f6f8;--warn:#fff4e5;--edge:#d55e00}\n"
     "@media (prefers-color-scheme:dark){:root{--paper:#17191c;--ink:#e8eaed;--soft:#a9afb8;--line:#33373d;--head:#202327;"
@@ -50,7 +52,7 @@ static void put_row(markup *m, const eval_matrix *matrix, size_t row)
     for (size_t j = 0; j < matrix->n_columns; j++) {
         const eval_cell *c = &matrix->cells[row * matrix->n_columns + j];
         markup_put(m, "<td>");
-        markup_number(m, c->is_there ? 100 * c->value : NAN, 2);
+        markup_number(m, c->is_there ? 100 * c->value : NAN, matrix->source ? matrix_decimals(matrix, c) : 2);
         if (c->is_there && isfinite(c->interval.low) && isfinite(c->interval.high)) {
             markup_put(m, " <span class=\"interval\">");
             markup_interval(m, c->interval, 100, 2);

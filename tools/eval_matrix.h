@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "host/err.h"
+#include "tools/eval.h"
 
 typedef enum { MATRIX_MACHINE, MATRIX_HUMAN, MATRIX_ALL_HUMANS } matrix_kind; /* COLUMN, COLUMN.human, human */
 
@@ -32,5 +32,8 @@ const matrix_file *matrix_find(const matrix_files *files, const char *row, const
 /* Order names as people do: 124M < 355M < 1.5B, small < medium < large < xl, run-2 < run-10. Numbers (with k, M, B or T behind
  * them: thousands, ...) go before words, and sizes before other words. Total: 0 for equal bytes alone. */
 int matrix_compare_names(const char *a, const char *b);
+
+/* Decimals of a value in per cent: one, or two where it was published with two. */
+int matrix_decimals(const eval_matrix *m, const eval_cell *cell);
 
 #endif

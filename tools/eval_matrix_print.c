@@ -7,10 +7,17 @@
 #include <string.h>
 
 #include "host/json.h"
+#include "tools/eval_matrix.h"
 
 /* ---- text ---- */
 
 enum { CELL_TEXT = 40 };
+
+int matrix_decimals(const eval_matrix *m, const eval_cell *cell)
+{
+    const double tenths = 1000 * cell->value;
+    return m->source && fabs(tenths - round(tenths)) > 1e-6 ? 2 : 1;
+}
 
 static bool has_interval(const eval_cell *cell)
 {
@@ -27,7 +34,7 @@ static void cell_text(char text[CELL_TEXT], const eval_matrix *m, size_t i)
         snprintf(text, CELL_TEXT, "%.1f [%.1f, %.1f]", 100 * cell->value, 100 * cell->interval.low,
                  100 * cell->interval.high);
     else
-        snprintf(text, CELL_TEXT, m->source ? "%.4g" : "%.1f", 100 * cell->value);
+        snprintf(text, CELL_TEXT, "%.*f", matrix_decimals(m, cell), 100 * cell->value);
 }
 
 /* Characters, as a terminal counts them but for wide ones. */

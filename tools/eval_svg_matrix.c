@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/eval_matrix.h"
 #include "tools/eval_svg.h"
 
 enum { MOST_ROW_NAME = 24, LETTER = 7, TOP = 98, CELL_HEIGHT = 52 };
@@ -121,12 +122,12 @@ static void describe_cell(markup *m, const eval_matrix *table, size_t i, const e
     markup_put(m, "</title>");
 }
 
-static void put_value(markup *m, const eval_cell *c, bool is_published, const char *ink, double x, double y)
+static void put_value(markup *m, const eval_cell *c, int decimals, const char *ink, double x, double y)
 {
     const bool has_interval = isfinite(c->interval.low) && isfinite(c->interval.high);
     markup_put(m, "<text class=\"value\" fill=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", ink, x,
                y + (has_interval ? -2 : 5));
-    markup_put(m, is_published ? "%.4g</text>" : "%.1f</text>", 100 * c->value);
+    markup_put(m, "%.*f</text>", decimals, 100 * c->value);
     if (!has_interval)
         return;
     markup_put(m, "<text font-size=\"11\" fill=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", ink, x, y + 15);
@@ -150,7 +151,7 @@ static void put_cell(markup *m, const eval_matrix *table, const heat_map *h, siz
     }
     colour(h, c->value, rgb);
     markup_put(m, "fill=\"#%02x%02x%02x\"/>", (unsigned)rgb[0], (unsigned)rgb[1], (unsigned)rgb[2]);
-    put_value(m, c, table->source, ink_on(rgb), x + h->cell_width / 2, y + CELL_HEIGHT / 2.0);
+    put_value(m, c, matrix_decimals(table, c), ink_on(rgb), x + h->cell_width / 2, y + CELL_HEIGHT / 2.0);
     markup_put(m, "</g>\n");
 }
 
