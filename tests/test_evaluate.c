@@ -15,7 +15,7 @@
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { MOST_TEXTS = 400 };
-static const double BIG = 0x1p1023; /* half of the largest double's binade */
+#define BIG 0x1p1023 /* twice as much is no double */
 
 /* A set that owns its texts. */
 typedef struct {
@@ -71,6 +71,8 @@ static const struct {
     {"between", {4, 3, 2, 1}, "mhmh", 0, 0.75, 5. / 6, 19. / 24, {2, 0, 0, 2}, 0.5, 0.5, 0.5, 1, 2. / 3,
      {{4, 0.5, 0}, {2, 1, 0.5}}, 1.5},
     {"huge", {-BIG, BIG, -1, 1.5 * BIG}, "hmhm", 0, 1, 1, 1, {2, 0, 2, 0}, 1, 1, 1, 1, 1, {{BIG, 1, 0}, {BIG, 1, 0}}, 0x1p1022},
+    {"all huge", {BIG, 1.5 * BIG}, "hm", 0, 1, 1, 1, {1, 0, 0, 1}, 0.5, 0.5, 0.5, 1, 2. / 3, {{1.5 * BIG, 1, 0}, {1.5 * BIG, 1, 0}},
+     1.25 * BIG},
     {"unbalanced", {1, 2, 3, 4, 5, 6, 7, 8}, "hhhhhhmh", 6.5, 6. / 7, 0.5, 0.25, {1, 0, 6, 1}, 7. / 8, 13. / 14, 0.5, 1,
      2. / 3, {{INFINITY, 0, 0}, {7, 1, 1. / 7}}, 6.5},
 };
@@ -132,6 +134,29 @@ static void test_best_threshold_parts(void **state)
             fail_msg("between %a and %a: %a", pairs[i][0], pairs[i][1], best);
         tdm_ranking_close(r);
     }
+}
+
+/* A target that is the double next to f / n allows f humans of n, and the next lower double does not. */
+static void test_targets_are_exact(void **state)
+{
+    (void)state;
+    static const size_t HUMANS[] = {1, 3, 10, 49, 100, 107, MOST_TEXTS - 1};
+    for (size_t k = 0; k < COUNT(HUMANS); k++)
+        for (size_t f = 1; f <= HUMANS[k]; f++) {
+            texts t = {.n = HUMANS[k] + 1};
+            for (size_t i = 0; i < t.n; i++) {
+                t.scores[i] = -(double)i;
+                t.machine[i] = i == f; /* f humans are above it */
+            }
+            const double target = (double)f / (double)HUMANS[k];
+            const tdm_evaluate_options options = {.threshold = NAN, .fprs = {target, nextafter(target, 0)}, .n_fprs = 2};
+            tdm_values v;
+            tdm_ranking *r = ranking_of(&t);
+            tdm_evaluate(r, &options, &v);
+            tdm_ranking_close(r);
+            if (v.at_fpr[0].tpr != 1 || v.at_fpr[0].fpr != target || v.at_fpr[1].tpr != 0)
+                fail_msg("%zu of %zu humans: TPR %g and %g", f, HUMANS[k], v.at_fpr[0].tpr, v.at_fpr[1].tpr);
+        }
 }
 
 /* ---- what is refused ---- */
@@ -442,11 +467,11 @@ static void test_calibration_refused(void **state)
     }
 }
 
-/* Ten million equal scores: a plain sum would be off by 1e-10. */
+/* A million equal scores: a plain sum would be off by 1e-11 of itself. */
 static void test_calibration_is_exact(void **state)
 {
     (void)state;
-    enum { N = 10000000 };
+    enum { N = 1000000 };
     double *scores = malloc(N * sizeof *scores);
     uint8_t *machine = calloc(N, 1);
     tdm_calibration c;
@@ -465,6 +490,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_best_threshold_parts),
+        cmocka_unit_test(test_targets_are_exact),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_wanted),
         cmocka_unit_test(test_random_sets),

@@ -14,7 +14,7 @@
 #include "host/rng.h"
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
-enum { MOST_TEXTS = 2100, MOST_REPLICATES = 64, VALUES = 8 + TDM_FPRS_MOST };
+enum { MOST_TEXTS = 250000, MOST_REPLICATES = 64, VALUES = 8 + TDM_FPRS_MOST };
 
 static double scores[2 * MOST_TEXTS];
 static uint8_t machine[2 * MOST_TEXTS];
@@ -172,6 +172,7 @@ static const struct {
     {"few humans", 2, 301, 0, 64, 5, 0.95},
     {"draws in one piece", 1024, 1023, 500, 30, UINT64_C(0x123456789abcdef0), 0.95},
     {"a draw more", 1025, 2049, 0, 30, UINT64_MAX, 0.95},
+    {"many: the lower half of a draw counts", 250000, 250000, 0, 3, 2, 0.95},
 };
 
 static void test_literally(void **state)
@@ -193,7 +194,7 @@ static void test_threads_and_order_do_not_matter(void **state)
 {
     (void)state;
     const tdm_scored set = make_set(700, 500, 100, 1);
-    tdm_bootstrap_options boot = {.replicates = 101, .seed = 4, .confidence = 0.95, .threads = 1};
+    tdm_bootstrap_options boot = {.replicates = 1000, .seed = 4, .confidence = 0.95, .threads = 1};
     const tdm_intervals want = intervals_of(&set, &OPTIONS, &boot);
     for (boot.threads = 2; boot.threads <= 4; boot.threads++) {
         const tdm_intervals got = intervals_of(&set, &OPTIONS, &boot);
@@ -267,7 +268,7 @@ static void *set_stop(void *stop)
 static void test_stopped(void **state)
 {
     (void)state;
-    const tdm_scored set = make_set(MOST_TEXTS, MOST_TEXTS, 0, 1);
+    const tdm_scored set = make_set(2000, 2000, 0, 1);
     tdm_stop stop = {0};
     tdm_err err = {0};
     tdm_intervals found;
