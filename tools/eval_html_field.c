@@ -45,8 +45,11 @@ void html_summary(markup *m, const eval_result *results, size_t n, const eval_op
     bool has_mark = false;
     markup_put(m, "<div class=\"wide\"><table class=\"glance\">\n<thead><tr><th>field</th><th>AUROC</th><th>accuracy, %%</th>"
                   "<th>balanced accuracy, %%, fitted threshold</th>");
-    for (int i = 0; i < o->evaluate.n_fprs; i++)
-        markup_put(m, "<th>machines found, %%, at FPR %g %%</th>", 100 * o->evaluate.fprs[i]);
+    for (int i = 0; i < o->evaluate.n_fprs; i++) {
+        const bool is_marked = n > 0 && is_too_fine(&results[0], o->evaluate.fprs[i]); /* all are of the same texts */
+        markup_put(m, "<th>machines found, %%, at FPR %g %%%s</th>", 100 * o->evaluate.fprs[i], is_marked ? " †" : "");
+        has_mark = has_mark || is_marked;
+    }
     markup_put(m, "</tr></thead>\n<tbody>\n");
     for (size_t k = 0; k < n; k++) {
         const eval_result *r = &results[k];
@@ -56,16 +59,16 @@ void html_summary(markup *m, const eval_result *results, size_t n, const eval_op
         put_cell(m, r->values.auroc, r->intervals.auroc, 1, 4);
         put_cell(m, r->values.accuracy, r->intervals.accuracy, 100, 1);
         put_cell(m, r->fitted_on > 0 ? r->best.balanced_accuracy : NAN, r->best_intervals.balanced_accuracy, 100, 1);
-        for (int i = 0; i < o->evaluate.n_fprs; i++) {
+        for (int i = 0; i < o->evaluate.n_fprs; i++)
             put_cell(m, r->values.at_fpr[i].tpr, r->intervals.tpr[i], 100, 1);
-            has_mark = has_mark || is_too_fine(r, o->evaluate.fprs[i]);
-        }
         markup_put(m, "</tr>\n");
     }
-    markup_put(m, "</tbody></table></div>\n<p class=\"note\">In small print: %g %% intervals.%s</p>\n",
-               100 * o->bootstrap.confidence,
-               has_mark ? " Some of these false positive rates are finer than one of the human texts: see the mark † below."
-                        : "");
+    markup_put(m, "</tbody></table></div>\n");
+    if (o->bootstrap.replicates > 0)
+        markup_put(m, "<p class=\"note\">In small print: %g %% intervals, from %" PRId64 " bootstrap replicates, seed %" PRIu64 ".</p>\n",
+                   100 * o->bootstrap.confidence, o->bootstrap.replicates, o->bootstrap.seed);
+    if (has_mark)
+        markup_put(m, "<p class=\"note\">† finer than one of the human texts: see below.</p>\n");
 }
 
 /* ---- one field ---- */

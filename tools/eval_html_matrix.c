@@ -27,6 +27,7 @@ const char HTML_STYLE[] =
     ".pair{display:grid;gap:1rem 2rem}\n"
     "@media (min-width:84rem){.pair{grid-template-columns:repeat(2,minmax(0,1fr));width:80rem;margin-left:-10rem}}\n"
     "summary{color:var(--soft);font-size:14px;cursor:pointer}footer{margin-top:3rem}\n"
+    "@media (max-width:44rem){th,td{padding:.3rem .4rem}}\n"
     "@media print{section{break-inside:avoid-page}}\n";
 
 const char HTML_HOW_TO_READ[] =
@@ -84,6 +85,31 @@ static void put_table(markup *m, const eval_matrix *matrix)
     markup_put(m, "</tbody></table></div>\n</details>\n");
 }
 
+static void put_count(markup *m, int64_t fewest, int64_t most, const char *what)
+{
+    if (fewest < most)
+        markup_put(m, "%lld to ", (long long)fewest);
+    markup_put(m, "%lld %s", (long long)most, what);
+}
+
+static void put_facts(markup *m, const eval_matrix *matrix)
+{
+    const matrix_facts f = matrix_facts_of(matrix);
+    markup_put(m, "<strong>Measured here.</strong> ");
+    if (f.most_humans > 0) {
+        put_count(m, f.fewest_humans, f.most_humans, "human and ");
+        put_count(m, f.fewest_machines, f.most_machines, "machine texts a cell. ");
+    }
+    if (f.excluded > 0)
+        markup_put(m, "%lld bad records are left out, over all cells. ", (long long)f.excluded);
+    if (f.has_intervals)
+        markup_put(m, "Below each value its %g %% interval. ", 100 * matrix->confidence);
+    if (f.is_mixed)
+        markup_put(m, "The field points one way in some cells and the other way in others. ");
+    if (f.has_holes)
+        markup_put(m, "An empty cell has no file. ");
+}
+
 static void put_caption(markup *m, const eval_matrix *matrix)
 {
     markup_put(m, "<figcaption>");
@@ -92,8 +118,7 @@ static void put_caption(markup *m, const eval_matrix *matrix)
         markup_text(m, matrix->source);
         markup_put(m, ". ");
     } else {
-        markup_put(m, "<strong>Measured here.</strong> Below each value its %g %% interval; an empty cell has no file. ",
-                   100 * matrix->confidence);
+        put_facts(m, matrix);
     }
     if (matrix->note)
         markup_text(m, matrix->note);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "tools/eval.h"
 
@@ -32,6 +33,14 @@ const matrix_file *matrix_find(const matrix_files *files, const char *row, const
 /* Order names as people do: 124M < 355M < 1.5B, small < medium < large < xl, run-2 < run-10. Numbers (with k, M, B or T behind
  * them: thousands, ...) go before words, and sizes before other words. Total: 0 for equal bytes alone. */
 int matrix_compare_names(const char *a, const char *b);
+
+/* Of all cells that are there. */
+typedef struct {
+    bool has_intervals, has_holes, is_mixed; /* is_mixed: some cells point one way and some the other */
+    int64_t fewest_humans, most_humans, fewest_machines, most_machines, excluded;
+} matrix_facts;
+
+matrix_facts matrix_facts_of(const eval_matrix *m);
 
 /* Decimals of a value in per cent: one, or two where it was published with two. */
 int matrix_decimals(const eval_matrix *m, const eval_cell *cell);

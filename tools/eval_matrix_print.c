@@ -86,17 +86,13 @@ done:
     return st;
 }
 
-typedef struct {
-    bool has_intervals, is_mixed; /* is_mixed: some cells point one way and some the other */
-    int64_t fewest_humans, most_humans, fewest_machines, most_machines, excluded;
-} matrix_facts;
-
-static matrix_facts facts_of(const eval_matrix *m)
+matrix_facts matrix_facts_of(const eval_matrix *m)
 {
     matrix_facts f = {.fewest_humans = INT64_MAX, .fewest_machines = INT64_MAX};
     const eval_cell *first = NULL;
     for (size_t i = 0; i < m->n_rows * m->n_columns; i++) {
         const eval_cell *c = &m->cells[i];
+        f.has_holes = f.has_holes || !c->is_there;
         if (!c->is_there)
             continue;
         first = first ? first : c;
@@ -160,7 +156,7 @@ done:
 tdm_status eval_matrix_text(tdm_buf *out, const eval_matrix *m, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const matrix_facts f = facts_of(m);
+    const matrix_facts f = matrix_facts_of(m);
     size_t first = 0;
     for (size_t i = 0; i < m->n_rows; i++)
         first = larger(first, width_of(m->rows[i]));

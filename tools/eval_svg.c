@@ -65,7 +65,7 @@ tdm_status eval_svg_roc(tdm_buf *out, const eval_result *results, size_t n, tdm_
     svg_axis_x(&m, &p, true, "human texts called a machine's (false positive rate, %)");
     svg_axis_y(&m, &p, true, "machine texts found (true positive rate, %)");
     svg_line(&m, "chance", p.left, p.top + p.height, p.left + p.width, p.top);
-    for (size_t i = n; i-- > 0;) /* the first on top */
+    for (size_t i = 0; i < n; i++) /* dashes above lines: of two curves on one place both are seen */
         put_curve(&m, &p, &results[i], i);
     svg_label(&m, x, 56, "soft", "start", "AUROC (interval)");
     for (size_t i = 0; i < n; i++)

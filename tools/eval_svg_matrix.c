@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/eval_matrix.h"
@@ -63,19 +64,26 @@ static const char *ink_on(const int rgb[3])
 
 /* ---- names ---- */
 
+/* The space that is nearest to the middle; 0 where there is none. */
+static size_t middle_space(const char *name)
+{
+    const size_t n = strlen(name);
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (name[i] == ' ' && (best == 0 || labs((long)(2 * i) - (long)n) < labs((long)(2 * best) - (long)n)))
+            best = i;
+    return best;
+}
+
 /* The name of a column above it, in two lines where it has to be. */
 static void put_column(markup *m, const char *name, double x, double width)
 {
-    const size_t fits = (size_t)(width / LETTER);
+    const size_t fits = (size_t)(width / LETTER), cut = middle_space(name);
     char first[64];
-    size_t cut = 0;
-    for (size_t i = 0; name[i] && i <= fits && i < sizeof first; i++)
-        if (name[i] == ' ')
-            cut = i;
     markup_put(m, "<g><title>");
     markup_text(m, name);
     markup_put(m, "</title>");
-    if (length_of(name) > fits && cut > 0) {
+    if (length_of(name) > fits && cut > 0 && cut <= fits) {
         snprintf(first, sizeof first, "%.*s", (int)cut, name);
         svg_label(m, x, TOP - 24, "ink", "middle", first);
         name += cut + 1;
@@ -162,11 +170,13 @@ static void put_key(markup *m, const eval_matrix *table, const heat_map *h)
     const double y = TOP + CELL_HEIGHT * (double)table->n_rows + 20;
     char text[32];
     int rgb[3];
+    markup_put(m, "<g shape-rendering=\"crispEdges\">");
     for (int i = 0; i < STEPS; i++) {
         colour(h, h->low + (1 - h->low) * i / (STEPS - 1), rgb);
         markup_put(m, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"10\" fill=\"#%02x%02x%02x\"/>", h->left + STEP * i,
                    y, STEP, (unsigned)rgb[0], (unsigned)rgb[1], (unsigned)rgb[2]);
     }
+    markup_put(m, "</g>\n");
     snprintf(text, sizeof text, "%.0f %%", 100 * h->low);
     svg_label(m, h->left - 6, y + 9, "small", "end", text);
     svg_label(m, h->left + STEP * STEPS + 6, y + 9, "small", "start", "100 %");
