@@ -180,8 +180,8 @@ static void put_points(markup *m, const eval_result *r, const eval_options *o)
                   "texts (Wilson). The threshold was chosen on the same humans, so the rate of others is rather above the "
                   "middle of it.</p>\n");
     if (has_mark)
-        markup_put(m, "<p class=\"note\">† %" PRId64 " human texts are fewer than one false positive at this rate: the "
-                      "threshold lies above all of them. That none of them is accused shows a rate below %.2f %%, "
+        markup_put(m, "<p class=\"note\">† At this rate fewer than one of %" PRId64 " human texts may be accused, so the "
+                      "threshold lies beyond all of them. That none is accused shows a rate below %.2f %% (95 %% interval), "
                       "and nothing finer.</p>\n",
                    r->humans, 100 * eval_wilson(0, fmax((double)r->humans, 1)).high);
 }

@@ -38,7 +38,7 @@ const char HTML_HOW_TO_READ[] =
     "<li><strong>AUROC</strong> is how often a machine text gets the more machine-like value of the two, when one text of each "
     "class is drawn; a tie counts a half. It needs no threshold, and says little about the left edge of the ROC curve.</li>\n"
     "<li><strong>A rate of false positives</strong> is measured on the human texts that are there. From 400 of them one "
-    "cannot tell 0.1 % from 0.5 %: 0.4 texts would be wrong.</li>\n"
+    "cannot tell 0.1 % from 0.5 %: 0.4 texts would be wrong.</li>\n"
     "<li><strong>Precision, F1 and accuracy</strong> depend on how many of the texts are machines'. Where machines are rare, "
     "most of the accused may be human although the false positive rate is low.</li>\n"
     "<li><strong>A fitted threshold</strong> comes from one part of the texts and is judged on the other.</li>\n"
@@ -116,7 +116,7 @@ static void put_caption(markup *m, const eval_matrix *matrix)
     if (matrix->source) {
         markup_put(m, "<strong>Published, not measured here:</strong> ");
         markup_text(m, matrix->source);
-        markup_put(m, ". ");
+        markup_put(m, ". %s", matrix_facts_of(matrix).has_holes ? "An empty cell is not known. " : "");
     } else {
         put_facts(m, matrix);
     }

@@ -96,7 +96,7 @@ static const published TABLES[] = {
     },
     {
         "transfer-sampling",
-        "accuracy of RoBERTa detectors of 1.5B across sampling methods (a third party's)",
+        "accuracy of RoBERTa across sampling methods (third party)",
         "trained on",
         "tested on",
         "kabbi159/fake-text-detection, a third party's run, not OpenAI's",

@@ -54,7 +54,7 @@ void svg_begin(markup *m, const svg_page *page)
 {
     markup_put(m, "</desc>\n%s<rect class=\"paper\" width=\"%.0f\" height=\"%.0f\"/>\n", STYLE, page->width, page->height);
     markup_put(m, "<text class=\"ink title\" x=\"16\" y=\"26\">");
-    put_title(m, page, (size_t)(page->width / 9));
+    put_title(m, page, (size_t)(page->width / 10));
     markup_put(m, "</text>\n");
 }
 
