@@ -180,6 +180,53 @@ static void open_folders(void **state)
     tdm_bpe_close(NULL);
 }
 
+/* ---- whether two are the same ---- */
+
+static const struct {
+    const char *a, *b, *message; /* NULL: they are the same */
+} PAIRS[] = {
+    {"a b\nb c\nab c\n", "#version: 0.2\r\na b\r\nb c\r\nab c", NULL},
+    {"a b\nb c\n", "a b\n", "258 tokens, not 259"},
+    {"a b\nb c\n", "b c\na b\n", "token 256 is \"bc\", not \"ab\""},
+    {"a b\n\xC4\xA0 c\n", "a b\n\xC4\xA0 d\n", "token 257 is \" d\", not \" c\""},
+    {"a b\nb c\nab c\n", "a b\nb c\na bc\n", "merge 3 is of other tokens"},
+};
+
+static void compare(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof PAIRS / sizeof *PAIRS; i++) {
+        tdm_bpe *a = open_bpe(PAIRS[i].a, NULL), *b = open_bpe(PAIRS[i].b, NULL);
+        tdm_err err = {0};
+        const tdm_status st = tdm_bpe_check_same(a, b, &err);
+        if (st != (PAIRS[i].message ? TDM_EFORMAT : TDM_OK) || (st && !strstr(err.msg, PAIRS[i].message)))
+            fail_msg("pair %zu: status %d, \"%s\"", i, (int)st, err.msg);
+        tdm_bpe_close(a);
+        tdm_bpe_close(b);
+    }
+    tdm_bpe *gpt2 = open_gpt2(), *roberta = open_roberta();
+    assert_int_equal(tdm_bpe_check_same(gpt2, roberta, NULL), TDM_EFORMAT);
+    assert_int_equal(tdm_bpe_check_same(roberta, roberta, NULL), TDM_OK);
+    tdm_bpe_close(gpt2);
+    tdm_bpe_close(roberta);
+}
+
+/* A byte is written as it is read. */
+static void write_symbols(void **state)
+{
+    (void)state;
+    tdm_buf written = {0};
+    char read[256];
+    size_t n = 0;
+    for (unsigned byte = 0; byte < 256; byte++)
+        assert_int_equal(tdm_bpe_put_symbol((unsigned char)byte, &written, NULL), TDM_OK);
+    assert_true(tdm_symbols_read(written.p, written.len, read, &n));
+    assert_int_equal(n, 256);
+    for (unsigned byte = 0; byte < 256; byte++)
+        assert_int_equal((unsigned char)read[byte], byte);
+    tdm_buf_free(&written);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +235,8 @@ int main(void)
         cmocka_unit_test(take_line_ends_as_they_come),
         cmocka_unit_test(refuse_bad_vocabularies),
         cmocka_unit_test(open_folders),
+        cmocka_unit_test(compare),
+        cmocka_unit_test(write_symbols),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,7 +69,7 @@ static tdm_status write_documents(generate_job *job, tdm_err *err)
     TDM_TRY(generate_open_work(job, err));
     TDM_TRY(generate_plan_memory(job, err));
     TDM_TRY(start_progress(job, err));
-    st = tdm_generate(job->model, job->bpe, &job->options, job->reader, &to, &job->totals, err);
+    st = tdm_generate(job->model, job->folder.bpe, &job->options, job->reader, &to, &job->totals, err);
     st = run_finish(&job->run, &job->progress, &job->seconds, st, err);
 done:
     return st;
@@ -88,8 +88,8 @@ static tdm_status try_out(generate_job *job, tdm_err *err)
     const dry_run_generator generator = {.common = &job->args.common,
                                          .model = job->model,
                                          .backend = &job->backend,
-                                         .config = &job->config,
-                                         .bpe = job->bpe,
+                                         .config = &job->folder.config,
+                                         .bpe = job->folder.bpe,
                                          .options = &job->options,
                                          .prompts = job->reader ? &job->prompts : NULL,
                                          .reading = &job->reader_options,

@@ -3,14 +3,12 @@
 #ifndef TOOLS_GENERATE_JOB_H
 #define TOOLS_GENERATE_JOB_H
 
-#include "host/checkpoint.h"
-#include "host/config.h"
 #include "host/generate.h"
 #include "host/inputs.h"
 #include "host/progress.h"
 #include "host/record.h"
-#include "tokenizer/bpe.h"
 #include "tools/args.h"
+#include "tools/gpt2_folder.h"
 #include "tools/run.h"
 
 typedef struct {
@@ -24,14 +22,12 @@ typedef struct {
 
 typedef struct {
     generate_args args;
-    tdm_config config;
+    gpt2_folder folder;
     tdm_generate_options options;
     tdm_inputs prompts;
     tdm_reader_options reader_options;
     tdm_reader *reader;
     command_run run;
-    tdm_bpe *bpe;
-    tdm_checkpoint *checkpoint;
     tdm_backend backend;
     gpt2_model *model;
     tdm_progress progress;

@@ -26,24 +26,17 @@ static tdm_status set_options(generate_job *job, tdm_err *err)
         .batch = (int32_t)a->common.batch,
         .stop = signals_catch(),
     };
-    return tdm_generate_check(&job->options, &job->config, err);
+    return tdm_generate_check(&job->options, &job->folder.config, err);
 }
 
 tdm_status generate_open_model(generate_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const common_args *c = &job->args.common;
-    TDM_TRY(tdm_config_load(c->model, &job->config, err));
-    TDM_REQUIRE(job->config.arch == TDM_GPT2, TDM_EFORMAT, "%s: not a GPT-2, which generate needs",
-                c->model);
+    TDM_TRY(gpt2_folder_open(&job->folder, c->model, "generate", err));
     TDM_TRY(set_options(job, err));
     if (job->args.prompts)
         TDM_TRY(tdm_inputs_list(&job->args.prompts, 1, c->out, &job->prompts, err));
-    TDM_TRY(tdm_bpe_open_dir(c->model, &job->bpe, err));
-    TDM_REQUIRE(tdm_bpe_size(job->bpe) == job->config.n_vocab, TDM_EFORMAT,
-                "%s: the tokenizer has %d tokens, config.json says %d", c->model,
-                (int)tdm_bpe_size(job->bpe), job->config.n_vocab);
-    TDM_TRY(tdm_checkpoint_open(c->model, &job->checkpoint, err));
     TDM_TRY(args_open_backend(c, &job->backend, err));
     job->backend.stop = job->options.stop;
 done:
@@ -116,8 +109,8 @@ tdm_status generate_open_work(generate_job *job, tdm_err *err)
                                                    .stop = job->options.stop};
         TDM_TRY(tdm_reader_open(&job->prompts, &job->reader_options, &job->reader, err));
     }
-    TDM_TRY(gpt2_open(&job->backend, job->checkpoint, &job->config, !c->skip_weight_check, &job->model,
-                      err));
+    TDM_TRY(gpt2_open(&job->backend, job->folder.checkpoint, &job->folder.config, !c->skip_weight_check,
+                      &job->model, err));
 done:
     return st;
 }
@@ -127,9 +120,8 @@ void generate_close(generate_job *job)
     tdm_buf_free(&job->line);
     gpt2_close(job->model);
     tdm_backend_close(&job->backend);
-    tdm_checkpoint_close(job->checkpoint);
+    gpt2_folder_close(&job->folder);
     run_close(&job->run);
-    tdm_bpe_close(job->bpe);
     tdm_reader_close(job->reader);
     tdm_inputs_free(&job->prompts);
     free(job);
@@ -141,7 +133,7 @@ tdm_status generate_plan_memory(generate_job *job, tdm_err *err)
     tdm_generate_memory plan;
     tdm_generate_options *o = &job->options;
     const bool automatic = o->batch == 0;
-    TDM_TRY(tdm_generate_plan(&job->backend, &job->config, o, job->reader != NULL,
+    TDM_TRY(tdm_generate_plan(&job->backend, &job->folder.config, o, job->reader != NULL,
                               tdm_backend_memory(&job->backend), &plan, err));
     o->batch = plan.batch;
     o->pages = plan.pages;
