@@ -23,7 +23,7 @@ setup() {
     run --separate-stderr "$TANDEM" --help
     [ "$status" -eq 0 ]
     [ -z "$stderr" ]
-    for command in generate detect tokenize inspect bench; do
+    for command in generate detect score eval raid tokenize inspect bench; do
         [[ $output == *"  $command "* ]] || { echo "$command is missing"; false; }
     done
 }
@@ -53,7 +53,7 @@ setup() {
 }
 
 @test "every command has a help text with options, example and exit codes" {
-    for command in generate detect tokenize inspect "bench gemm" "bench tokenizer"; do
+    for command in generate detect score eval tokenize inspect "bench gemm" "bench tokenizer"; do
         run --separate-stderr "$TANDEM" $command --help
         [ "$status" -eq 0 ]
         [ -z "$stderr" ]

@@ -290,6 +290,7 @@ CASES
     awk -v all="$(value balanced_accuracy)" -v part="$best" 'BEGIN { exit !(all - part < .05 && part - all < .05) }'
     run evaluate --json --bootstrap 0 --validation 0.1
     [ "$(value fitted_on)" -lt 800 ]
+    refuses 2 "--threshold 0.5: of which of 2 fields?" --threshold 0.5 --field fake --field real --human human.jsonl --machine machine.jsonl
     # a part without one of the classes
     records h .1 > human.jsonl
     records m .9 > machine.jsonl

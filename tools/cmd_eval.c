@@ -11,6 +11,7 @@
 #include "tools/signals.h"
 
 enum { EXIT_SOME_BAD = 3 };
+#define MANY_DRAWS 2e9 /* half a minute and more of a core, in each of the parts that intervals are of */
 
 static const arg_rule RULES[] = {
     {.option = "machine-label", .other = "label"},
@@ -143,6 +144,8 @@ static tdm_status read_options(command *c, tdm_err *err)
                                               .confidence = c->confidence,
                                               .threads = (int)c->common.threads,
                                               .stop = c->stop}};
+    TDM_REQUIRE(isnan(c->threshold) || c->fields.n < 2, TDM_EARG,
+                "--threshold %.9g: of which of %zu fields? Evaluate them one by one", c->threshold, c->fields.n);
     TDM_TRY(read_fprs(c->fprs, &c->options.evaluate, err));
     TDM_TRY(read_buckets(c->buckets, &c->options, err));
 done:
@@ -192,6 +195,9 @@ static tdm_status measure_texts(command *c, const eval_sources *sources, tdm_err
     TDM_REQUIRE(c->results, TDM_ENOMEM, "results of %zu fields", o->n_fields);
     TDM_TRY(eval_read(sources, o, &scores, err));
     c->excluded = scores.excluded;
+    if (!c->common.quiet && (double)scores.n * (double)o->bootstrap.replicates >= MANY_DRAWS)
+        args_note(COMMAND.name, "%zu texts: %" PRId64 " bootstrap replicates take minutes; --bootstrap sets their number, 0: no "
+                                "intervals", scores.n, o->bootstrap.replicates);
     for (; c->found.n < o->n_fields; c->found.n++) {
         TDM_TRY(eval_measure(&scores, c->found.n, o, &c->results[c->found.n], err));
         if (!c->common.quiet)
