@@ -16,7 +16,7 @@ is_json_lines() {
 }
 
 @test "parts without a model: table, CSV and JSON" {
-    for part in device gemm kernels; do
+    for part in device gemm kernels evaluate; do
         run --separate-stderr "$TANDEM" bench $part --device cpu --small
         [ "$status" -eq 0 ]
         [[ $output == "cpu "*"; ceilings: "* ]]

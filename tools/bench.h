@@ -12,6 +12,7 @@ int bench_load(int argc, char **argv);
 int bench_generate(int argc, char **argv);
 int bench_detect(int argc, char **argv);
 int bench_score(int argc, char **argv);
+int bench_evaluate(int argc, char **argv);
 int bench_pipeline(int argc, char **argv);
 
 #endif

@@ -15,6 +15,7 @@ static const menu_entry PARTS[] = {
     {"generate", "whole runs of generate, tokens/s and share of the floor", bench_generate},
     {"detect", "whole runs of detect, texts/s and share of the floor", bench_detect},
     {"score", "GPT-2 judges given texts, tokens/s and share of the floor", bench_score},
+    {"evaluate", "scores to values and intervals, seconds and memory", bench_evaluate},
     {"pipeline", "generate and detect without a model, records/s and what each step takes", bench_pipeline},
 };
 
