@@ -1,0 +1,162 @@
+# shellcheck shell=sh disable=SC2154 # tandem, models and show are from demo.sh
+# Sourced by demo.sh --full: the questions of GPT-2's release, in miniature.
+#
+# Three writers write with three sampling methods; the reader of each writer judges all of it (tandem detect), and each
+# writer, as a scorer, says how probable it finds all of it (tandem score); tandem eval makes tables of that and sets the
+# published ones beside them. Results stay in build/demo/full/:
+#
+#   texts/WRITER.METHOD.jsonl      corpora
+#   measured/MODEL/TEXTS.jsonl     what a reader or scorer says of them, and of human text
+#   tables/TABLE/ROW/COLUMN.jsonl  the same files, as tandem eval --matrix reads them
+#   *.html                         each table as a page, the published one too
+out=build/demo/full
+documents=1000
+methods="temperature-1 top-k-40 nucleus"
+sizes="0.2M 0.5M 1.8M" # weights of a writer; its reader is called the same
+large=1.8M
+measures="logprob mean_logprob mean_rank mean_logrank entropy lrr fast_detect fast_detect_observer binoculars"
+
+folder() { # KIND SIZE: of a model
+    case $2 in 0.2M) size_name=-small ;; 0.5M) size_name=-medium ;; *) size_name= ;; esac
+    echo "$models/$1$size_name"
+}
+
+heading() {
+    printf '\n== %s\n' "$1"
+    shift
+    printf '%s\n' "$@"
+}
+
+write_all() {
+    seed=0
+    mkdir -p $out/texts
+    for size in $sizes; do
+        for method in $methods; do
+            case $method in top-k-40) options="--top-k 40" ;; nucleus) options="--top-p 0.8:1" ;; *) options= ;; esac
+            seed=$((seed + 1))
+            # shellcheck disable=SC2086 # a list of words
+            $tandem generate --model "$(folder writer "$size")" --n $documents --seed $seed $options --quiet \
+                --out $out/texts/"$size.$method".jsonl
+            printf '%s, %s:\n' "$size" "$method"
+            show $out/texts/"$size.$method".jsonl | head -n 2
+        done
+    done
+    cp "$models"/human.jsonl $out/texts/human.jsonl
+}
+
+measure() { # NAME COMMAND...: what a reader or scorer says of all texts
+    results=$out/measured/$1
+    shift
+    mkdir -p "$results"
+    for texts in "$out"/texts/*.jsonl; do
+        "$@" --quiet --out "$results/${texts##*/}" "$texts"
+    done
+}
+
+cell() { # TABLE ROW COLUMN NAME TEXTS: what NAME says of TEXTS, and of human text, is a cell of TABLE
+    mkdir -p $out/tables/"$1/$2"
+    ln $out/measured/"$4/$5".jsonl $out/tables/"$1/$2/$3".jsonl
+    ln $out/measured/"$4"/human.jsonl $out/tables/"$1/$2/$3".human.jsonl
+}
+
+make_tables() {
+    for row in $sizes; do
+        for column in $sizes; do
+            cell transfer "$row" "$column" reader-"$row" "$column.nucleus"
+            cell zero-shot-t1 "$row" "$column" scorer-"$row" "$column.temperature-1"
+            cell zero-shot-k40 "$row" "$column" scorer-"$row" "$column.top-k-40"
+        done
+        for column in $methods; do
+            cell sampling "$row" "$column" reader-"$row" "$row.$column"
+            cell sampling-$large "$row" "$column" reader-"$row" "$large.$column"
+        done
+    done
+}
+
+# One row for each measure of one scorer: a table is of one field, so each gets the same name.
+make_measures() {
+    for row in $measures; do
+        mkdir -p $out/tables/measures/"$row"
+        for texts in human $methods; do
+            case $texts in human) from=human ;; *) from=$large.$texts ;; esac
+            sed 's/^{"id": \([0-9]*\),.* "'"$row"'": \([^,}]*\).*/{"id": \1, "measure": \2}/' \
+                $out/measured/both/"$from".jsonl >$out/tables/measures/"$row/$texts".jsonl
+        done
+    done
+}
+
+table() { # PAGE TABLE OPTIONS...: print it, and make a page of it
+    page=$out/$1.html
+    cells=$out/tables/$2
+    shift 2
+    echo
+    $tandem eval --matrix "$cells" --html "$page" --quiet "$@" || [ $? = 3 ] # 3: some without a value; the table counts them
+}
+
+rm -rf $out
+mkdir -p $out
+
+heading "$documents documents of 3 writers with 3 sampling methods (tandem generate); how each begins"
+write_all
+echo "human:"
+show "$models"/human.jsonl | head -n 2
+
+heading "3 readers judge them all, and 400 human passages (tandem detect); 3 scorers measure them (tandem score)"
+for size in $sizes; do
+    measure reader-"$size" "$tandem" detect --model "$(folder reader "$size")"
+    measure scorer-"$size" "$tandem" score --model "$(folder writer "$size")"
+done
+measure both "$tandem" score --model "$(folder writer $large)" --observer "$(folder writer 0.5M)"
+make_tables
+make_measures
+
+heading "Transfer: which reader finds which writer. Nucleus samples; tandem detect" \
+    "row: the writer that a reader was trained on; column: the writer of the texts"
+table transfer transfer --metric balanced --reference transfer
+
+heading "Sampling: which method hides a machine. Each writer before its own reader; tandem detect" \
+    "row: reader and writer. Published: classifiers of words, one for each cell"
+table sampling sampling --metric balanced --reference tfidf
+
+heading "Sampling: the same for the largest writer, $large, before each reader" \
+    "row: the writer that a reader was trained on (with a mix of the three methods). Published: readers of one method each"
+table sampling-$large sampling-$large --metric balanced --reference transfer-sampling
+
+for zero_shot in t1 k40; do
+    case $zero_shot in t1) method="temperature 1" ;; *) method="top-k 40" ;; esac
+    heading "Zero-shot, $method: a threshold on the log-probability of a text; tandem score" \
+        "row: the scorer; column: the writer of the texts; the direction is fitted too. Published: the other way round"
+    table zero-shot-$zero_shot-total zero-shot-$zero_shot --field logprob --metric best --orientation fit
+    table zero-shot-$zero_shot zero-shot-$zero_shot --field mean_logprob --metric best --orientation fit --reference zero-shot-$zero_shot
+done
+
+heading "Zero-shot: every measure of one scorer, $large, on what it wrote itself; the observer is 0.5M" \
+    "column: sampling method; the direction is fitted"
+table measures measures --field measure --metric auroc --orientation fit --max-errors 1%
+cat <<EOF
+
+== What carries over from toys, and what does not
+
+Pages: $out/*.html
+
+As published:
+- A reader of a small writer does worse the larger the writer of the texts is; the reader of the largest writer does about
+  equally well on all. Whoever expects unknown writers trains on the largest.
+- A larger writer is harder to find for the reader trained on it.
+- Top-k 40 is easier to find than temperature 1, for readers and for thresholds.
+- At top-k 40 a writer is its own best scorer; at temperature 1 a larger scorer finds a smaller writer well.
+
+Not as published:
+- The level of every figure. The readers have 1.1 million weights and saw 6,000 machine texts of one book in the English of
+  1611; the published ones have 100 to 300 times as many and saw 250,000 and more.
+- Nucleus samples were the hardest for the published readers. Here those at temperature 1 are: what gives them away, rare
+  slips of sense and spelling, is more than readers of this size learn.
+- At temperature 1 all published scorers found machine text less likely than human text. Here that holds where the scorer
+  is larger than the writer; otherwise the writer's text is the more likely one. At top-k 40 the published direction holds but for
+  the largest scorer on the smallest writer.
+- The published texts are nearly all as long as the context, so their total log-probability says what the mean does. Here
+  lengths vary from ten tokens to 256, and the total says mostly how long a text is: see the two tables of each kind.
+
+What the intervals do not cover: one writer and one reader of each size were trained, once. They say how much other texts would
+move a figure, not how much another training run would. The same 400 human passages stand in all cells.
+EOF
