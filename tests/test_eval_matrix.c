@@ -20,7 +20,7 @@ static const char *const ORDERED[][8] = {
     {"tiny", "small", "base", "medium", "large", "xl", "xxl", NULL},
     {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", NULL},
     {"Small", "MEDIUM", "large", "apple", "lemon", "zoo", NULL},
-    {"run-2", "run-10", "run-10b", NULL},
+    {"run-2", "run-10", "run-10bit", "run-1k", NULL},
     {"nucleus", "temperature-1", "top-k-4", "top-k-40", NULL},
     {"", "1", "a", "b", NULL},
     {"A", "a", "B", "b", NULL},

@@ -344,6 +344,15 @@ static void test_places(void **state)
     free(roc);
     free(histogram);
     free(calibration);
+    make_one_point(&r); /* all values are 0.3: at the left edge, where their step is */
+    r.threshold = 0.3;
+    histogram = picture(HISTOGRAM, &r, 1);
+    assert_has(histogram, "<text class=\"soft\" x=\"60.0\" y=\"326.0\" text-anchor=\"middle\">0.3<");
+    free(histogram);
+    make_nan(&r);
+    calibration = picture(CALIBRATION, &r, 1);
+    assert_null(strstr(calibration, "<circle"));
+    free(calibration);
 }
 
 /* Below half a share of chance the axis begins at 0, and else at 50 %. */
@@ -357,6 +366,8 @@ static void test_lengths_begin_where_they_have_to(void **state)
     assert_has(text, ">200 and more<");
     assert_has(text, ">0 to 99<");
     assert_has(text, ">used_tokens<");
+    assert_has(text, "cx=\"153.3\" cy=\"125.5\""); /* AUROC 0.875 on a height of 190 from 0.5 to 1 */
+    assert_has(text, "cx=\"153.3\" cy=\"386.2\""); /* accuracy 0.81 likewise, below it */
     free(text);
     r.buckets[1].intervals.auroc.low = 0.4;
     text = picture(BUCKETS, &r, 1);

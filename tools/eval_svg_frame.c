@@ -65,11 +65,11 @@ void svg_close(markup *m)
 
 /* ---- places ---- */
 
-/* Where a value stands between two others, from 0 to 1; halves, since high - low may be too large for a double. */
+/* Where a value stands between two others, from 0 to 1 (0 where they are one); halves, since high - low may be too large for a double. */
 static double share(double value, double low, double high)
 {
     const double span = high / 2 - low / 2;
-    const double at = span > 0 ? (value / 2 - low / 2) / span : 0.5;
+    const double at = span > 0 ? (value / 2 - low / 2) / span : 0;
     return at > 1 ? 1 : at >= 0 ? at : 0;
 }
 
