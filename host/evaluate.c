@@ -20,7 +20,8 @@ static tdm_status take_scores(tdm_ranking *r, const tdm_scored *set, tdm_err *er
     size_t n[2] = {0, 0};
     for (size_t i = 0; i < set->n; i++)
         if (is_wanted(set, i)) {
-            TDM_REQUIRE(isfinite(set->scores[i]), TDM_EFORMAT, "score %zu is %g, want a finite number", i, set->scores[i]);
+            TDM_REQUIRE(isfinite(set->scores[i]), TDM_EFORMAT, "score %zu is %g, want a finite number", i,
+                        set->scores[i]);
             n[set->machine[i] != 0]++;
         }
     TDM_REQUIRE(n[HUMAN], TDM_EFORMAT, "none of %zu texts is a human's", n[MACHINE]);

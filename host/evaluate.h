@@ -7,9 +7,9 @@
  *   tdm_ranking_close(ranking);
  *
  * A text is called a machine's when its score >= the threshold. Definitions are those of scikit-learn where it has
- * them (roc_auc_score, average_precision_score, precision_recall_curve, roc_curve, f1_score), machine the positive class.
- * Equal scores (-0 and 0 are) are one group: no threshold parts them, and each pair of them counts a half in AUROC.
- * What is summed is summed in integers, so neither order nor size costs accuracy: a value is within 2^-51 of the true one.
+ * them (roc_auc_score, average_precision_score, precision_recall_curve, roc_curve, f1_score), machine the positive
+ * class. Equal scores (-0 and 0 are) are one group: no threshold parts them, and each pair of them counts a half in
+ * AUROC. Sums are of integers, so neither order nor size costs accuracy: a value is within 2^-51 of the true one.
  * Thread safety: a ranking is not changed once it is open. */
 #ifndef HOST_EVALUATE_H
 #define HOST_EVALUATE_H
@@ -63,7 +63,7 @@ typedef struct {
 typedef struct {
     double auroc;
     double average_precision; /* sum of (R_i - R_{i-1}) P_i */
-    double pr_auc;            /* trapezoids under the precision-recall curve, which begins at recall 0 with precision 1 */
+    double pr_auc;            /* trapezoids under the precision-recall curve, which begins at precision 1 */
     tdm_confusion confusion;  /* at options.threshold; zeros without one */
     double accuracy, balanced_accuracy, precision, recall, f1; /* 0 / 0 is 0 */
     tdm_operating_point at_fpr[TDM_FPRS_MOST]; /* of options.fprs; zeros behind the last */
@@ -86,8 +86,8 @@ typedef struct {
     double threshold, fpr, tpr;
 } tdm_roc_point;
 
-/* The ROC curve from (0, 0), threshold +infinity, to (1, 1), the lowest score. A curve of more than `most` points is thinned:
- * for each left out one is kept that is at most 2 / (most - 1) away, |fpr - fpr'| + |tpr - tpr'|.
+/* The ROC curve from (0, 0), threshold +infinity, to (1, 1), the lowest score. A curve of more than `most` points is
+ * thinned: for each left out one is kept that is at most 2 / (most - 1) away, |fpr - fpr'| + |tpr - tpr'|.
  *   points  [most], most >= 2
  * Returns: how many. */
 size_t tdm_roc_curve(const tdm_ranking *r, tdm_roc_point *points, size_t most);
@@ -113,10 +113,11 @@ typedef struct {
 } tdm_intervals;
 
 /* Percentile bootstrap, stratified: each replicate draws as many humans as there are from the humans, and machines from
- * the machines, with replacement, and is evaluated as tdm_evaluate would. Of each class, the n texts in falling order of
- * their scores, draw i takes text floor(n u / 2^64), where u is the first half (i even) or the second (odd) of Philox (seed; i / 2,
- * class, replicate low, replicate high), low word first, class 0: human, 1: machine. So neither threads nor the order of
- * the input matter. A text's chance is off by less than n / 2^64 of itself. Percentiles as numpy's default ("linear").
+ * the machines, with replacement, and is evaluated as tdm_evaluate would. Of each class, the n texts in falling order
+ * of their scores, draw i takes text floor(n u / 2^64), where u is the first half (i even) or the second (odd) of
+ * Philox (seed; i / 2, class, replicate low, replicate high), low word first, class 0: human, 1: machine. So neither
+ * threads nor the order of the input matter. A text's chance is off by less than n / 2^64 of itself. Percentiles as
+ * numpy's default ("linear").
  * Cost: replicates x n x some ns, on all threads; a byte a text and thread, 128 bytes a replicate.
  * Errors: TDM_EARG for options out of range; TDM_ESTOPPED; TDM_ENOMEM. */
 tdm_status tdm_bootstrap(const tdm_ranking *r, const tdm_evaluate_options *options,

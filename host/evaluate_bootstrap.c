@@ -19,7 +19,11 @@
 enum { BLOCKS = 512 }; /* of Philox, two draws each, that are made at once */
 
 /* What an interval is wanted of. */
-enum { AUROC, AVERAGE_PRECISION, PR_AUC, ACCURACY, BALANCED_ACCURACY, PRECISION, RECALL, F1, TPR, MOST = TPR + TDM_FPRS_MOST };
+enum {
+    AUROC, AVERAGE_PRECISION, PR_AUC, ACCURACY, BALANCED_ACCURACY, PRECISION, RECALL, F1,
+    TPR, /* at the first target, the second, ... */
+    MOST = TPR + TDM_FPRS_MOST,
+};
 
 typedef struct {
     const tdm_ranking *r;
@@ -37,16 +41,17 @@ CLONES static void draw(uint32_t first, int class, uint64_t replicate, uint64_t 
                         uint32_t even[restrict BLOCKS], uint32_t odd[restrict BLOCKS])
 {
     const uint64_t times = n;
+    const uint32_t low = (uint32_t)replicate, high = (uint32_t)(replicate >> 32);
     for (uint32_t b = 0; b < BLOCKS; b++) {
         uint32_t w[4];
-        tdm_philox((uint32_t[4]){first + b, (uint32_t)class, (uint32_t)replicate, (uint32_t)(replicate >> 32)}, seed, w);
+        tdm_philox((uint32_t[4]){first + b, (uint32_t)class, low, high}, seed, w);
         even[b] = (uint32_t)((w[1] * times + (w[0] * times >> 32)) >> 32);
         odd[b] = (uint32_t)((w[3] * times + (w[2] * times >> 32)) >> 32);
     }
 }
 
-/* How often each of the n texts of a class is drawn in a replicate. A byte is enough: that a text is drawn 256 times has a
- * chance of 1 in 256!, and it would be noticed, since as many draws were missing. */
+/* How often each of the n texts of a class is drawn in a replicate. A byte is enough: that a text is drawn 256 times
+ * has a chance below 1 in 256!, and would be noticed, since 256 draws were missing. */
 static void count_draws(const bootstrap *b, int class, int64_t replicate, uint8_t *counts)
 {
     const size_t n = b->r->n[class];

@@ -4,8 +4,8 @@
 
 #include "host/evaluate_state.h"
 
-/* Precision as an integer: rounded to 2^-52, which is as much as a double has to say just below 1. A sum of 2^32 of these
- * takes 85 bits. */
+/* Precision as an integer: rounded to 2^-52, which is as much as a double has to say just above 1. A sum of 2^32 of
+ * these takes 85 bits. */
 #define PRECISION_ONE 0x1p52
 __extension__ typedef unsigned __int128 wide;
 
@@ -25,7 +25,8 @@ static inline void end_group(sweep *s, const tdm_sweep_options *o, tdm_sweep_sum
     const uint64_t wrong = s->all - s->hits, wrong_before = s->all_before - s->hits_before;
     if (s->all == 0)
         return; /* nothing was drawn yet: the curve still is at precision 1 */
-    const uint64_t precision = (uint64_t)(int64_t)((double)(int64_t)s->hits / (double)(int64_t)s->all * PRECISION_ONE + 0.5);
+    const double share = (double)(int64_t)s->hits / (double)(int64_t)s->all; /* signed: one instruction */
+    const uint64_t precision = (uint64_t)(int64_t)(share * PRECISION_ONE + 0.5);
     s->wrong_pairs += machines * (wrong_before + wrong);
     s->steps += (wide)machines * precision;
     s->trapezoids += (wide)machines * (s->precision + precision);

@@ -336,7 +336,8 @@ def best_of(n, work):
 
 def compare_speed(tandem, sizes):
     print(f"scikit-learn {sklearn.__version__}, NumPy {np.__version__}; seconds, best of 3")
-    print(f"{'scores':>9} {'rounded':>8} {'tandem':>9} {'sklearn':>9} {'times':>6} {'replicate':>10} {'sklearn':>9} {'times':>6}")
+    print(f"{'scores':>9} {'rounded':>8} {'tandem':>9} {'sklearn':>9} {'times':>6} {'replicate':>10} {'sklearn':>9} "
+          f"{'times':>6}")
     for n in sizes:
         for digits in (None, 4):
             rng = np.random.default_rng(n)

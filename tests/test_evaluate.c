@@ -1,4 +1,4 @@
-/* Ranking, values, thresholds, curves and calibration: small sets by hand, and random ones against definitions taken
+/* Ranking, values, thresholds and curves: small sets by hand, and random ones against definitions taken
  * literally. */
 #include <math.h>
 #include <setjmp.h>
@@ -70,9 +70,10 @@ static const struct {
      {{3, 0.5, 0}, {2, 1, 0.5}}, 1.5},
     {"between", {4, 3, 2, 1}, "mhmh", 0, 0.75, 5. / 6, 19. / 24, {2, 0, 0, 2}, 0.5, 0.5, 0.5, 1, 2. / 3,
      {{4, 0.5, 0}, {2, 1, 0.5}}, 1.5},
-    {"huge", {-BIG, BIG, -1, 1.5 * BIG}, "hmhm", 0, 1, 1, 1, {2, 0, 2, 0}, 1, 1, 1, 1, 1, {{BIG, 1, 0}, {BIG, 1, 0}}, 0x1p1022},
-    {"all huge", {BIG, 1.5 * BIG}, "hm", 0, 1, 1, 1, {1, 0, 0, 1}, 0.5, 0.5, 0.5, 1, 2. / 3, {{1.5 * BIG, 1, 0}, {1.5 * BIG, 1, 0}},
-     1.25 * BIG},
+    {"huge", {-BIG, BIG, -1, 1.5 * BIG}, "hmhm", 0, 1, 1, 1, {2, 0, 2, 0}, 1, 1, 1, 1, 1,
+     {{BIG, 1, 0}, {BIG, 1, 0}}, 0x1p1022},
+    {"all huge", {BIG, 1.5 * BIG}, "hm", 0, 1, 1, 1, {1, 0, 0, 1}, 0.5, 0.5, 0.5, 1, 2. / 3,
+     {{1.5 * BIG, 1, 0}, {1.5 * BIG, 1, 0}}, 1.25 * BIG},
     {"unbalanced", {1, 2, 3, 4, 5, 6, 7, 8}, "hhhhhhmh", 6.5, 6. / 7, 0.5, 0.25, {1, 0, 6, 1}, 7. / 8, 13. / 14, 0.5, 1,
      2. / 3, {{INFINITY, 0, 0}, {7, 1, 1. / 7}}, 6.5},
 };
@@ -124,8 +125,8 @@ static void test_by_hand(void **state)
 static void test_best_threshold_parts(void **state)
 {
     (void)state;
-    const double pairs[][2] = {{1, 1 + 0x1p-52}, {-1 - 0x1p-52, -1}, {0, 0x1p-1074}, {-0x1p-1074, 0}, {0x1p-1074, 0x1p-1073},
-                               {0x1.fffffffffffffp-1, 1}, {-1.5 * BIG, 1.5 * BIG}};
+    const double pairs[][2] = {{1, 1 + 0x1p-52}, {-1 - 0x1p-52, -1}, {0, 0x1p-1074}, {-0x1p-1074, 0},
+                               {0x1p-1074, 0x1p-1073}, {0x1.fffffffffffffp-1, 1}, {-1.5 * BIG, 1.5 * BIG}};
     for (size_t i = 0; i < COUNT(pairs); i++) {
         texts t = {.scores = {pairs[i][0], pairs[i][1]}, .machine = {0, 1}, .n = 2};
         tdm_ranking *r = ranking_of(&t);
@@ -428,63 +429,6 @@ static void test_roc_curve(void **state)
         }
 }
 
-/* ---- calibration ---- */
-
-static void test_calibration(void **state)
-{
-    (void)state;
-    const double scores[] = {0, 0.05, 0.1, 0.3, 0.7, 0.75, 1, 0.95, NAN};
-    const uint8_t machine[] = {0, 1, 0, 0, 1, 0, 1, 1, 0}, wanted[] = {1, 1, 1, 1, 1, 1, 1, 1, 0};
-    static const int64_t N[TDM_CALIBRATION_BINS] = {2, 1, 0, 1, 0, 0, 0, 2, 0, 2};
-    const tdm_scored set = {scores, machine, wanted, COUNT(scores)};
-    tdm_calibration c;
-    assert_int_equal(tdm_calibrate(&set, &c, NULL), TDM_OK);
-    for (int b = 0; b < TDM_CALIBRATION_BINS; b++)
-        assert_int_equal(c.bins[b].n, N[b]);
-    near("bin 0", "mean score", c.bins[0].mean_score, 0.025);
-    near("bin 0", "machines", c.bins[0].machine, 0.5);
-    near("bin 2", "mean score", c.bins[2].mean_score, NAN);
-    near("bin 2", "machines", c.bins[2].machine, NAN);
-    near("bin 7", "mean score", c.bins[7].mean_score, 0.725);
-    near("all", "ECE", c.ece, (2 * 0.475 + 0.1 + 0.3 + 2 * 0.225 + 2 * 0.025) / 8);
-    near("all", "MCE", c.mce, 0.475);
-    near("all", "Brier", c.brier, (0.95 * 0.95 + 0.01 + 0.09 + 0.09 + 0.75 * 0.75 + 0.05 * 0.05) / 8);
-}
-
-static void test_calibration_refused(void **state)
-{
-    (void)state;
-    const double bad[] = {-0x1p-1074, 1 + 0x1p-52, NAN, INFINITY};
-    const uint8_t machine[] = {0, 1}, none[] = {0, 0};
-    tdm_calibration c;
-    tdm_err err = {0};
-    for (size_t i = 0; i < COUNT(bad); i++) {
-        const double scores[] = {0.5, bad[i]};
-        assert_int_equal(tdm_calibrate(&(tdm_scored){scores, machine, NULL, 2}, &c, &err), TDM_EFORMAT);
-        assert_non_null(strstr(err.msg, "score 1 is "));
-        assert_int_equal(tdm_calibrate(&(tdm_scored){scores, machine, none, 2}, &c, &err), TDM_EFORMAT);
-        assert_string_equal(err.msg, "no text to calibrate with");
-    }
-}
-
-/* A million equal scores: a plain sum would be off by 1e-11 of itself. */
-static void test_calibration_is_exact(void **state)
-{
-    (void)state;
-    enum { N = 1000000 };
-    double *scores = malloc(N * sizeof *scores);
-    uint8_t *machine = calloc(N, 1);
-    tdm_calibration c;
-    assert_true(scores && machine);
-    for (size_t i = 0; i < N; i++)
-        scores[i] = 0.1;
-    assert_int_equal(tdm_calibrate(&(tdm_scored){scores, machine, NULL, N}, &c, NULL), TDM_OK);
-    near("equal", "mean score", c.bins[1].mean_score, 0.1);
-    near("equal", "Brier", c.brier, 0.01);
-    free(scores);
-    free(machine);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -496,9 +440,6 @@ int main(void)
         cmocka_unit_test(test_random_sets),
         cmocka_unit_test(test_large),
         cmocka_unit_test(test_roc_curve),
-        cmocka_unit_test(test_calibration),
-        cmocka_unit_test(test_calibration_refused),
-        cmocka_unit_test(test_calibration_is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

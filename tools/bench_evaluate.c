@@ -83,8 +83,8 @@ static tdm_status measure(const bench *b, size_t n, bool is_rounded, int64_t rep
         BENCH_NUMBER(n), BENCH_TEXT(is_rounded ? "rounded" : "as drawn"), BENCH_NUMBER(at[1] - at[0]),
         BENCH_NUMBER(at[2] - at[1]), BENCH_NUMBER(replicates), BENCH_NUMBER(at[3] - at[2]),
         BENCH_NUMBER(1e9 * cpu / (double)replicates / (double)n),
-        BENCH_NUMBER(has_peak ? (double)usage_so_far().ru_maxrss / 1024 : NAN), BENCH_NUMBER(values.auroc), BENCH_NUMBER(intervals.auroc.low),
-        BENCH_NUMBER(intervals.auroc.high)};
+        BENCH_NUMBER(has_peak ? (double)usage_so_far().ru_maxrss / 1024 : NAN), BENCH_NUMBER(values.auroc),
+        BENCH_NUMBER(intervals.auroc.low), BENCH_NUMBER(intervals.auroc.high)};
     bench_print_row(b, COLUMNS, COUNT(COLUMNS), cells);
 done:
     tdm_ranking_close(r);
