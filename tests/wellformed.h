@@ -39,8 +39,10 @@ static inline bool starts(const xml_walk *w, const char *with)
 static inline size_t name_length(const xml_walk *w)
 {
     size_t n = 0;
-    while (w->p + n < w->end && (strchr("-:_.", w->p[n]) || (w->p[n] >= '0' && w->p[n] <= '9') ||
-                                 ((w->p[n] | 0x20) >= 'a' && (w->p[n] | 0x20) <= 'z')) && w->p[n])
+    while (w->p + n < w->end &&
+           (strchr("-:_.", w->p[n]) || (w->p[n] >= '0' && w->p[n] <= '9') ||
+            ((w->p[n] | 0x20) >= 'a' && (w->p[n] | 0x20) <= 'z')) &&
+           w->p[n])
         n++;
     return n;
 }
@@ -60,14 +62,16 @@ static inline void walk_character(xml_walk *w)
         return;
     }
     w->p += tdm_utf8_next((const unsigned char *)w->p, (size_t)(w->end - w->p), &c);
-    if (c < 0 || (c < 0x20 && c != '\n' && c != '\t' && c != '\r') || (c >= 0x7F && c < 0xA0) || c == 0xFFFE || c == 0xFFFF)
+    if (c < 0 || (c < 0x20 && c != '\n' && c != '\t' && c != '\r') || (c >= 0x7F && c < 0xA0) || c == 0xFFFE ||
+        c == 0xFFFF)
         w->fault = "a character";
 }
 
 /* Numbers of what is drawn: finite, and not far from the page. */
 static inline bool is_sane_number(const char *name, size_t len, const char *value, size_t n)
 {
-    static const char *const NUMBERS[] = {"x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height", "d", "viewBox"};
+    static const char *const NUMBERS[] = {"x",  "y", "x1",    "x2",     "y1", "y2",     "cx",
+                                          "cy", "r", "width", "height", "d",  "viewBox"};
     for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS; i++) {
         if (strlen(NUMBERS[i]) != len || strncmp(NUMBERS[i], name, len) != 0)
             continue;

@@ -4,7 +4,8 @@
 static void put_head(markup *m, const char *title)
 {
     markup_put(m, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
-                  "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n"
+                  "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
+                  "'unsafe-inline'\"/>\n"
                   "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
                   "<meta name=\"color-scheme\" content=\"light dark\"/>\n<title>");
     markup_text(m, title);
@@ -20,8 +21,10 @@ static void put_roc(markup *m, const eval_result *results, size_t n)
     if (m->st == TDM_OK)
         m->st = eval_svg_roc(m->out, results, n, m->err);
     markup_put(m, "<figcaption>Each point of a curve is a threshold: how many machine texts it finds, against how many "
-                  "human texts it takes for a machine's. On the dashed line a detector guesses. What matters in use is the "
-                  "left edge, where few humans are accused; the tables below give it in numbers.</figcaption>\n</figure>\n");
+                  "human texts it takes for a machine's. On the dashed line a detector guesses. What matters in use is "
+                  "the "
+                  "left edge, where few humans are accused; the tables below give it in "
+                  "numbers.</figcaption>\n</figure>\n");
 }
 
 static void put_results(markup *m, const eval_result *results, size_t n, const eval_options *o)

@@ -43,7 +43,8 @@ static bool is_too_fine(const eval_result *r, double target)
 void html_summary(markup *m, const eval_result *results, size_t n, const eval_options *o)
 {
     bool has_mark = false;
-    markup_put(m, "<div class=\"wide\"><table class=\"glance\">\n<thead><tr><th>field</th><th>AUROC</th><th>accuracy, %%</th>"
+    markup_put(m, "<div class=\"wide\"><table class=\"glance\">\n<thead><tr><th>field</th><th>AUROC</th><th>accuracy, "
+                  "%%</th>"
                   "<th>balanced accuracy, %%, fitted threshold</th>");
     for (int i = 0; i < o->evaluate.n_fprs; i++) {
         const bool is_marked = n > 0 && is_too_fine(&results[0], o->evaluate.fprs[i]); /* all are of the same texts */
@@ -65,7 +66,9 @@ void html_summary(markup *m, const eval_result *results, size_t n, const eval_op
     }
     markup_put(m, "</tbody></table></div>\n");
     if (o->bootstrap.replicates > 0)
-        markup_put(m, "<p class=\"note\">In small print: %g %% intervals, from %" PRId64 " bootstrap replicates, seed %" PRIu64 ".</p>\n",
+        markup_put(m,
+                   "<p class=\"note\">In small print: %g %% intervals, from %" PRId64 " bootstrap replicates, seed "
+                                                                                      "%" PRIu64 ".</p>\n",
                    100 * o->bootstrap.confidence, o->bootstrap.replicates, o->bootstrap.seed);
     if (has_mark)
         markup_put(m, "<p class=\"note\">† finer than one of the human texts: see below.</p>\n");
@@ -75,13 +78,14 @@ void html_summary(markup *m, const eval_result *results, size_t n, const eval_op
 
 static void put_direction(markup *m, const eval_result *r)
 {
-    markup_put(m, "<p>A %s value speaks for a machine. %" PRId64 " human and %" PRId64 " machine texts", r->is_turned ? "lower" : "higher",
-               r->humans, r->machines);
+    markup_put(m, "<p>A %s value speaks for a machine. %" PRId64 " human and %" PRId64 " machine texts",
+               r->is_turned ? "lower" : "higher", r->humans, r->machines);
     if (r->excluded > 0)
         markup_put(m, "; <strong>%" PRId64 " bad records are left out</strong>", r->excluded);
     markup_put(m, ".</p>\n");
     if (r->is_suspicious)
-        markup_put(m, "<p class=\"warning\">AUROC is below 0.5: in these texts the field points the other way than said here, or "
+        markup_put(m, "<p class=\"warning\">AUROC is below 0.5: in these texts the field points the other way than "
+                      "said here, or "
                       "the classes are mixed up.</p>\n");
 }
 
@@ -105,8 +109,11 @@ static void put_measure(markup *m, const measure_row *row, bool has_best)
 static void put_counts(markup *m, const tdm_confusion *c, bool is_known)
 {
     if (is_known)
-        markup_put(m, "<td>%" PRId64 " of %" PRId64 " machine texts found; %" PRId64 " of %" PRId64 " human texts accused</td>",
-                   c->machine_right, c->machine_right + c->machine_wrong, c->human_wrong, c->human_right + c->human_wrong);
+        markup_put(m,
+                   "<td>%" PRId64 " of %" PRId64 " machine texts found; %" PRId64 " of %" PRId64 " human texts "
+                                                                                                 "accused</td>",
+                   c->machine_right, c->machine_right + c->machine_wrong, c->human_wrong,
+                   c->human_right + c->human_wrong);
     else
         markup_put(m, "<td>–</td>");
 }
@@ -118,7 +125,8 @@ static void put_measures(markup *m, const eval_result *r)
     const bool has_best = r->fitted_on > 0;
     const measure_row rows[] = {
         {"AUROC", v->auroc, b->auroc, i->auroc, j->auroc, 1, 4},
-        {"average precision", v->average_precision, b->average_precision, i->average_precision, j->average_precision, 1, 4},
+        {"average precision", v->average_precision, b->average_precision, i->average_precision, j->average_precision, 1,
+         4},
         {"area under precision and recall", v->pr_auc, b->pr_auc, i->pr_auc, j->pr_auc, 1, 4},
         {"accuracy, %", v->accuracy, b->accuracy, i->accuracy, j->accuracy, 100, 2},
         {"balanced accuracy, %", v->balanced_accuracy, b->balanced_accuracy, i->balanced_accuracy, j->balanced_accuracy,
@@ -152,13 +160,15 @@ static void put_point(markup *m, const eval_result *r, double target, int i)
     const tdm_operating_point *p = &r->values.at_fpr[i];
     const double wrong = round(p->fpr * (double)r->humans);
     const bool is_marked = is_too_fine(r, target);
-    markup_put(m, "<tr%s><th>%g %%%s</th><td>", is_marked ? " class=\"marked\"" : "", 100 * target, is_marked ? " †" : "");
+    markup_put(m, "<tr%s><th>%g %%%s</th><td>", is_marked ? " class=\"marked\"" : "", 100 * target,
+               is_marked ? " †" : "");
     put_rule(m, r, p->threshold);
     markup_put(m, "</td>");
     put_cell(m, p->tpr, r->intervals.tpr[i], 100, 2);
     if (r->humans > 0) {
         const tdm_interval fpr = eval_wilson(wrong, (double)r->humans);
-        markup_put(m, "<td>%.0f of %" PRId64 "</td><td>%.2f to %.2f</td>", wrong, r->humans, 100 * fpr.low, 100 * fpr.high);
+        markup_put(m, "<td>%.0f of %" PRId64 "</td><td>%.2f to %.2f</td>", wrong, r->humans, 100 * fpr.low,
+                   100 * fpr.high);
     } else {
         markup_put(m, "<td>–</td><td>–</td>");
     }
@@ -170,19 +180,24 @@ static void put_points(markup *m, const eval_result *r, const eval_options *o)
     bool has_mark = false;
     if (o->evaluate.n_fprs == 0)
         return;
-    markup_put(m, "<div class=\"wide\"><table>\n<thead><tr><th>FPR at most</th><th>called a machine's</th><th>machine texts found, %%</th>"
+    markup_put(m, "<div class=\"wide\"><table>\n<thead><tr><th>FPR at most</th><th>called a machine's</th><th>machine "
+                  "texts found, %%</th>"
                   "<th>human texts accused</th><th>FPR of other humans, %%</th></tr></thead>\n<tbody>\n");
     for (int i = 0; i < o->evaluate.n_fprs; i++) {
         put_point(m, r, o->evaluate.fprs[i], i);
         has_mark = has_mark || is_too_fine(r, o->evaluate.fprs[i]);
     }
-    markup_put(m, "</tbody></table></div>\n<p class=\"note\">The last column is the 95 %% interval of a share of so many "
-                  "texts (Wilson). The threshold was chosen on the same humans, so the rate of others is rather above the "
+    markup_put(m, "</tbody></table></div>\n<p class=\"note\">The last column is the 95 %% interval of a share of so "
+                  "many "
+                  "texts (Wilson). The threshold was chosen on the same humans, so the rate of others is rather above "
+                  "the "
                   "middle of it.</p>\n");
     if (has_mark)
-        markup_put(m, "<p class=\"note\">† At this rate fewer than one of %" PRId64 " human texts may be accused, so the "
-                      "threshold lies beyond all of them. That none is accused shows a rate below %.2f %% (95 %% interval), "
-                      "and nothing finer.</p>\n",
+        markup_put(m,
+                   "<p class=\"note\">† At this rate fewer than one of %" PRId64 " human texts may be accused, so the "
+                   "threshold lies beyond all of them. That none is accused shows a rate below %.2f %% (95 %% "
+                   "interval), "
+                   "and nothing finer.</p>\n",
                    r->humans, 100 * eval_wilson(0, fmax((double)r->humans, 1)).high);
 }
 
@@ -191,16 +206,20 @@ static void put_pictures(markup *m, const eval_result *r)
     markup_put(m, "<figure>\n");
     if (m->st == TDM_OK)
         m->st = eval_svg_histogram(m->out, r, m->err);
-    markup_put(m, "<figcaption>How the values of humans and machines are spread, each class as 100 %%. Where the two overlap, "
+    markup_put(m, "<figcaption>How the values of humans and machines are spread, each class as 100 %%. Where the two "
+                  "overlap, "
                   "no threshold is right about both.</figcaption>\n</figure>\n");
     if (!r->is_probability)
         return;
     markup_put(m, "<figure>\n");
     if (m->st == TDM_OK)
         m->st = eval_svg_calibration(m->out, r, m->err);
-    markup_put(m, "<figcaption>Of the texts that were given a probability, how many were a machine's. On the dashed line a "
-                  "probability means what it says. It holds for this mixture, with %.0f %% machine texts: among fewer machines "
-                  "the points lie lower.</figcaption>\n</figure>\n",
+    markup_put(m,
+               "<figcaption>Of the texts that were given a probability, how many were a machine's. On the dashed line "
+               "a "
+               "probability means what it says. It holds for this mixture, with %.0f %% machine texts: among fewer "
+               "machines "
+               "the points lie lower.</figcaption>\n</figure>\n",
                100 * (double)r->machines / fmax((double)(r->machines + r->humans), 1));
 }
 
@@ -247,8 +266,10 @@ void html_lengths(markup *m, const eval_result *results, size_t n, const eval_op
     markup_put(m, "<section>\n<h2>By length of text</h2>\n<figure>\n");
     if (m->st == TDM_OK)
         m->st = eval_svg_buckets(m->out, results, have, m->err);
-    markup_put(m, "<figcaption>Bars are %g %% intervals: of a bucket with few texts little is known. A bucket without texts of "
-                  "both classes has no point.</figcaption>\n</figure>\n",
+    markup_put(m,
+               "<figcaption>Bars are %g %% intervals: of a bucket with few texts little is known. A bucket without "
+               "texts of "
+               "both classes has no point.</figcaption>\n</figure>\n",
                100 * o->bootstrap.confidence);
     markup_put(m, "<details><summary>as a table</summary>\n<div class=\"wide\"><table>\n<thead><tr><th>field</th><th>");
     markup_text(m, results[0].length_field ? results[0].length_field : "length");

@@ -22,16 +22,16 @@ typedef struct {
 } matrix_files;
 
 /* List DIR/ROW/COLUMN.jsonl[.gz|.zst] and the files of humans.
- * Errors: TDM_ENOINPUT for a folder that cannot be read or has no such files, a row without files, a file of humans without its
- * machines; TDM_EFORMAT for two files of one cell; TDM_ENOMEM. */
+ * Errors: TDM_ENOINPUT for a folder that cannot be read or has no such files, a row without files, machines without
+ * humans, COLUMN.human without its COLUMN; TDM_EFORMAT for two files of one cell; TDM_ENOMEM. */
 tdm_status matrix_list(const char *dir, matrix_files *out, tdm_err *err);
 void matrix_files_free(matrix_files *files); /* {0} is fine */
 
 /* The file of a cell, or NULL. */
 const matrix_file *matrix_find(const matrix_files *files, const char *row, const char *column, matrix_kind kind);
 
-/* Order names as people do: 124M < 355M < 1.5B, small < medium < large < xl, run-2 < run-10. Numbers (with k, M, B or T behind
- * them: thousands, ...) go before words, and sizes before other words. Total: 0 for equal bytes alone. */
+/* Order names as people do: 124M < 355M < 1.5B, small < medium < large < xl, run-2 < run-10. Numbers (with k, M, B or T
+ * behind them: thousands, ...) go before words, and sizes before other words. Total: 0 for equal bytes alone. */
 int matrix_compare_names(const char *a, const char *b);
 
 /* Of all cells that are there. */

@@ -14,8 +14,8 @@
 
 typedef struct {
     enum { TOKEN_END, TOKEN_NUMBER, TOKEN_SIZE, TOKEN_WORD, TOKEN_SIGN } kind; /* in this order */
-    double number;    /* of a number, and the rank of a size */
-    const char *text; /* [len] */
+    double number;                                                             /* of a number, and the rank of a size */
+    const char *text;                                                          /* [len] */
     size_t len;
 } token;
 
@@ -253,7 +253,8 @@ static tdm_status check_file(const matrix_files *files, size_t i, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const matrix_file *f = &files->items[i], *next = i + 1 < files->n ? f + 1 : NULL;
-    TDM_REQUIRE(!next || strcmp(f->row, next->row) != 0 || strcmp(f->column, next->column) != 0 || f->kind != next->kind,
+    TDM_REQUIRE(!next || strcmp(f->row, next->row) != 0 || strcmp(f->column, next->column) != 0 ||
+                    f->kind != next->kind,
                 TDM_EFORMAT, "%s and %s are both the same cell", f->path, next->path);
     TDM_REQUIRE(f->kind != MATRIX_HUMAN || matrix_find(files, f->row, f->column, MATRIX_MACHINE), TDM_ENOINPUT,
                 "%s: there is no %s.jsonl beside it", f->path, f->column);

@@ -219,8 +219,11 @@ static tdm_status put_cell_json(tdm_buf *out, const eval_cell *c, tdm_err *err)
     TDM_TRY(tdm_buf_printf(out, err, ", \"high\": "));
     TDM_TRY(put_number(out, c->interval.high, "null", err));
     if (c->humans > 0)
-        TDM_TRY(tdm_buf_printf(out, err, ", \"humans\": %" PRId64 ", \"machines\": %" PRId64 ", \"excluded\": %" PRId64
-                               ", \"higher_is\": \"%s\"",
+        TDM_TRY(tdm_buf_printf(out, err,
+                               ", \"humans\": %" PRId64 ", \"machines\": %" PRId64 ", \"excluded\": %" PRId64 ", "
+                                                                                                              "\"higher"
+                                                                                                              "_is\": "
+                                                                                                              "\"%s\"",
                                c->humans, c->machines, c->excluded, c->is_turned ? "human" : "machine"));
     TDM_TRY(tdm_buf_printf(out, err, "}"));
 done:
@@ -277,8 +280,8 @@ static tdm_status put_cell_csv(tdm_buf *out, const eval_cell *c, tdm_err *err)
     TDM_TRY(tdm_buf_printf(out, err, ","));
     TDM_TRY(put_number(out, c->is_there ? c->interval.high : NAN, "", err));
     if (c->is_there && c->humans > 0)
-        TDM_TRY(tdm_buf_printf(out, err, ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%s\n", c->humans, c->machines, c->excluded,
-                               c->is_turned ? "human" : "machine"));
+        TDM_TRY(tdm_buf_printf(out, err, ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%s\n", c->humans, c->machines,
+                               c->excluded, c->is_turned ? "human" : "machine"));
     else
         TDM_TRY(tdm_buf_printf(out, err, ",,,,\n"));
 done:

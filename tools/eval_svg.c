@@ -90,7 +90,8 @@ static void put_steps(markup *m, const svg_plot *p, const int64_t counts[EVAL_HI
     if (all <= 0)
         return;
     const double bottom = p->top + p->height, step = p->width / EVAL_HISTOGRAM;
-    markup_put(m, "<path class=\"area f%zu s%zu\" stroke-width=\"1.5\" d=\"M%.1f %.1f", series, series, p->left, bottom);
+    markup_put(m, "<path class=\"area f%zu s%zu\" stroke-width=\"1.5\" d=\"M%.1f %.1f", series, series, p->left,
+               bottom);
     for (int i = 0; i < EVAL_HISTOGRAM; i++)
         markup_put(m, "V%.1fH%.1f", svg_y(p, (double)counts[i] / (double)all), p->left + step * (i + 1));
     markup_put(m, "V%.1fZ\"/>\n", bottom);
@@ -110,7 +111,8 @@ static void put_threshold(markup *m, const svg_plot *p, const char *name, double
 
 static void put_class(markup *m, const char *name, int64_t texts, size_t series, double x)
 {
-    markup_put(m, "<rect class=\"area f%zu s%zu\" stroke-width=\"1.5\" x=\"%.1f\" y=\"41\" width=\"14\" height=\"12\"/>\n",
+    markup_put(m,
+               "<rect class=\"area f%zu s%zu\" stroke-width=\"1.5\" x=\"%.1f\" y=\"41\" width=\"14\" height=\"12\"/>\n",
                series, series, x);
     markup_put(m, "<text class=\"ink\" x=\"%.1f\" y=\"51\">%s, %lld texts</text>\n", x + 21, name, (long long)texts);
 }
@@ -124,7 +126,9 @@ tdm_status eval_svg_histogram(tdm_buf *out, const eval_result *result, tdm_err *
     const svg_plot p = {60, 98, 560, 210, r->low, r->high, 0, most > 0 ? svg_round_up(most) : 1};
     const svg_page page = {SVG_WIDTH, 362, "Scores of humans and machines", r->field};
     svg_open(&m, &page);
-    markup_put(&m, "Share of each class in %d equal steps of the field from %.6g to %.6g; %lld human and %lld machine texts.",
+    markup_put(&m,
+               "Share of each class in %d equal steps of the field from %.6g to %.6g; %lld human and %lld machine "
+               "texts.",
                EVAL_HISTOGRAM, r->low, r->high, (long long)r->humans, (long long)r->machines);
     svg_begin(&m, &page);
     svg_axis_x(&m, &p, false, r->is_turned ? "value (higher: rather a human)" : "value (higher: rather a machine)");

@@ -6,8 +6,9 @@
  *   ...
  *   svg_close(&m);
  *
- * The look is one style sheet in each picture: series in colours that the colour-blind can tell apart, each with its own
- * dashes; a light and a dark scheme; text is text. Coordinates are finite and inside the picture, whatever the values. */
+ * The look is one style sheet in each picture: series in colours that the colour-blind can tell apart, each with its
+ * own dashes; a light and a dark scheme; text is text. Coordinates are finite and inside the picture, whatever the
+ * values are. */
 #ifndef TOOLS_EVAL_SVG_H
 #define TOOLS_EVAL_SVG_H
 

@@ -4,32 +4,37 @@
 #include <stdio.h>
 
 /* Six colours of nearly one lightness (after Okabe and Ito), brighter on dark paper; dashes tell them apart in grey. */
-static const char STYLE[] =
-    "<style>"
-    "svg.tandem{font:12px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;max-width:100%;height:auto}"
-    "svg.tandem .paper{fill:#fff}svg.tandem .ink{fill:#1c1e21}svg.tandem .soft,svg.tandem .small{fill:#575c63}"
-    "svg.tandem .title{font-size:15px;font-weight:600}svg.tandem .small{font-size:11px}"
-    "svg.tandem .value{font-size:15px;font-weight:600}"
-    "svg.tandem .grid{stroke:#e6e7e9}svg.tandem .axis{stroke:#8b9097}"
-    "svg.tandem .chance{stroke:#8b9097;stroke-dasharray:4 4}svg.tandem .mark{stroke:#1c1e21;stroke-dasharray:5 3}"
-    "svg.tandem .line{fill:none;stroke-width:2;stroke-linejoin:round}svg.tandem .area{fill-opacity:.28}"
-    "svg.tandem .d1{stroke-dasharray:8 3}svg.tandem .d2{stroke-dasharray:3 2}svg.tandem .d3{stroke-dasharray:10 3 2 3}"
-    "svg.tandem .d4{stroke-dasharray:5 2 2 2 2 2}svg.tandem .d5{stroke-dasharray:1.5 2}"
-    "svg.tandem .s0{stroke:#0072b2}svg.tandem .s1{stroke:#d55e00}svg.tandem .s2{stroke:#00835f}"
-    "svg.tandem .s3{stroke:#b0488f}svg.tandem .s4{stroke:#8f7000}svg.tandem .s5{stroke:#5b6068}"
-    "svg.tandem .f0{fill:#0072b2}svg.tandem .f1{fill:#d55e00}svg.tandem .f2{fill:#00835f}"
-    "svg.tandem .f3{fill:#b0488f}svg.tandem .f4{fill:#8f7000}svg.tandem .f5{fill:#5b6068}"
-    "svg.tandem .none{fill:none;stroke:#b9bdc3;stroke-dasharray:3 3}"
-    "@media (prefers-color-scheme:dark){"
-    "svg.tandem .paper{fill:#17191c}svg.tandem .ink{fill:#e8eaed}svg.tandem .soft,svg.tandem .small{fill:#a9afb8}"
-    "svg.tandem .grid{stroke:#2c3035}svg.tandem .axis{stroke:#7c828b}"
-    "svg.tandem .chance{stroke:#7c828b}svg.tandem .mark{stroke:#e8eaed}"
-    "svg.tandem .s0{stroke:#5ab4e8}svg.tandem .s1{stroke:#ff8d4f}svg.tandem .s2{stroke:#3fcf9f}"
-    "svg.tandem .s3{stroke:#e394cb}svg.tandem .s4{stroke:#e0c24d}svg.tandem .s5{stroke:#b5bac2}"
-    "svg.tandem .f0{fill:#5ab4e8}svg.tandem .f1{fill:#ff8d4f}svg.tandem .f2{fill:#3fcf9f}"
-    "svg.tandem .f3{fill:#e394cb}svg.tandem .f4{fill:#e0c24d}svg.tandem .f5{fill:#b5bac2}"
-    "svg.tandem .none{stroke:#4a4f57}"
-    "}</style>\n";
+static const char STYLE[] = "<style>"
+                            "svg.tandem{font:12px system-ui,-apple-system,'Segoe UI','DejaVu "
+                            "Sans',sans-serif;max-width:100%;height:auto}"
+                            "svg.tandem .paper{fill:#fff}svg.tandem .ink{fill:#1c1e21}svg.tandem .soft,svg.tandem "
+                            ".small{fill:#575c63}"
+                            "svg.tandem .title{font-size:15px;font-weight:600}svg.tandem .small{font-size:11px}"
+                            "svg.tandem .value{font-size:15px;font-weight:600}"
+                            "svg.tandem .grid{stroke:#e6e7e9}svg.tandem .axis{stroke:#8b9097}"
+                            "svg.tandem .chance{stroke:#8b9097;stroke-dasharray:4 4}svg.tandem "
+                            ".mark{stroke:#1c1e21;stroke-dasharray:5 3}"
+                            "svg.tandem .line{fill:none;stroke-width:2;stroke-linejoin:round}svg.tandem "
+                            ".area{fill-opacity:.28}"
+                            "svg.tandem .d1{stroke-dasharray:8 3}svg.tandem .d2{stroke-dasharray:3 2}svg.tandem "
+                            ".d3{stroke-dasharray:10 3 2 3}"
+                            "svg.tandem .d4{stroke-dasharray:5 2 2 2 2 2}svg.tandem .d5{stroke-dasharray:1.5 2}"
+                            "svg.tandem .s0{stroke:#0072b2}svg.tandem .s1{stroke:#d55e00}svg.tandem .s2{stroke:#00835f}"
+                            "svg.tandem .s3{stroke:#b0488f}svg.tandem .s4{stroke:#8f7000}svg.tandem .s5{stroke:#5b6068}"
+                            "svg.tandem .f0{fill:#0072b2}svg.tandem .f1{fill:#d55e00}svg.tandem .f2{fill:#00835f}"
+                            "svg.tandem .f3{fill:#b0488f}svg.tandem .f4{fill:#8f7000}svg.tandem .f5{fill:#5b6068}"
+                            "svg.tandem .none{fill:none;stroke:#b9bdc3;stroke-dasharray:3 3}"
+                            "@media (prefers-color-scheme:dark){"
+                            "svg.tandem .paper{fill:#17191c}svg.tandem .ink{fill:#e8eaed}svg.tandem .soft,svg.tandem "
+                            ".small{fill:#a9afb8}"
+                            "svg.tandem .grid{stroke:#2c3035}svg.tandem .axis{stroke:#7c828b}"
+                            "svg.tandem .chance{stroke:#7c828b}svg.tandem .mark{stroke:#e8eaed}"
+                            "svg.tandem .s0{stroke:#5ab4e8}svg.tandem .s1{stroke:#ff8d4f}svg.tandem .s2{stroke:#3fcf9f}"
+                            "svg.tandem .s3{stroke:#e394cb}svg.tandem .s4{stroke:#e0c24d}svg.tandem .s5{stroke:#b5bac2}"
+                            "svg.tandem .f0{fill:#5ab4e8}svg.tandem .f1{fill:#ff8d4f}svg.tandem .f2{fill:#3fcf9f}"
+                            "svg.tandem .f3{fill:#e394cb}svg.tandem .f4{fill:#e0c24d}svg.tandem .f5{fill:#b5bac2}"
+                            "svg.tandem .none{stroke:#4a4f57}"
+                            "}</style>\n";
 
 static void put_title(markup *m, const svg_page *page, size_t most)
 {
@@ -52,7 +57,8 @@ void svg_open(markup *m, const svg_page *page)
 
 void svg_begin(markup *m, const svg_page *page)
 {
-    markup_put(m, "</desc>\n%s<rect class=\"paper\" width=\"%.0f\" height=\"%.0f\"/>\n", STYLE, page->width, page->height);
+    markup_put(m, "</desc>\n%s<rect class=\"paper\" width=\"%.0f\" height=\"%.0f\"/>\n", STYLE, page->width,
+               page->height);
     markup_put(m, "<text class=\"ink title\" x=\"16\" y=\"26\">");
     put_title(m, page, (size_t)(page->width / 10));
     markup_put(m, "</text>\n");
@@ -65,7 +71,8 @@ void svg_close(markup *m)
 
 /* ---- places ---- */
 
-/* Where a value stands between two others, from 0 to 1 (0 where they are one); halves, since high - low may be too large for a double. */
+/* Where a value stands between two others, from 0 to 1; 0 where they are one. Halves, since high - low may be too large
+ * for a double. */
 static double share(double value, double low, double high)
 {
     const double span = high / 2 - low / 2;
@@ -184,7 +191,9 @@ void svg_range(markup *m, const svg_plot *p, size_t series, double x, tdm_interv
     if (!isfinite(range.low) || !isfinite(range.high))
         return;
     const double low = svg_y(p, range.low), high = svg_y(p, range.high);
-    markup_put(m, "<path class=\"s%zu\" fill=\"none\" stroke-width=\"1.5\" d=\"M%.1f %.1fV%.1fM%.1f %.1fh8M%.1f %.1fh8\"/>\n",
+    markup_put(m,
+               "<path class=\"s%zu\" fill=\"none\" stroke-width=\"1.5\" d=\"M%.1f %.1fV%.1fM%.1f %.1fh8M%.1f "
+               "%.1fh8\"/>\n",
                series % SVG_SERIES, x, low, high, x - 4, low, x - 4, high);
 }
 

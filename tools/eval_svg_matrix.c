@@ -173,8 +173,8 @@ static void put_key(markup *m, const eval_matrix *table, const heat_map *h)
     markup_put(m, "<g shape-rendering=\"crispEdges\">");
     for (int i = 0; i < STEPS; i++) {
         colour(h, h->low + (1 - h->low) * i / (STEPS - 1), rgb);
-        markup_put(m, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"10\" fill=\"#%02x%02x%02x\"/>", h->left + STEP * i,
-                   y, STEP, (unsigned)rgb[0], (unsigned)rgb[1], (unsigned)rgb[2]);
+        markup_put(m, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"10\" fill=\"#%02x%02x%02x\"/>",
+                   h->left + STEP * i, y, STEP, (unsigned)rgb[0], (unsigned)rgb[1], (unsigned)rgb[2]);
     }
     markup_put(m, "</g>\n");
     snprintf(text, sizeof text, "%.0f %%", 100 * h->low);

@@ -26,8 +26,10 @@ static void put_bin(markup *m, const svg_plot *p, const svg_plot *counts, const 
     const double x = svg_x(p, c->bins[i].mean_score), width = p->width / TDM_CALIBRATION_BINS;
     const double left = p->left + width * i, top = svg_y(counts, (double)n);
     svg_range(m, p, 0, x, eval_wilson(c->bins[i].machine * (double)n, (double)n));
-    markup_put(m, "<circle class=\"f0\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>%" PRId64
-                  " texts, mean score %.3f, machines %.1f %%</title></circle>\n",
+    markup_put(m,
+               "<circle class=\"f0\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>%" PRId64 " texts, mean score %.3f, "
+                                                                                      "machines %.1f "
+                                                                                      "%%</title></circle>\n",
                x, svg_y(p, c->bins[i].machine), n, c->bins[i].mean_score, 100 * c->bins[i].machine);
     markup_put(m, "<rect class=\"area f5\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>\n", left + 2, top,
                width - 4, counts->top + counts->height - top);
@@ -87,7 +89,8 @@ static void put_bucket_label(markup *m, const svg_plot *p, const eval_result *r,
     if (r->n_buckets <= MOST_FLAT)
         markup_put(m, "<text class=\"soft\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">", x, y);
     else
-        markup_put(m, "<text class=\"soft\" text-anchor=\"end\" transform=\"translate(%.1f %.1f) rotate(-40)\">", x + 4, y - 4);
+        markup_put(m, "<text class=\"soft\" text-anchor=\"end\" transform=\"translate(%.1f %.1f) rotate(-40)\">", x + 4,
+                   y - 4);
     if (b->to == INT64_MAX)
         markup_put(m, "%" PRId64 " and more", b->from);
     else
@@ -126,7 +129,8 @@ static void put_bucket_series(markup *m, const svg_plot *p, const bucket_panel *
         if (!isfinite(value))
             continue;
         svg_range(m, p, series, x, panel->is_auroc ? b->intervals.auroc : b->intervals.accuracy);
-        markup_put(m, "<circle class=\"f%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>\n", series % SVG_SERIES, x, svg_y(p, value));
+        markup_put(m, "<circle class=\"f%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>\n", series % SVG_SERIES, x,
+                   svg_y(p, value));
     }
 }
 
@@ -175,7 +179,8 @@ tdm_status eval_svg_buckets(tdm_buf *out, const eval_result *results, size_t n, 
     const double top = 60 + ROW * (double)((n + PER_ROW - 1) / PER_ROW);
     const svg_page page = {SVG_WIDTH, top + panel * (has_two ? 2 : 1) + 14, "By length of text", NULL};
     svg_open(&m, &page);
-    markup_put(&m, "%s by length of text, with intervals, for %zu fields.", has_two ? "AUROC and accuracy" : "AUROC", n);
+    markup_put(&m, "%s by length of text, with intervals, for %zu fields.", has_two ? "AUROC and accuracy" : "AUROC",
+               n);
     svg_begin(&m, &page);
     for (size_t i = 0; i < n; i++) {
         const double x = 60 + 188 * (double)(i % PER_ROW), y = 52 + ROW * (double)(i / PER_ROW);
@@ -187,7 +192,8 @@ tdm_status eval_svg_buckets(tdm_buf *out, const eval_result *results, size_t n, 
     put_panel(&m, top, &auroc, results, n);
     if (has_two)
         put_panel(&m, top + panel, &accuracy, results, n);
-    svg_label(&m, 340, page.height - 12, "ink", "middle", n && results[0].length_field ? results[0].length_field : "length");
+    svg_label(&m, 340, page.height - 12, "ink", "middle",
+              n && results[0].length_field ? results[0].length_field : "length");
     svg_close(&m);
     return m.st;
 }
