@@ -96,6 +96,12 @@ holds() {
             is($10, $9) && is($11, $8) && $3 < 0 && $7 > 0'
 }
 
+@test "a quotient by zero is null" {
+    printf '{"text": "And"}\n' > in.jsonl # the likeliest beginning there is
+    run --separate-stderr score --quiet in.jsonl
+    [[ $output == *'"mean_rank": 1.0, "mean_logrank": 0.0, '*'"lrr": null, '* ]] || { echo "$output"; false; }
+}
+
 @test "white space counts, and what looks like a special token is text" {
     printf '{"text": "And"}\n{"text": "And "}\n{"text": " And"}\n{"text": "And<|endoftext|>"}\n{"text": "\\n"}\n' > in.jsonl
     score --quiet --per-token in.jsonl > got.jsonl
@@ -218,14 +224,17 @@ holds() {
 @test "windows: each is what the model says of that part alone" {
     # ids are <|endoftext|> and 400 words: the second window begins at word 128 (from 1), scores from word 257 on, the
     # third at word 256 and scores from word 385 on
-    printf '{"text": "%s"}\n' "$(words 400)" | score --quiet --per-token - > long
-    printf '{"text": "%s"}\n' "$(words 256)" | score --quiet --per-token - > first
-    printf '{"text": "%s"}\n' "$(words 257 127)" | score --quiet --per-token --bos no - > second
-    printf '{"text": "%s"}\n' "$(words 145 255)" | score --quiet --per-token --bos no - > third
-    for list in logprob rank entropy; do
+    given="--quiet --per-token --gltr 2 --observer $writer -"
+    printf '{"text": "%s"}\n' "$(words 400)" | score $given > long
+    printf '{"text": "%s"}\n' "$(words 256)" | score $given > first
+    printf '{"text": "%s"}\n' "$(words 257 127)" | score --bos no $given > second
+    printf '{"text": "%s"}\n' "$(words 145 255)" | score --bos no $given > third
+    for list in logprob rank entropy cross pred_topk; do
         for part in long first second third; do
             sed -E 's/.*"per_token"//' $part | field $list | tr ' ' '\n' > $part.$list
+            [ $list != pred_topk ] || sed 's/.*"pred_topk": //; s/, "tokens": .*//; s/\]\], \[\[/\n/g; s/[]}[]//g' $part > $part.$list
         done
+        [ "$(wc -l < long.$list)" -eq 400 ]
         { cat first.$list; tail -n +129 second.$list; tail -n +129 third.$list; } | cmp - long.$list
     done
 }
