@@ -138,7 +138,7 @@ typedef struct {
     double brier; /* mean of (score - machine)^2 */
 } tdm_calibration;
 
-/* Of the wanted texts; one class is enough. Sums are compensated.
+/* Of the wanted texts; one class is enough. The order of the texts does not matter.
  * Errors: TDM_EFORMAT for a score outside [0, 1] (the first one's index), and when no text is wanted. */
 tdm_status tdm_calibrate(const tdm_scored *set, tdm_calibration *out, tdm_err *err);
 

@@ -1,24 +1,20 @@
 /* host/evaluate_calibrate.c - do probabilities mean what they say? */
 #include <math.h>
 
-#include "host/evaluate.h"
+#include "host/evaluate_state.h"
 
-/* Neumaier's compensated sum. */
-typedef struct {
-    double sum, rest;
-} exact_sum;
+/* Numbers from 0 to 1 are summed as integers, in units of 2^-62: the same in any order. */
+#define ONE 0x1p62
 
-static void add(exact_sum *s, double x)
+static void add(tdm_wide *sum, double x)
 {
-    const double sum = s->sum + x;
-    s->rest += fabs(s->sum) >= fabs(x) ? s->sum - sum + x : x - sum + s->sum;
-    s->sum = sum;
+    *sum += (uint64_t)(x * ONE + 0.5);
 }
 
 tdm_status tdm_calibrate(const tdm_scored *set, tdm_calibration *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    exact_sum squares = {0}, scores[TDM_CALIBRATION_BINS] = {0};
+    tdm_wide squares = 0, scores[TDM_CALIBRATION_BINS] = {0};
     int64_t n = 0, machines[TDM_CALIBRATION_BINS] = {0};
     *out = (tdm_calibration){0};
     for (size_t i = 0; i < set->n; i++) {
@@ -34,10 +30,10 @@ tdm_status tdm_calibrate(const tdm_scored *set, tdm_calibration *out, tdm_err *e
         n++;
     }
     TDM_REQUIRE(n, TDM_EFORMAT, "no text to calibrate with");
-    out->brier = (squares.sum + squares.rest) / (double)n;
+    out->brier = (double)squares / ONE / (double)n;
     for (int b = 0; b < TDM_CALIBRATION_BINS; b++) {
         const double in_bin = (double)out->bins[b].n;
-        out->bins[b].mean_score = (scores[b].sum + scores[b].rest) / in_bin; /* 0 / 0 is NaN */
+        out->bins[b].mean_score = (double)scores[b] / ONE / in_bin; /* 0 / 0 is NaN */
         out->bins[b].machine = (double)machines[b] / in_bin;
         const double gap = fabs(out->bins[b].machine - out->bins[b].mean_score);
         out->ece += in_bin > 0 ? in_bin / (double)n * gap : 0;

@@ -7,6 +7,9 @@
 enum { HUMAN = 0, MACHINE = 1 }; /* the classes, and what `order` says of a text's */
 enum { LAST_OF_GROUP = 2 };      /* with the next text the score falls */
 
+/* Sums that neither overflow nor depend on the order. */
+__extension__ typedef unsigned __int128 tdm_wide;
+
 struct tdm_ranking {
     size_t n[2];       /* texts of each class; fewer than 2^32 in all */
     uint64_t *keys[2]; /* owned [n[class]] of the scores, rising */

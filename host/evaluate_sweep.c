@@ -7,14 +7,13 @@
 /* Precision as an integer: rounded to 2^-52, which is as much as a double has to say just above 1. A sum of 2^32 of
  * these takes 85 bits. */
 #define PRECISION_ONE 0x1p52
-__extension__ typedef unsigned __int128 wide;
 
 typedef struct {
     uint64_t all, hits;       /* texts so far; machines among them */
     uint64_t all_before, hits_before; /* up to the last group */
     uint64_t precision;       /* behind the last group */
     uint64_t wrong_pairs;
-    wide steps, trapezoids;   /* under the precision-recall curve, twice under the second: recall in machines */
+    tdm_wide steps, trapezoids;   /* under the precision-recall curve, twice under the second: recall in machines */
     int target;               /* the first that may still rise */
 } sweep;
 
@@ -28,8 +27,8 @@ static inline void end_group(sweep *s, const tdm_sweep_options *o, tdm_sweep_sum
     const double share = (double)(int64_t)s->hits / (double)(int64_t)s->all; /* signed: one instruction */
     const uint64_t precision = (uint64_t)(int64_t)(share * PRECISION_ONE + 0.5);
     s->wrong_pairs += machines * (wrong_before + wrong);
-    s->steps += (wide)machines * precision;
-    s->trapezoids += (wide)machines * (s->precision + precision);
+    s->steps += (tdm_wide)machines * precision;
+    s->trapezoids += (tdm_wide)machines * (s->precision + precision);
     while (s->target < o->n_fprs && wrong > o->most[s->target])
         out->hits[s->target++] = s->hits_before;
     s->precision = precision;

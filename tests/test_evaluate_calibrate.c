@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "host/evaluate.h"
+#include "host/rng.h"
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
@@ -38,6 +39,24 @@ static void test_calibration(void **state)
     near("all: ECE", c.ece, (2 * 0.475 + 0.1 + 0.3 + 2 * 0.225 + 2 * 0.025) / 8);
     near("all: MCE", c.mce, 0.475);
     near("all: Brier", c.brier, (0.95 * 0.95 + 0.01 + 0.09 + 0.09 + 0.75 * 0.75 + 0.05 * 0.05) / 8);
+}
+
+static void test_order_does_not_matter(void **state)
+{
+    (void)state;
+    enum { N = 1000 };
+    double scores[N], turned[N];
+    uint8_t machine[N], machine_turned[N];
+    tdm_calibration c, d;
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t w[4];
+        tdm_philox((uint32_t[4]){i, 0, 0, 0}, 1, w);
+        scores[i] = turned[N - 1 - i] = pow(tdm_word_uniform(w[0]), 5);
+        machine[i] = machine_turned[N - 1 - i] = w[1] & 1;
+    }
+    assert_int_equal(tdm_calibrate(&(tdm_scored){scores, machine, NULL, N}, &c, NULL), TDM_OK);
+    assert_int_equal(tdm_calibrate(&(tdm_scored){turned, machine_turned, NULL, N}, &d, NULL), TDM_OK);
+    assert_memory_equal(&c, &d, sizeof c);
 }
 
 static void test_calibration_refused(void **state)
@@ -78,6 +97,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calibration),
+        cmocka_unit_test(test_order_does_not_matter),
         cmocka_unit_test(test_calibration_refused),
         cmocka_unit_test(test_calibration_is_exact),
     };
