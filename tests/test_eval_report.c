@@ -437,6 +437,41 @@ static void test_cells_of_a_heat_map(void **state)
     free(text);
 }
 
+static double luminance(unsigned rgb)
+{
+    static const double WEIGHTS[] = {0.0722, 0.7152, 0.2126};
+    double sum = 0;
+    for (int i = 0; i < 3; i++, rgb >>= 8) {
+        const double c = (rgb & 255) / 255.0;
+        sum += WEIGHTS[i] * (c <= 0.04045 ? c / 12.92 : pow((c + 0.055) / 1.055, 2.4));
+    }
+    return sum;
+}
+
+/* Text on every shade has the contrast that WCAG 2 asks of small print, 4.5; and more is darker. */
+static void test_shades_are_readable(void **state)
+{
+    (void)state;
+    double before = 1;
+    for (int i = 0; i <= 200; i++) {
+        eval_cell cell = {.is_there = true, .value = 0.5 + i / 400.0, .interval = {NAN, NAN}};
+        const eval_matrix m = {.title = "t", .row_title = "r", .column_title = "c", .n_rows = 1, .n_columns = 1,
+                               .rows = NAMED, .columns = NAMED, .cells = &cell};
+        tdm_buf out = {0};
+        tdm_err err = {0};
+        char *text = finish(&out, eval_svg_matrix(&out, &m, &err), &err), *shade = strstr(text, "rx=\"2\" fill=\"#");
+        assert_non_null(shade);
+        const double light = luminance((unsigned)strtoul(shade + 14, NULL, 16));
+        const double ink = strstr(shade, "fill=\"#fff\"") ? 1 : 0;
+        assert_non_null(strstr(shade, ink > 0 ? "fill=\"#fff\"" : "fill=\"#000\""));
+        const double contrast = (fmax(light, ink) + 0.05) / (fmin(light, ink) + 0.05);
+        if (contrast < 4.5 || light > before)
+            fail_msg("%.1f %%: contrast %.2f, luminance %.3f after %.3f", 100 * cell.value, contrast, light, before);
+        before = light;
+        free(text);
+    }
+}
+
 /* Wilson's interval, from the worked values of statsmodels' proportion_confint(k, n, method="wilson"). */
 static void test_wilson(void **state)
 {
@@ -481,6 +516,7 @@ int main(void)
         cmocka_unit_test(test_too_fine_a_rate_is_marked),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_cells_of_a_heat_map),
+        cmocka_unit_test(test_shades_are_readable),
         cmocka_unit_test(test_wilson),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

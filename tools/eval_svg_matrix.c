@@ -52,14 +52,14 @@ static void colour(const heat_map *h, double value, int rgb[3])
         rgb[i] = (int)(STOPS[stop][i] + (at - stop) * (STOPS[stop + 1][i] - STOPS[stop][i]) + 0.5);
 }
 
-/* White where black would be the worse to read. */
+/* White where black would be the worse to read: either has a contrast of 4.5 (WCAG) on its side. */
 static const char *ink_on(const int rgb[3])
 {
-    double light = 0;
+    double light = 0; /* relative luminance */
     static const double WEIGHTS[] = {0.2126, 0.7152, 0.0722};
     for (int i = 0; i < 3; i++)
-        light += WEIGHTS[i] * pow(rgb[i] / 255.0, 2.2);
-    return light < 0.2 ? "#fff" : "#10141a";
+        light += WEIGHTS[i] * pow((rgb[i] / 255.0 + 0.055) / 1.055, 2.4);
+    return light < 0.179 ? "#fff" : "#000";
 }
 
 /* ---- names ---- */
