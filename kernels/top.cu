@@ -29,14 +29,15 @@ struct workspace {
     double sums[TDM_WARP];
 };
 
-/* The best of this thread's entries behind `last`; 0: none. */
+/* The best of this thread's entries behind `last`; 0: none. What fills up the last pack is -infinity, behind
+ * all of the row. */
 __device__ __forceinline__ place best_behind(place last, const float *row, int n)
 {
     place best = 0;
     tdm_each_four(row, n, [&](const tdm_four &v, int first) {
         for (int i = 0; i < 4; i++) {
             const place p = place_of(v.v[i], first + i);
-            if (first + i < n && p < last && p > best)
+            if (p < last && p > best)
                 best = p;
         }
     });
