@@ -8,7 +8,8 @@ End to end: texts in JSON Lines through the program, under several conventions (
 Fast-DetectGPT also against their papers' formulas and the order of operations of their released code, in NumPy.
 Exits with 1 when a bar is missed:
   ranks     equal, but where logits are closer than 1e-5 of the row's largest
-  measures  max |relative difference| <= 1e-4; those of ranks where such ties lie on either side
+  measures  max |relative difference| <= 1e-4; those of ranks where such ties lie on either side. Fast-DetectGPT's
+            is a difference in standard deviations, which may be 0: there 1e-4 of the larger of it and 1
   records   a result for each text but those of one token with --bos no, which are errors of class too-short;
             the fields that do not need an observer are the same bytes without one
 Needs torch, transformers, numpy. DIR: the vocabulary files of GPT-2.
@@ -199,7 +200,7 @@ def literal(models, ids, behind):
 
 class Report:
     def __init__(self):
-        self.worst, self.problems, self.tokens, self.other_ranks = {}, [], 0, 0
+        self.worst, self.strictly, self.problems, self.tokens, self.other_ranks = {}, {}, [], 0, 0
 
     def number(self, name, ours, theirs, where, also=()):
         """One of theirs and also must be met; those may lie on either side of ours."""
@@ -209,8 +210,12 @@ class Report:
                 self.problem(f"{name}: {ours}, want {values}", where)
             return
         low, high = min(values), max(values)
-        off = max(low - ours, ours - high, 0.0) / max(abs(theirs), 1e-300)
+        apart = max(low - ours, ours - high, 0.0)
+        least = 1.0 if name.lower().startswith("fast") else 1e-300
+        off = apart / max(abs(theirs), least)
         self.worst[name] = max(self.worst.get(name, 0.0), off)
+        if least == 1.0 and abs(theirs) < 1:
+            self.strictly[name] = max(self.strictly.get(name, 0.0), apart / abs(theirs))
         if not off <= BAR:
             self.problem(f"{name}: {ours}, want {theirs}", where)
 
@@ -220,7 +225,8 @@ class Report:
     def finish(self):
         print(f"{self.tokens} tokens, {self.other_ranks} of another rank, each within a tie")
         for name, off in self.worst.items():
-            print(f"  {name:38s} {off:.1e}")
+            strictly = f", {self.strictly[name]:.1e} of itself" if name in self.strictly else ""
+            print(f"  {name:38s} {off:.1e}{strictly}")
         for problem in self.problems[:20]:
             print(f"NOT AS ASKED: {problem}")
         if len(self.problems) > 20:

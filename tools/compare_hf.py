@@ -10,7 +10,8 @@ Jobs (--jobs):
   detect    texts of words of the vocabulary, from text to probability; and how far those differ
   logprobs  teacher-forced log-probabilities in each dtype (needs --logprobs, a build of
             tests/gpu/logprobs.c): how far f16 is from f32, and both from transformers in f32
-  score     teacher-forced scoring of texts of --length tokens
+  score     texts of a quarter of --length to --length words, from text to all measures of `tandem score`; a peer
+            gives log-probability, entropy, its variance and rank of each token, or log-probabilities alone
 transformers gets scaled-dot-product attention, the dtype of tandem, every batch size in --batches, on
 a GPU also a static cache with compilation at the largest of them, and its best figure counts. Times are without loading. Each
 peer has its turn between two of tandem, so that what else runs on the machine hits both. A peer that
@@ -48,14 +49,13 @@ def options():
     p.add_argument("--gpt2", default="124M", help="folder or size")
     p.add_argument("--detector", default="base", help="folder or size")
     p.add_argument("--jobs", default=",".join(JOBS), help=f"of {','.join(JOBS)}")
-    p.add_argument("--n", type=int, default=32, help="documents that tandem writes")
-    p.add_argument("--length", type=int, default=128, help="tokens of a document, or of a text to score")
+    p.add_argument("--n", type=int, default=32, help="documents that tandem writes, or texts to score")
+    p.add_argument("--length", type=int, default=128, help="tokens of a document, or words of a text to score")
     p.add_argument("--texts", type=int, default=128, help="texts to detect")
     p.add_argument("--words", default="510", help="words of each; 1-510 draws every length alike")
     p.add_argument("--batches", default="8,32", help="batch sizes that the peers get")
     p.add_argument("--rounds", type=int, default=1)
     p.add_argument("--budget", type=float, default=1e9, help="seconds; peers are skipped after that")
-    p.add_argument("--small", action="store_true", help="tiny ceilings in tandem bench, for an emulated device")
     p.add_argument("--peer-device", choices=("cpu", "cuda"), help="another device for the peers")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--json", metavar="FILE", help="all figures, as JSON")
@@ -239,17 +239,16 @@ def generate(o, report, scratch):
             ours(mode, temperature)
 
 
-def make_texts(o, path, file):
-    """Words of the vocabulary that stay one token when they are joined by spaces."""
-    with open(os.path.join(path, "vocab.json"), encoding="utf-8") as f:
+def make_texts(vocabulary, n, low, high, file):
+    """Words of the vocabulary that stay one token when they are joined by spaces; low to high of them."""
+    with open(vocabulary, encoding="utf-8") as f:
         words = sorted(t[1:] for t in json.load(f) if t[0] == "\u0120" and t[1:].isascii()
                        and t[1:].isalpha() and t[1:].islower())
-    low, _, high = o.words.partition("-")
     rng = random.Random(1)
+    texts = [" ".join(rng.choice(words) for _ in range(rng.randint(low, high))) for _ in range(n)]
     with open(file, "w", encoding="utf-8") as f:
-        for i in range(o.texts):
-            text = " ".join(rng.choice(words) for _ in range(rng.randint(int(low), int(high or low))))
-            f.write(json.dumps({"id": i, "text": text}) + "\n")
+        f.writelines(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts))
+    return texts
 
 
 def detect(o, report, scratch):
@@ -257,9 +256,8 @@ def detect(o, report, scratch):
     tokenizer = transformers.RobertaTokenizer.from_pretrained(path)
     model = load(o, transformers.RobertaForSequenceClassification, path, torch.float32)
     file, out = os.path.join(scratch, "texts.jsonl"), os.path.join(scratch, "judged.jsonl")
-    make_texts(o, path, file)
-    with open(file, encoding="utf-8") as f:
-        texts = [json.loads(line)["text"] for line in f]
+    low, _, high = o.words.partition("-")
+    texts = make_texts(os.path.join(path, "vocab.json"), o.texts, int(low), int(high or low), file)
     longest = model.config.max_position_embeddings - 2
 
     def ours():
@@ -341,34 +339,82 @@ def logprobs(o, report, scratch):
                      half if half is not None else [], exact)
 
 
+def gpt2_vocabulary(path, scratch):
+    """vocab.json of a folder, or written from merges.txt as GPT-2's own was: bytes, merges, <|endoftext|>."""
+    file = os.path.join(path, "vocab.json")
+    if not os.path.exists(file):
+        shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        symbols = [*map(chr, shown), *(chr(256 + i) for i in range(256 - len(shown)))]
+        with open(os.path.join(path, "merges.txt"), encoding="utf-8") as f:
+            merges = [line.rstrip("\n").replace(" ", "") for line in f if not line.startswith("#version")]
+        file = os.path.join(scratch, "vocab.json")
+        with open(file, "w", encoding="utf-8") as f:
+            json.dump({t: i for i, t in enumerate([*symbols, *merges, "<|endoftext|>"])}, f)
+    return file
+
+
+def token_measures(logits, ids, all_measures):
+    """Of each token behind the first: [..., 4] or its log-probability alone [..., 1]; float32."""
+    lp, targets = torch.log_softmax(logits[:, :-1].float(), -1), ids[:, 1:, None]
+    given = lp.gather(2, targets)
+    if not all_measures:
+        return given
+    p = lp.exp()
+    entropy = -(p * lp).sum(-1)
+    variance = (p * lp * lp).sum(-1) - entropy ** 2
+    return torch.stack([given[..., 0], entropy, variance, 1 + (lp > given).sum(-1)], -1)
+
+
 def score(o, report, scratch):
     path = folder(o, o.gpt2, scratch)
-    model = load(o, transformers.GPT2LMHeadModel, path, torch_dtype(o))
-    length = min(o.length, model.config.n_positions)
+    model = load(o, transformers.GPT2LMHeadModel, path, torch.float32)
+    vocabulary = gpt2_vocabulary(path, scratch)
+    tokenizer = transformers.GPT2TokenizerFast(vocab=vocabulary, merges=os.path.join(path, "merges.txt"))
+    longest = min(o.length, model.config.n_positions - 8)  # a text's first word may be some tokens
+    file, out = os.path.join(scratch, "to_score.jsonl"), os.path.join(scratch, "scored.jsonl")
+    texts = make_texts(vocabulary, o.n, max(longest // 4, 1), longest, file)
+    eos = model.config.eos_token_id
 
     def ours():
-        done = subprocess.run([o.tandem, "bench", "score", "--device", o.device, "--model", path, "--n",
-                               str(o.n), "--length", str(length), "--json",
-                               *(["--small"] if o.small else [])], stdout=subprocess.PIPE,
-                              check=True)
-        row = json.loads(done.stdout.splitlines()[-1])
-        report.speed("score", "tandem", f"{o.n} texts", row["tokens_s"], "tokens/s")
+        s = tandem(o, "score", "--model", path, "--bos", "yes", "--restart", "--out", out, file)
+        report.speed("score", "tandem", f"{len(texts)} texts", s["tokens"] / s["seconds"], "tokens/s", cpu=s["cpu"])
+        with open(out, encoding="utf-8") as f:
+            return [json.loads(line)["mean_logprob"] for line in f]
 
-    def theirs(batch):
-        ids = torch.randint(0, model.config.vocab_size, (batch, length)).to(o.peer_device)
+    def measure(some, batch, all_measures):
+        """From texts to a mean log-probability each: texts sorted by length and padded; and tokens."""
+        means, tokens = [0.0] * len(some), 0
+        encoded = [[eos, *ids] for ids in tokenizer(some)["input_ids"]]
+        order = sorted(range(len(some)), key=lambda i: -len(encoded[i]))
+        for at in range(0, len(order), batch):
+            rows = order[at:at + batch]
+            width = len(encoded[rows[0]])
+            ids = torch.tensor([encoded[i] + [eos] * (width - len(encoded[i])) for i in rows]).to(o.peer_device)
+            mask = torch.tensor([[1] * len(encoded[i]) + [0] * (width - len(encoded[i])) for i in rows])
+            alone = {} if len(rows) == 1 else {"attention_mask": mask.to(o.peer_device)}
+            found = token_measures(model(ids, **alone).logits, ids, all_measures).cpu()
+            for i, row in zip(rows, found):
+                n = len(encoded[i]) - 1
+                means[i] = row[:n].double().mean(0)[0].item()
+                tokens += n
+        return means, tokens
 
-        def run():
-            logits = model(ids).logits
-            return torch.log_softmax(logits[:, :-1].float(), -1).gather(2, ids[:, 1:, None]).sum()
-        run()
-        seconds = statistics.median(timed(o, run)[0] for _ in range(3))
-        report.speed("score", "transformers", f"batch {batch}", batch * length / seconds, "tokens/s")
+    def theirs(batch, all_measures):
+        measure(["warm up"] * batch, batch, all_measures)
+        seconds, (_, tokens) = timed(o, lambda: measure(texts, batch, all_measures))
+        report.speed("score", "transformers", f"batch {batch}{'' if all_measures else ', logprob alone'}",
+                     tokens / seconds, "tokens/s")
 
-    ours()
+    torch.backends.cuda.matmul.allow_tf32 = False
+    some = texts[:32]
+    report.agree(None, f"mean log-probability, tandem {o.dtype} against transformers f32", ours()[:len(some)],
+                 peer(report, "score", "f32", lambda: measure(some, min(o.batches), True)[0]))
+    model.to(torch_dtype(o))
     for _ in range(o.rounds):
         for batch in o.batches:
-            peer(report, "score", f"batch {batch}", lambda b=batch: theirs(b))
-        ours()
+            for all_measures in (True, False):
+                peer(report, "score", f"batch {batch}", lambda b=batch, a=all_measures: theirs(b, a))
+            ours()
 
 
 def main():

@@ -137,7 +137,7 @@ compare() { # seconds job gpt2 detector batches
     shift
     $python -c 'import torch, transformers' || { echo "torch and transformers are not there"; return 77; }
     peer_device=
-    [ -z "$small" ] || peer_device='--peer-device cpu --small'
+    [ -z "$small" ] || peer_device='--peer-device cpu'
     case $1 in
     logprobs) most='--most-logprob 32' ;;
     detect) most='--most-probability 1e-3' ;;
