@@ -220,7 +220,7 @@ static void put_pictures(markup *m, const eval_result *r)
                "probability means what it says. It holds for this mixture, with %.0f %% machine texts: among fewer "
                "machines "
                "the points lie lower.</figcaption>\n</figure>\n",
-               100 * (double)r->machines / fmax((double)(r->machines + r->humans), 1));
+               100 * (double)r->machines / fmax((double)r->machines + (double)r->humans, 1));
 }
 
 void html_field(markup *m, const eval_result *r, const eval_options *o)
