@@ -20,10 +20,9 @@ static void put_roc(markup *m, const eval_result *results, size_t n)
     markup_put(m, "<figure>\n");
     if (m->st == TDM_OK)
         m->st = eval_svg_roc(m->out, results, n, m->err);
-    markup_put(m, "<figcaption>Each point of a curve is a threshold: how many machine texts it finds, against how many "
-                  "human texts it takes for a machine's. On the dashed line a detector guesses. What matters in use is "
-                  "the "
-                  "left edge, where few humans are accused; the tables below give it in "
+    markup_put(m, "<figcaption>Each point of a curve is a threshold: how many machine texts it finds, against how "
+                  "many human texts it takes for a machine's. On the dashed line a detector guesses. What matters in "
+                  "use is the left edge, where few humans are accused; the tables below give it in "
                   "numbers.</figcaption>\n</figure>\n");
 }
 

@@ -188,10 +188,8 @@ static void put_points(markup *m, const eval_result *r, const eval_options *o)
         has_mark = has_mark || is_too_fine(r, o->evaluate.fprs[i]);
     }
     markup_put(m, "</tbody></table></div>\n<p class=\"note\">The last column is the 95 %% interval of a share of so "
-                  "many "
-                  "texts (Wilson). The threshold was chosen on the same humans, so the rate of others is rather above "
-                  "the "
-                  "middle of it.</p>\n");
+                  "many texts (Wilson). The threshold was chosen on the same humans, so the rate of others is rather "
+                  "above the middle of it.</p>\n");
     if (has_mark)
         markup_put(m,
                    "<p class=\"note\">† At this rate fewer than one of %" PRId64 " human texts may be accused, so the "
@@ -216,10 +214,8 @@ static void put_pictures(markup *m, const eval_result *r)
         m->st = eval_svg_calibration(m->out, r, m->err);
     markup_put(m,
                "<figcaption>Of the texts that were given a probability, how many were a machine's. On the dashed line "
-               "a "
-               "probability means what it says. It holds for this mixture, with %.0f %% machine texts: among fewer "
-               "machines "
-               "the points lie lower.</figcaption>\n</figure>\n",
+               "a probability means what it says. It holds for this mixture, with %.0f %% machine texts: among fewer "
+               "machines the points lie lower.</figcaption>\n</figure>\n",
                100 * (double)r->machines / fmax((double)r->machines + (double)r->humans, 1));
 }
 
