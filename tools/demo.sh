@@ -1,11 +1,23 @@
 #!/bin/sh
-# sh tools/demo.sh [--no-install]: tandem from a bare Debian 12 machine to a judged corpus.
+# sh tools/demo.sh [--full] [--no-install]: tandem from a bare Debian 12 machine to a judged corpus.
 #
 # Builds tandem in build/ (with CUDA where there is a GPU), lets the small writer of tools/demo/ write
 # a corpus with three sampling methods, lets the small reader judge it beside human text that neither
 # has seen, and prints how often the reader was right. Missing Debian packages are installed first
 # (root or sudo) unless --no-install is given. Results stay in build/demo/.
+#
+# With --full instead the experiment of GPT-2's release in miniature: three writers, their readers, three sampling methods;
+# which reader finds which writer, which sampling hides best, what log-probabilities alone say, beside the published tables.
+# A few minutes on two cores; see tools/demo/full.sh.
 
+full=no
+for argument in "$@"; do
+    shift
+    case $argument in
+    --full) full=yes ;;
+    *) set -- "$@" "$argument" ;;
+    esac
+done
 . "$(dirname "$0")/setup.sh"
 
 cuda=OFF
@@ -45,6 +57,11 @@ write() { # NAME OPTIONS...: write a corpus and show the beginning of it
 judge() { # NAME FILE: add p(fake) to each record
     $tandem detect --model $models/reader --quiet --restart --out $out/"$1".detect.jsonl "$2"
 }
+
+if [ $full = yes ]; then
+    . tools/demo/full.sh
+    exit
+fi
 
 write temperature-1
 write top-k-40 --top-k 40

@@ -120,9 +120,10 @@ language: en
 ---
 # The demo's {name} writer
 
-A GPT-2 of {parameters:.2f} million parameters ({shape}, context 256, vocabulary 2,000): the demo's writer once more, with fewer weights. Its
-text, licence, recipe ({epochs} epochs; this one took {minutes}) and limits are those of [the large writer](../writer/README.md), and so
-is its vocabulary: `merges.txt` says all of it, a tokenizer that wants `vocab.json` finds it there.
+A GPT-2 of {parameters:.2f} million parameters ({shape}, context 256, vocabulary 2,000):
+the demo's writer once more, with fewer weights. Its text, licence, recipe ({epochs} epochs; this one took {minutes}) and limits
+are those of [the large writer](../writer/README.md), and so is its vocabulary: `merges.txt` says all of it, a tokenizer that wants
+`vocab.json` finds it there.
 
 | held-out text | loss, nats per token | perplexity per token |
 |---|---|---|

@@ -147,8 +147,8 @@ As published:
 - At top-k 40 a writer is its own best scorer; at temperature 1 a larger scorer finds a smaller writer well.
 
 Not as published:
-- The level of every figure. The readers have 1.1 million weights and saw 6,000 machine texts of one book in the English of
-  1611; the published ones have 100 to 300 times as many and saw 250,000 and more.
+- The level of every figure. The readers have 1.1 million weights and learnt from 6,000 machine texts and one book in the
+  English of 1611; the published ones have 100 to 300 times as many weights and learnt from far more text.
 - Nucleus samples were the hardest for the published readers. Here those at temperature 1 are: what gives them away, rare
   slips of sense and spelling, is more than readers of this size learn.
 - At temperature 1 all published scorers found machine text less likely than human text. Here that holds where the scorer
