@@ -31,7 +31,7 @@ m1,m1,h1,gpt2,greedy,no,none,books,t,"Write
 it",plain text
 m2,m1,h1,gpt2,greedy,no,homoglyph,books,t,p,"línea, ""x"""
 
-m3,m3,h1,gpt4,sampling,no,none,books,t,p,last
+m3,m3,h1,gpt-4,sampling,no,none,books,t,p,last
 END
 }
 
@@ -55,6 +55,7 @@ labelled() {
     [ "${lines[0]}" = '{"id": "h1", "text": "It said:\n\"no\", and left.", "label": "human", "adv_source_id": "h1", "source_id": "h1", "model": "human", "decoding": null, "repetition_penalty": null, "attack": "none", "domain": "books", "title": "A \"title\", quoted", "prompt": null}' ]
     [[ ${lines[1]} == '{"id": "m1", "text": "plain text", "label": "machine", '*'"prompt": "Write\nit"}' ]]
     [[ ${lines[2]} == '{"id": "m2", "text": "l\u00ednea, \"x\"", '* ]]
+    [[ ${lines[3]} == '{"id": "m3", "text": "last", "label": "machine", '* ]]
 }
 
 @test "records: the test set has no label" {
@@ -330,6 +331,16 @@ END
     [[ $output == *'"exact_thresholds": {"0.5": {"d": 0.59999999999999998}}'*'"exact_fpr": {"0.5": {"d": 0.5}}'* ]]
     # m1 wins one pair and ties one, m2 wins both
     [[ $output == *'"model": "a", '*'"auroc": 0.75}'*'"model": "b", '*'"auroc": 1}'*'"model": "all", '*'"auroc": 0.875}'* ]]
+    # a human text of another domain, below all: all domains together have three pairs for each machine text
+    printf '%s\n' h3,human,e >> train.csv
+    sed -i 's/\[/[{"id": "h3", "score": -1}, /' p.json
+    run --separate-stderr raid eval p.json --data train.csv --fpr 0.5 --json
+    [[ $output == *'{"domain": "d", "model": "b", '*'"auroc": 1}'*'{"domain": "all", "model": "a", '*'"auroc": 0.83333333333333337}'*'{"domain": "all", "model": "b"'* ]]
+    # a score for all: thresholds above it have an FPR of 0 and are none for RAID, those below have one of 1
+    printf '[{"id": "h1", "score": 1}, {"id": "h2", "score": 1}, {"id": "m1", "score": 1}, {"id": "m2", "score": 1}, {"id": "h3", "score": 1}]' > p.json
+    run --separate-stderr raid eval p.json --data train.csv --json
+    [[ $output == *'"accuracy": {"0.05": null, "0.01": null}, "exact": {"0.05": {"tp": 0, "fn": 1, "accuracy": 0}'* ]]
+    [[ $output == *'"fpr": {"0.05": {"d": 1, "e": 1}'*'"exact_thresholds": {"0.05": {"d": null, "e": null}'* ]]
 }
 
 @test "eval: groups with a text without a score are left out, and it is said" {

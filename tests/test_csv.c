@@ -71,7 +71,8 @@ static tdm_csv *open_csv(const char *name, size_t max_row, size_t *n)
     const tdm_csv_options options = {.max_row = max_row, .max_ratio = 500};
     if (tdm_csv_open(name, &options, &csv, &err) != TDM_OK)
         fail_msg("%s", err.msg);
-    tdm_csv_columns(csv, n);
+    const tdm_csv_field *columns = tdm_csv_columns(csv, n);
+    assert_true(*n > 0 && (columns[0].text[0] == 'a' || columns[0].text[0] == 'i')); /* not the byte order mark */
     return csv;
 }
 
