@@ -83,6 +83,11 @@ is() {
     is accuracy 0.875
     is human_wrong 1
     is machine_wrong 0
+    records h .15 .25 .35 .65 > human.jsonl
+    run evaluate --json
+    brier=$(value brier) ece=$(value ece)
+    run evaluate --field real --json
+    [ "$(printf '%.9f %.9f' "$brier" "$ece")" = "$(printf '%.9f %.9f' "$(value brier)" "$(value ece)")" ]
 }
 
 @test "orientation: said, fitted, known by the end of a name, and warned about" {
@@ -151,6 +156,10 @@ CASES
     is machines 5000
     { many 5000 m; many 5000 m | tail -1; } > machine.jsonl
     refuses 65 'machine.jsonl:5001: id "m-4999" stands in line 5000 already' --human human.jsonl --machine machine.jsonl
+    cat machine.jsonl machine.jsonl > twice.jsonl # every one of them
+    run "$TANDEM" eval --human human.jsonl --machine twice.jsonl --max-errors 5002 --json --quiet 2> said.txt
+    is excluded 5002
+    is machines 5000
     { many 5000 m; many 1 m; } > machine.jsonl
     refuses 65 'machine.jsonl:5001: id "m-0" stands in line 1 already' --human human.jsonl --machine machine.jsonl
 }
@@ -285,6 +294,8 @@ CASES
     [ "$fitted" -gt 2800 ] && [ "$fitted" -lt 3200 ]
     output=${output#*'"best": {'}
     best=$(value balanced_accuracy)
+    [ $(($(value machine_right) + $(value machine_wrong) + $(value human_right) + $(value human_wrong))) -eq "$judged" ]
+    [ "$judged" -ne "$fitted" ]
     run evaluate --json --bootstrap 0 --threshold "$threshold"
     [[ $output == *'"excluded": 0, "threshold": '"$threshold,"* ]]
     awk -v all="$(value balanced_accuracy)" -v part="$best" 'BEGIN { exit !(all - part < .05 && part - all < .05) }'
@@ -305,6 +316,8 @@ CASES
 @test "lengths: the field that all records have, --length-field, --buckets" {
     run evaluate --json --buckets 100
     [[ $output == *'"buckets": [{"from": 0, "to": 100, "humans": 2, "machines": 2, "auroc": '*'}, {"from": 100, "to": null, '* ]]
+    run evaluate --json --buckets 80,160 # where lengths are
+    [ "$(grep -o '"to": [^,]*, "humans": [0-9]*' <<< "$output" | tr '\n' ' ')" = '"to": 80, "humans": 1 "to": 160, "humans": 2 "to": null, "humans": 1 ' ]
     run evaluate --json --buckets none
     [[ $output == *'"buckets": []'* ]]
     sed 's/used_tokens/tokens/' machine.jsonl > tokens.jsonl
