@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# generate and detect on the demo models through the emulated device, beside the CPU backend.
+# generate, detect and score on the demo models through the emulated device, beside the CPU backend.
 #   TANDEM      the program with the CPU backend alone
 #   TANDEM_EMU  the same sources with the CUDA backend on the emulated device
 
@@ -86,4 +86,46 @@ different_lines() { # FILE FILE
                 END { printf "# %s: largest difference of p(fake) %.2g of %g, %d texts\n", type, worst, most, n
                       exit !(n == 48 && worst <= most) }' >&3
     done
+}
+
+# Texts of 1 to some hundred words; the last does not fit the context.
+texts_to_score() {
+    sed -n 's/^{"id": \([^,]*\),.*"text": "\([^"\\]*\).*/\1\t\2/p' "$models/human.jsonl" | head -n 13 |
+        awk -F '\t' '{ n = split($2, w, " "); t = w[1]; for (i = 2; i <= n && i <= NR * NR; i++) t = t " " w[i]
+                       all = all " " t; printf "{\"id\": %s, \"text\": \"%s\"}\n", $1, t }
+                     END { printf "{\"id\": \"all\", \"text\": \"%s\"}\n", all }'
+}
+
+score() { # PROGRAM OUT OPTIONS...
+    local program=$1 out=$2
+    shift 2
+    "$program" score --model "$models/writer" --observer "$models/writer-small" --stride 100 --quiet --out "$out" \
+        "$@" texts.jsonl
+}
+
+measures() { # FILE
+    sed 's/.*"mean_logprob": \([^,]*\), .*"entropy": \([^,]*\), .*"fast_detect": \([^,]*\), .*"binoculars": \([^,]*\), "binoculars_paper": \([^,]*\), "fast_detect_observer": \([^,}]*\)}/\1 \2 \3 \4 \5 \6/' "$1"
+}
+
+@test "scores in f32, f16 and bf16 are the CPU's within the type's rounding" {
+    texts_to_score > texts.jsonl
+    score "$TANDEM" cpu.jsonl --device cpu
+    [ "$(grep -c '"windows": 1' cpu.jsonl)" -eq 13 ] && [ "$(wc -l < cpu.jsonl)" -eq 14 ]
+    for dtype in f32:1e-5 f16:2e-3 bf16:2e-2; do
+        score "$TANDEM_EMU" ${dtype%:*}.jsonl --device cuda --dtype ${dtype%:*}
+        paste <(measures cpu.jsonl) <(measures ${dtype%:*}.jsonl) | awk -v type=${dtype%:*} -v most=${dtype#*:} '
+            NF == 12 { for (i = 1; i <= 6; i++) { d = ($i - $(i + 6)) / (1 + ($i < 0 ? -$i : $i)); if (d < 0) d = -d
+                                                  if (d > worst) worst = d; n++ } }
+            END { printf "# %s: largest difference of a measure %.2g of %g, %d values\n", type, worst, most, n
+                  exit !(n == 84 && worst <= most) }' >&3
+    done
+}
+
+@test "scores in f16 do not depend on the batch, on what else is asked or on the order of events" {
+    texts_to_score > texts.jsonl
+    score "$TANDEM_EMU" whole.jsonl --device cuda --dtype f16
+    TDM_EMU_SEED=5 score "$TANDEM_EMU" small.jsonl --device cuda --dtype f16 --batch 1
+    cmp whole.jsonl small.jsonl
+    score "$TANDEM_EMU" likeliest.jsonl --device cuda --dtype f16 --batch 2 --gltr 3
+    sed 's/"request": .*\]\]\]}, "tokens"/"tokens"/' likeliest.jsonl | cmp whole.jsonl
 }
