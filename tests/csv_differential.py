@@ -87,7 +87,7 @@ def build(folder):
     source, program = os.path.join(folder, 'dump.c'), os.path.join(folder, 'dump')
     with open(source, 'w') as f:
         f.write(PROGRAM)
-    parts = ['csv', 'source', 'codec', 'err', 'buf', 'json', 'json_scan', 'json_write']
+    parts = ['csv', 'csv_file', 'source', 'codec', 'err', 'buf', 'json', 'json_scan', 'json_write']
     subprocess.check_call(['gcc', '-std=c11', '-D_GNU_SOURCE', '-O1', '-I' + ROOT, source] +
                           [f'{ROOT}/host/{p}.c' for p in parts] +
                           ['-lcjson', '-lz', '-lzstd', '-lxxhash', '-lm', '-o', program])
