@@ -6,9 +6,9 @@
 # has seen, and prints how often the reader was right. Missing Debian packages are installed first
 # (root or sudo) unless --no-install is given. Results stay in build/demo/.
 #
-# With --full instead the experiment of GPT-2's release in miniature: three writers, their readers, three sampling methods;
-# which reader finds which writer, which sampling hides best, what log-probabilities alone say, beside the published tables.
-# A few minutes on two cores; see tools/demo/full.sh.
+# With --full instead the experiment of GPT-2's release in miniature: three writers, their readers, three
+# sampling methods; which reader finds which writer, which sampling hides best, what log-probabilities alone
+# say, beside the published tables. Minutes on two cores; see tools/demo/full.sh.
 
 full=no
 for argument in "$@"; do

@@ -1,9 +1,9 @@
 # shellcheck shell=sh disable=SC2154 # tandem, models and show are from demo.sh
 # Sourced by demo.sh --full: the questions of GPT-2's release, in miniature.
 #
-# Three writers write with three sampling methods; the reader of each writer judges all of it (tandem detect), and each
-# writer, as a scorer, says how probable it finds all of it (tandem score); tandem eval makes tables of that and sets the
-# published ones beside them. Results stay in build/demo/full/:
+# Three writers write with three sampling methods; the reader of each writer judges all of it (tandem detect),
+# and each writer, as a scorer, says how probable it finds all of it (tandem score); tandem eval makes tables of
+# that and sets the published ones beside them. Results stay in build/demo/full/:
 #
 #   texts/WRITER.METHOD.jsonl      corpora
 #   measured/MODEL/TEXTS.jsonl     what a reader or scorer says of them, and of human text
@@ -91,7 +91,8 @@ table() { # PAGE TABLE OPTIONS...: print it, and make a page of it
     cells=$out/tables/$2
     shift 2
     echo
-    $tandem eval --matrix "$cells" --html "$page" --quiet "$@" || [ $? = 3 ] # 3: some without a value; the table counts them
+    # 3: some texts have no value; the table counts them
+    $tandem eval --matrix "$cells" --html "$page" --quiet "$@" || [ $? = 3 ]
 }
 
 rm -rf $out
@@ -128,11 +129,13 @@ for zero_shot in t1 k40; do
     heading "Zero-shot, $method: a threshold on the log-probability of a text; tandem score" \
         "row: the scorer; column: the writer of the texts; the direction is fitted too. Published: the other way round"
     table zero-shot-$zero_shot-total zero-shot-$zero_shot --field logprob --metric best --orientation fit
-    table zero-shot-$zero_shot zero-shot-$zero_shot --field mean_logprob --metric best --orientation fit --reference zero-shot-$zero_shot
+    table zero-shot-$zero_shot zero-shot-$zero_shot --field mean_logprob --metric best --orientation fit \
+        --reference zero-shot-$zero_shot
 done
 
-heading "Zero-shot: every measure of one scorer, $large, on what it wrote itself; the observer is 0.5M; fake: its reader" \
-    "column: sampling method; the direction is fitted. Where lrr is 0 / 0, every token the likeliest, the text is left out"
+heading "Zero-shot: every measure of one scorer, $large, on what it wrote itself; fake: its reader's" \
+    "column: sampling method; the direction is fitted; the observer is 0.5M" \
+    "lrr is 0 / 0 where every token was the likeliest; such a text is left out"
 table measures measures --field measure --metric auroc --orientation fit --max-errors 1%
 cat <<EOF
 
@@ -141,24 +144,28 @@ cat <<EOF
 Pages: $out/*.html
 
 As published:
-- A reader of a small writer does worse the larger the writer of the texts is; the reader of the largest writer does about
-  equally well on all. Whoever expects unknown writers trains on the largest.
-- A larger writer is harder to find for the reader trained on it, and temperature 1 hides better than top-k 40.
-- At temperature 1 a threshold finds a small writer the better, the larger the scorer is. At top-k 40 a writer is, nearly
-  always, its own best scorer, and a somewhat larger one does much worse.
+- A reader of a small writer does worse the larger the writer of the texts is; the reader of the largest
+  writer does about equally well on all. Whoever expects unknown writers trains on the largest.
+- A larger writer is harder to find for the reader trained on it, and temperature 1 hides better than top-k
+  40.
+- At temperature 1 a threshold finds a small writer the better, the larger the scorer is. At top-k 40 a
+  writer is, nearly always, its own best scorer, and a somewhat larger one does much worse.
 
 Not as published:
-- The level of every figure. The readers have 1.1 million weights and learnt from 6,000 machine texts and one book in the
-  English of 1611; the published ones have 100 to 300 times as many weights and learnt from far more text.
+- The level of every figure. The readers have 1.1 million weights and learnt from 6,000 machine texts and
+  one book in the English of 1611; the published ones have 100 to 300 times as many weights and learnt from
+  far more text.
 - The release calls nucleus samples the hardest for its readers. Here those at temperature 1 are, by far.
-- The published readers beat every threshold. Here the writer itself, as a scorer, beats its reader: see fast_detect and fake
-  in the last table. The reader is too small to learn all that the writer knows.
-- At temperature 1 all published scorers found machine text less likely than human text. Here that holds where the scorer
-  is larger than the writer; otherwise the writer's text is the more likely one. At top-k 40 the published direction holds
-  but for the largest scorer on the smallest writer.
-- The published thresholds are on the total log-probability. Here that says mostly how long a text is, ten tokens or 256,
-  and the mean does far better: see the two tables of each kind.
+- The published readers did better than the published thresholds. Here the writer itself, as a scorer, beats
+  its reader: see fast_detect and fake in the last table. The reader is too small to learn all that the
+  writer knows.
+- At temperature 1 all published scorers found machine text less likely than human text. Here that holds
+  where the scorer is larger than the writer; otherwise the writer's text is the more likely one. At top-k
+  40 the published direction holds but for the largest scorer on the smallest writer.
+- The published thresholds are on the total log-probability. Here that says mostly how long a text is, ten
+  tokens or 256, and the mean does far better: see the two tables of each kind.
 
-What the intervals do not cover: one writer and one reader of each size were trained, once. They say how much other texts would
-move a figure, not how much another training run would. The same 400 human passages stand in all cells.
+What the intervals do not cover: one writer and one reader of each size were trained, once. They say how
+much other texts would move a figure, not how much another training run would. The same 400 human passages
+stand in all cells.
 EOF
