@@ -176,8 +176,8 @@ static eval_sources sources_of(const command *c, const arg_list *operands)
 static void print_warnings(const eval_result *r)
 {
     if (r->is_suspicious)
-        args_note(COMMAND.name, "warning: AUROC of %s is %.4f, below 0.5: as a rule a %s value is a machine's here; see "
-                                "--orientation", r->field, r->values.auroc, r->is_turned ? "higher" : "lower");
+        args_note(COMMAND.name, "warning: AUROC of %s is %.4f, below 0.5: as a rule a %s value is a machine's here; "
+                                "see --orientation", r->field, r->values.auroc, r->is_turned ? "higher" : "lower");
     if (!r->is_probability && (!strcmp(r->field, "fake") || !strcmp(r->field, "real")))
         args_note(COMMAND.name, "warning: %s is from %.9g to %.9g, no probability: there is no threshold of 0.5 and no "
                                 "calibration", r->field, r->low, r->high);
@@ -196,8 +196,8 @@ static tdm_status measure_texts(command *c, const eval_sources *sources, tdm_err
     TDM_TRY(eval_read(sources, o, &scores, err));
     c->excluded = scores.excluded;
     if (!c->common.quiet && (double)scores.n * (double)o->bootstrap.replicates >= MANY_DRAWS)
-        args_note(COMMAND.name, "%zu texts: %" PRId64 " bootstrap replicates take minutes; --bootstrap sets their number, 0: no "
-                                "intervals", scores.n, o->bootstrap.replicates);
+        args_note(COMMAND.name, "%zu texts: %" PRId64 " bootstrap replicates take minutes; --bootstrap sets their "
+                                "number, 0: no intervals", scores.n, o->bootstrap.replicates);
     for (; c->found.n < o->n_fields; c->found.n++) {
         TDM_TRY(eval_measure(&scores, c->found.n, o, &c->results[c->found.n], err));
         if (!c->common.quiet)
@@ -315,7 +315,8 @@ int cmd_eval(int argc, char **argv)
         {.name = "human", .kind = ARG_LIST, .out = &c.human, .value = "FILE", .help = "records of human texts"},
         {.name = "machine", .kind = ARG_LIST, .out = &c.machine, .value = "FILE", .help = "records of machine texts"},
         {.name = "label", .kind = ARG_STR, .out = &c.label, .value = "FIELD",
-         .help = "says of the records of FILE... who wrote them: true, 1, machine or fake against false, 0, human or real"},
+         .help = "says of the records of FILE... who wrote them: true, 1, machine or fake against false, 0, human or "
+                 "real"},
         {.name = "machine-label", .kind = ARG_STR, .out = &c.machine_label, .value = "VALUE",
          .help = "what --label says of machine texts; all else is human"},
         {.name = "orientation", .kind = ARG_CHOICE, .out = &c.orientation, .value = "auto|machine|human|fit",

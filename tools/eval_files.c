@@ -28,7 +28,8 @@ done:
 }
 
 /* One picture; what a file's name cannot hold, or a shell would not like, is an underscore. Empties the picture. */
-static tdm_status put_picture(const eval_files *files, const char *kind, const char *field, tdm_buf *picture, tdm_err *err)
+static tdm_status put_picture(const eval_files *files, const char *kind, const char *field, tdm_buf *picture,
+                              tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_buf path = {0};
@@ -63,7 +64,8 @@ static tdm_status write_pictures(const eval_files *files, const eval_found *foun
 {
     tdm_status st = TDM_OK;
     tdm_buf picture = {0};
-    TDM_REQUIRE(mkdir(files->svg, 0777) == 0 || errno == EEXIST, TDM_ECANTCREATE, "%s: %s", files->svg, strerror(errno));
+    TDM_REQUIRE(mkdir(files->svg, 0777) == 0 || errno == EEXIST, TDM_ECANTCREATE, "%s: %s", files->svg,
+                strerror(errno));
     if (found->n_matrices) {
         TDM_TRY(eval_svg_matrix(&picture, &found->matrices[0], err));
         TDM_TRY(put_picture(files, "matrix", NULL, &picture, err));

@@ -98,12 +98,13 @@ static tdm_status put_summary(tdm_buf *out, tdm_buf *cells, const eval_result *r
 {
     tdm_status st = TDM_OK;
     const eval_result *first = &results[0];
-    TDM_TRY(tdm_buf_printf(out, err, "%" PRId64 " human and %" PRId64 " machine texts", first->humans, first->machines));
+    TDM_TRY(tdm_buf_printf(out, err, "%" PRId64 " human and %" PRId64 " machine texts", first->humans,
+                           first->machines));
     if (first->excluded)
         TDM_TRY(tdm_buf_printf(out, err, "; %" PRId64 " bad records left out", first->excluded));
     if (o->bootstrap.replicates)
-        TDM_TRY(tdm_buf_printf(out, err, "; in brackets %.4g %% intervals (%" PRId64 " bootstrap replicates, seed %" PRIu64 ")",
-                               100 * o->bootstrap.confidence, o->bootstrap.replicates, o->bootstrap.seed));
+        TDM_TRY(tdm_buf_printf(out, err, "; in brackets %.4g %% intervals (%" PRId64 " bootstrap replicates, seed %" PRIu64
+                                         ")", 100 * o->bootstrap.confidence, o->bootstrap.replicates, o->bootstrap.seed));
     TDM_TRY(tdm_buf_printf(out, err, "\n\n"));
     TDM_TRY(tdm_buf_printf(cells, err, "field\thigher is\tAUROC\taccuracy\tfitted\t"));
     for (int i = 0; i < o->evaluate.n_fprs; i++)
@@ -189,13 +190,15 @@ done:
     return st;
 }
 
-static tdm_status put_bucket(tdm_buf *cells, const eval_result *r, const eval_bucket *b, const eval_options *o, tdm_err *err)
+static tdm_status put_bucket(tdm_buf *cells, const eval_result *r, const eval_bucket *b, const eval_options *o,
+                             tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const bool is_last = b->to == INT64_MAX;
     TDM_TRY(put_name(cells, r->field, err));
     TDM_TRY(tdm_buf_printf(cells, err, "%" PRId64, b->from));
-    TDM_TRY(is_last ? tdm_buf_printf(cells, err, " and more\t") : tdm_buf_printf(cells, err, " to %" PRId64 "\t", b->to - 1));
+    TDM_TRY(is_last ? tdm_buf_printf(cells, err, " and more\t")
+                    : tdm_buf_printf(cells, err, " to %" PRId64 "\t", b->to - 1));
     TDM_TRY(tdm_buf_printf(cells, err, "%" PRId64 "\t%" PRId64 "\t", b->humans, b->machines));
     TDM_TRY(put_ratio(cells, b->is_measured ? b->values.auroc : NAN, &b->intervals.auroc, err));
     TDM_TRY(put_share(cells, b->is_measured ? b->values.accuracy : NAN, &b->intervals.accuracy, err));
