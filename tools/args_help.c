@@ -102,7 +102,8 @@ static void print_option(FILE *to, const arg_spec *spec)
     fprintf(to, "%*s", HELP_INDENT - column, "");
     default_text(spec, initial, sizeof initial);
     snprintf(text, sizeof text, "%s%s%s%s%s%s", spec->help,
-             spec->kind == ARG_LIST ? "; may be given several times" : "", spec->required ? " (required)" : "", initial[0] ? " [default: " : "", initial, initial[0] ? "]" : "");
+             spec->kind == ARG_LIST ? "; may be given several times" : "",
+             spec->required ? " (required)" : "", initial[0] ? " [default: " : "", initial, initial[0] ? "]" : "");
     print_wrapped(to, text, HELP_INDENT, HELP_INDENT);
 }
 

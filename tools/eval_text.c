@@ -103,8 +103,9 @@ static tdm_status put_summary(tdm_buf *out, tdm_buf *cells, const eval_result *r
     if (first->excluded)
         TDM_TRY(tdm_buf_printf(out, err, "; %" PRId64 " bad records left out", first->excluded));
     if (o->bootstrap.replicates)
-        TDM_TRY(tdm_buf_printf(out, err, "; in brackets %.4g %% intervals (%" PRId64 " bootstrap replicates, seed %" PRIu64
-                                         ")", 100 * o->bootstrap.confidence, o->bootstrap.replicates, o->bootstrap.seed));
+        TDM_TRY(tdm_buf_printf(out, err,
+                               "; in brackets %.4g %% intervals (%" PRId64 " bootstrap replicates, seed %" PRIu64 ")",
+                               100 * o->bootstrap.confidence, o->bootstrap.replicates, o->bootstrap.seed));
     TDM_TRY(tdm_buf_printf(out, err, "\n\n"));
     TDM_TRY(tdm_buf_printf(cells, err, "field\thigher is\tAUROC\taccuracy\tfitted\t"));
     for (int i = 0; i < o->evaluate.n_fprs; i++)
