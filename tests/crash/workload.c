@@ -17,6 +17,7 @@ workload WORKLOADS[] = {
     {.name = "generate-plain", .command = "generate", .codec = TDM_PLAIN},
     {.name = "generate-gz", .command = "generate", .codec = TDM_GZ},
     {.name = "generate-zst", .command = "generate", .codec = TDM_ZST},
+    {.name = "score-plain", .command = "score", .codec = TDM_PLAIN},
 };
 const size_t N_WORKLOADS = COUNT(WORKLOADS);
 
@@ -136,7 +137,7 @@ static char *new_text(arguments *a)
 
 void workload_arguments(const run *r, arguments *a)
 {
-    const bool detects = !strcmp(r->w->command, "detect");
+    const bool detects = !strcmp(r->w->command, "detect"), generates = !strcmp(r->w->command, "generate");
     char *input = new_text(a), *model = new_text(a), *shard = new_text(a);
     if (r->input)
         snprintf(input, LONG_ARGUMENT, "%s", r->input);
@@ -154,13 +155,13 @@ void workload_arguments(const run *r, arguments *a)
     add(a, "--batch", "8");
     if (r->shards)
         add(a, "--shard", shard);
-    if (detects) {
-        add(a, "--chunk", "2048");
-        add(a, input, NULL);
-    } else {
+    if (generates) {
         add(a, "--chunk", "24");
         add(a, "--length", "6");
         add(a, "--prompts", input);
+    } else {
+        add(a, "--chunk", "2048");
+        add(a, input, NULL);
     }
 }
 
