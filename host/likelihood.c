@@ -37,7 +37,8 @@ bool tdm_likelihood_of(const tdm_stat *stats, const tdm_cross *cross, size_t n, 
 {
     sums sum = {0};
     const double N = (double)n, positions = (double)(n + behind);
-    *out = (tdm_likelihood){.tokens = (int64_t)n, .binoculars = NAN, .binoculars_paper = NAN, .fast_detect_observer = NAN};
+    *out = (tdm_likelihood){
+        .tokens = (int64_t)n, .binoculars = NAN, .binoculars_paper = NAN, .fast_detect_observer = NAN};
     for (size_t i = 0; i < n + behind; i++)
         if (!is_finite(&stats[i], cross ? &cross[i] : NULL))
             return false;

@@ -14,7 +14,7 @@
  *   entropy       sum H_i / n, H_i = -sum_v p ln p                    over scored positions
  *   lrr           -L / sum ln rank_i                                  Su et al., DetectLLM, 2023
  *   fast_detect   (L + sum H_i) / sqrt(sum Var_i)                     Bao et al., Fast-DetectGPT, 2023, analytic, one model
- *   gltr          ranks <= 10, <= 100, <= 1000, the rest              Gehrmann et al., GLTR, 2019; of its page, and MGTBench
+ *   gltr          ranks <= 10, <= 100, <= 1000, the rest              Gehrmann et al., GLTR, 2019; MGTBench
  *   binoculars    (-L / n) / (sum cross_i / n), cross_i = -sum_v q ln p     Hans et al., Binoculars, 2024: its released code
  *   binoculars_paper  the same with back_i = -sum_v p ln q            the formula of its paper, p as M1
  *   fast_detect_observer  (L + sum cross_i) / sqrt(sum variance_i)    Fast-DetectGPT with q as the reference model

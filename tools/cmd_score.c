@@ -169,8 +169,8 @@ static tdm_status put_settings(const score_job *job, tdm_buf *out, tdm_err *err)
     TDM_TRY(a->gltr ? tdm_buf_printf(out, err, "%" PRId64, a->gltr) : tdm_buf_put(out, "null", 4, err));
     TDM_TRY(tdm_buf_printf(out, err, ", \"passthrough\": %s, \"key-prefix\": ", a->passthrough ? "true" : "false"));
     TDM_TRY(tdm_json_put_string(out, prefix, strlen(prefix), err));
-    TDM_TRY(tdm_buf_printf(out, err, ", \"conventions\": {\"rank-base\": 1, \"logarithm\": \"natural\", \"observer\": %s",
-                           a->observer ? "true" : "false"));
+    TDM_TRY(tdm_buf_printf(out, err, ", \"conventions\": {\"rank-base\": 1, \"logarithm\": \"natural\""));
+    TDM_TRY(tdm_buf_printf(out, err, ", \"observer\": %s", a->observer ? "true" : "false"));
     if (a->gltr) {
         TDM_TRY(tdm_buf_printf(out, err, ", \"project\": "));
         TDM_TRY(tdm_json_put_string(out, job->project, job->project_len, err));
@@ -295,16 +295,17 @@ static const arg_command COMMAND = {
     .name = "score",
     .usage = "--model DIR [options] [FILE...]",
     .summary =
-        "Finds out how probable GPT-2 finds each text, token by token, and from that every measure that zero-shot "
-        "detectors use. Input is JSON Lines, {\"id\": any, \"text\": \"...\"}, also as .gz and .zst; a folder stands for "
-        "such files in it; - or no FILE is standard input. Results come in the order of the input. The text is "
-        "tokenised as it is, white space and all; what looks like a special token is plain text.",
+        "Finds out how probable GPT-2 finds each text, token by token, and from that every measure that "
+        "zero-shot detectors use. Input is JSON Lines, {\"id\": any, \"text\": \"...\"}, also as .gz and "
+        ".zst; a folder stands for such files in it; - or no FILE is standard input. Results come in the order "
+        "of the input. The text is tokenised as it is, white space and all; what looks like a special token is "
+        "plain text.",
     .notes = "One object a line; natural logarithms, the likeliest token has rank 1:\n"
              "{\"id\": ..., \"tokens\": n scored, \"logprob\": sum, \"mean_logprob\": x, \"ppl\": x,\n"
              " \"mean_rank\": x, \"mean_logrank\": x, \"entropy\": mean, \"lrr\": x,\n"
              " \"fast_detect\": x, \"gltr\": [n, n, n, n], \"all_tokens\": n, \"windows\": n}\n"
              "with --observer also \"binoculars\", \"binoculars_paper\", \"fast_detect_observer\".\n"
-             "A quotient whose divisor is 0 is null. The README has the formulas.\n"
+             "What is no finite number, a quotient by 0, is null. The README has the formulas.\n"
              "A text that does not fit the context is read in windows of its length, each\n"
              "--stride tokens further (half the context unless given). Each token is scored\n"
              "once, in the first window that has it: from the second window on with at least\n"
@@ -357,7 +358,8 @@ int cmd_score(int argc, char **argv)
          .help = "write the whole input record with the new fields appended"},
         {.name = "key-prefix", .kind = ARG_STR, .out = &a->key_prefix, .value = "TEXT",
          .help = "put TEXT before the names of the new fields"},
-        ARGS_BATCH(&a->common),
+        {.name = "batch", .kind = ARG_BATCH, .out = &a->common.batch, .value = "N|auto",
+         .help = "texts as long as the context that one pass takes; short ones share the room"},
         ARGS_DEVICE(&a->common),
         ARGS_WEIGHTS(&a->common),
         ARGS_RECORDS(&a->common),

@@ -1,9 +1,9 @@
 /* tools/score_job.h - inside tandem score: a job, and the windows of records that go through it. Three threads: one
  * reads and tokenises (score_window.c), cmd_score.c scores, score_write.c and score_gltr.c write.
  *
- * What a text is to the model: its tokens, <|endoftext|> in front with --bos yes. Position i stands behind token i; what
- * is found out there is about token i + 1. A text whose positions do not fit the context is read in several passes,
- * each `stride` tokens further; where passes overlap, the earlier one counts. */
+ * What a text is to the model: its tokens, <|endoftext|> in front with --bos yes. Position i stands behind token i;
+ * what is found out there is about token i + 1. A text whose positions do not fit the context is read in several
+ * passes, each `stride` tokens further; where passes overlap, the earlier one counts. */
 #ifndef TOOLS_SCORE_JOB_H
 #define TOOLS_SCORE_JOB_H
 

@@ -1,4 +1,4 @@
-/* tools/score_window.c - see score_job.h: from records to what the model is asked, and back to one list for each text. */
+/* tools/score_window.c - see score_job.h: from records to what the model is asked, and back to one list a text. */
 #include <stdlib.h>
 #include <string.h>
 
