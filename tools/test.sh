@@ -45,7 +45,7 @@ build-tsan/tandem generate --model tools/demo/writer --device cpu --threads 3 --
 build-tsan/tandem generate --model tools/demo/writer --device null --n 3000 --length 20 --chunk 4 \
     --restart --out build-tsan/chunks.jsonl
 build-tsan/tandem score --model tools/demo/writer --observer tools/demo/writer --device null --chunk 4KiB \
-    --restart --out build-tsan/scored.jsonl build-tsan/written.jsonl build-tsan/chunks.jsonl
+    --restart --out build-tsan/scored.jsonl tools/demo/human.jsonl
 
 if [ "${CI:-}" = true ]; then
     cmake -S . -B build-clang -G Ninja -DCMAKE_C_COMPILER=clang -DTDM_WERROR=ON -DBUILD_TESTING=ON \
