@@ -220,6 +220,8 @@ static tdm_status check_texts(const tdm_scorer *s, const tdm_score_text *texts, 
         TDM_REQUIRE(texts[i].n > 0, TDM_EARG, "text %zu has %d tokens", i, (int)texts[i].n);
         TDM_REQUIRE(texts[i].n <= c->n_context + 1, TDM_EARG, "text %zu has %d tokens, want at most %d",
                     i, (int)texts[i].n, c->n_context + 1);
+        TDM_REQUIRE(texts[i].skip >= 0 && texts[i].skip < texts[i].n, TDM_EARG,
+                    "text %zu of %d tokens: %d positions are skipped", i, (int)texts[i].n, (int)texts[i].skip);
         for (int32_t k = 0; k < texts[i].n; k++)
             TDM_REQUIRE(texts[i].ids[k] >= 0 && texts[i].ids[k] < c->n_vocab, TDM_EARG,
                         "text %zu: token %d is id %d, want 0 to %d", i, (int)k, (int)texts[i].ids[k],
@@ -261,6 +263,8 @@ static tdm_status submit(tdm_scorer *s, tdm_score_window *w, tdm_err *err)
         const size_t bytes = ((size_t)t->n - 1) * sizeof *t->ids;
         memcpy(s->tokens + rows, t->ids, bytes);
         memcpy(s->targets + rows, t->ids + 1, bytes);
+        for (int32_t k = 0; k < t->skip; k++)
+            s->targets[rows + k] = -1; /* nothing is found out there */
         s->starts[i] = rows;
         rows += t->n - 1;
     }
@@ -281,7 +285,8 @@ static void hand_out(const tdm_scorer *s, const score_batch *b, gpt2_scores foun
     const size_t top = (size_t)s->top;
     for (size_t i = 0, row = 0; i < b->n; i++) {
         const tdm_score_text *t = &b->window->texts[b->window->order[b->from + i]];
-        const size_t rows = (size_t)t->n - 1;
+        const size_t rows = (size_t)(t->n - 1 - t->skip);
+        row += (size_t)t->skip;
         memcpy(t->stats, found.stats + row, rows * sizeof *t->stats);
         if (found.cross)
             memcpy(t->cross, found.cross + row, rows * sizeof *t->cross);

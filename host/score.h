@@ -55,13 +55,14 @@ int32_t tdm_scorer_rows(const tdm_scorer *s);
 typedef struct {
     const int32_t *ids; /* [n] */
     int32_t n;          /* 1 .. context + 1: the last token is judged, but not read */
-    tdm_stat *stats;    /* [n - 1] receives those of ids[1 ..]; NULL where n is 1 */
-    tdm_cross *cross;   /* [n - 1] likewise, p the model and q the observer; with options.observer alone */
-    tdm_top *top;       /* [n - 1, options.top] likewise; with options.top alone */
+    tdm_stat *stats;    /* [n - 1 - skip] receives those of ids[1 + skip ..]; NULL where there are none */
+    tdm_cross *cross;   /* likewise, p the model and q the observer; with options.observer alone */
+    tdm_top *top;       /* [n - 1 - skip, options.top] likewise; with options.top alone */
+    int32_t skip;       /* 0 .. n - 1: so many positions at the beginning are only read */
 } tdm_score_text;
 
 /* Score n texts.
- * Errors: TDM_EARG names the first text that is empty, too long, or has an id out of range, before any work;
+ * Errors: TDM_EARG names the first text that is empty, too long, or has an id or skip out of range, before any work;
  * TDM_ENOMEM; those of the backend. The statistics are incomplete then. */
 tdm_status tdm_scorer_run(tdm_scorer *s, const tdm_score_text *texts, size_t n, tdm_err *err);
 

@@ -173,14 +173,16 @@ static void test_refused(void **state)
     (void)state;
     static const struct {
         const char *why;
-        int32_t n, bad_at, bad;
+        int32_t n, bad_at, bad, skip;
         const char *message;
     } CASES[] = {
-        {"an empty text", 0, 0, 0, "text 1 has 0 tokens"},
-        {"a negative length", -3, 0, 0, "text 1 has -3 tokens"},
-        {"too long", CONTEXT + 2, 0, 0, "text 1 has 42 tokens, want at most 41"},
-        {"an id too large", 3, 1, V, "text 1: token 1 is id 263, want 0 to 262"},
-        {"a negative id at the end", 3, 2, -1, "text 1: token 2 is id -1"},
+        {"an empty text", 0, 0, 0, 0, "text 1 has 0 tokens"},
+        {"a negative length", -3, 0, 0, 0, "text 1 has -3 tokens"},
+        {"too long", CONTEXT + 2, 0, 0, 0, "text 1 has 42 tokens, want at most 41"},
+        {"an id too large", 3, 1, V, 0, "text 1: token 1 is id 263, want 0 to 262"},
+        {"a negative id at the end", 3, 2, -1, 0, "text 1: token 2 is id -1"},
+        {"all skipped, and more", 3, 0, 0, 3, "text 1 of 3 tokens: 3 positions are skipped"},
+        {"skipped before it", 3, 0, 0, -1, "text 1 of 3 tokens: -1 positions are skipped"},
     };
     loaded l;
     load(&l, 1);
@@ -191,7 +193,7 @@ static void test_refused(void **state)
         tdm_err err = {0};
         ids[CASES[c].bad_at] = CASES[c].bad;
         const tdm_score_text texts[] = {{.ids = (int32_t[]){1, 2}, .n = 2, .stats = other},
-                                        {.ids = ids, .n = CASES[c].n, .stats = stats}};
+                                        {.ids = ids, .n = CASES[c].n, .stats = stats, .skip = CASES[c].skip}};
         const tdm_status st = tdm_scorer_run(scorer, texts, 2, &err);
         print_message("%s: %s\n", CASES[c].why, err.msg);
         assert_int_equal(st, TDM_EARG);

@@ -203,6 +203,36 @@ static void test_independence(void **state)
     }
 }
 
+/* What is found out behind skipped positions is what it is without. */
+static void test_skip(void **state)
+{
+    (void)state;
+    static text whole[N_TEXTS], part[N_TEXTS], untouched;
+    static tdm_score_text texts[N_TEXTS];
+    pair both;
+    load_pair(&both, 2);
+    memset(&untouched, 0xFF, sizeof untouched);
+    const tdm_score_options options = {.rows = 100, .logits = 7, .observer = both.other, .top = TOP};
+    tdm_scorer *scorer = open_scorer(both.l.model, &options);
+    make_texts(whole, texts, N_TEXTS);
+    score_all(scorer, texts, N_TEXTS);
+    make_texts(part, texts, N_TEXTS);
+    for (size_t i = 0; i < N_TEXTS; i++)
+        texts[i].skip = i % 3 ? (int32_t)(i * 7) % texts[i].n : texts[i].n - 1;
+    score_all(scorer, texts, N_TEXTS);
+    for (size_t i = 0; i < N_TEXTS; i++) {
+        const size_t skip = (size_t)texts[i].skip, n = (size_t)texts[i].n - 1 - skip;
+        assert_memory_equal(part[i].stats, whole[i].stats + skip, n * sizeof *part[i].stats);
+        assert_memory_equal(part[i].cross, whole[i].cross + skip, n * sizeof *part[i].cross);
+        assert_memory_equal(part[i].top, whole[i].top + skip * TOP, n * TOP * sizeof *part[i].top);
+        assert_memory_equal(part[i].stats + n, untouched.stats, skip * sizeof *part[i].stats);
+        assert_memory_equal(part[i].cross + n, untouched.cross, skip * sizeof *part[i].cross);
+        assert_memory_equal(part[i].top + n * TOP, untouched.top, skip * TOP * sizeof *part[i].top);
+    }
+    tdm_scorer_close(scorer);
+    unload_pair(&both);
+}
+
 /* ---- failures ---- */
 
 static void test_lanes(void **state)
@@ -380,7 +410,7 @@ int main(void)
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_own_observer),
         cmocka_unit_test(test_independence),   cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_refused_options), cmocka_unit_test(test_refused_runs),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory),         cmocka_unit_test(test_skip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,7 +58,7 @@ typedef struct {
     int64_t all_tokens;       /* of the text */
     size_t ids_at, n_ids;     /* in window.ids: what is looked at, <|endoftext|> in front included */
     size_t pass_at, n_passes; /* in window.passes; 0: there is nothing to score */
-    size_t found_at;          /* in stats, cross and top: what all passes found, once joined that of all positions */
+    size_t found_at;          /* in stats, cross and top: its positions in their order */
     size_t n_rows;            /* through the model */
 } score_text;
 
@@ -100,15 +100,13 @@ typedef struct {
 
 /* The first step of the pipeline; ctx is the job. */
 tdm_status score_fill(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err);
-/* Move what the passes of a text found together: position after position from found_at on. */
-void score_join(const score_job *job, score_window *w, const score_text *t);
 void score_window_close(score_window *w); /* {0} is fine */
 
 /* ---- score_write.c, score_gltr.c ---- */
 
 /* The last step of the pipeline; ctx is the job. */
 tdm_status score_write(void *ctx, void *window, tdm_err *err);
-/* Append GLTR's "request" and "result" of a joined text. */
+/* Append GLTR's "request" and "result" of a text. */
 tdm_status score_put_request(const score_job *job, const tdm_record *r, tdm_buf *line, tdm_err *err);
 tdm_status score_put_result(const score_job *job, const score_window *w, const score_text *t, tdm_buf *line,
                             tdm_err *err);

@@ -106,19 +106,21 @@ done:
     return st;
 }
 
-/* How the passes of a text lie in it and in what they find. Returns rows. */
-static size_t cut(const score_job *job, score_window *w, const score_text *t, size_t found_at)
+/* How the passes of a text lie in it and in what they find: every pass but the first begins with positions that the
+ * one before has. Returns rows. */
+static size_t cut(const score_job *job, score_window *w, const score_text *t)
 {
     const size_t positions = count_positions(job, t);
     size_t rows = 0;
     for (size_t i = 0; i < t->n_passes; i++) {
         const size_t begin = i * job->stride, left = positions - begin, n = left < job->context ? left : job->context;
-        const size_t at = found_at + rows;
+        const size_t known = i ? job->context - job->stride : 0, at = t->found_at + begin + known;
         w->passes[t->pass_at + i] = (tdm_score_text){.ids = w->ids.p + t->ids_at + begin,
                                                      .n = (int32_t)n + 1,
                                                      .stats = w->stats + at,
                                                      .cross = w->cross ? w->cross + at : NULL,
-                                                     .top = w->top ? w->top + at * (size_t)job->args.gltr : NULL};
+                                                     .top = w->top ? w->top + at * (size_t)job->args.gltr : NULL,
+                                                     .skip = (int32_t)known};
         rows += n;
     }
     return rows;
@@ -127,45 +129,22 @@ static size_t cut(const score_job *job, score_window *w, const score_text *t, si
 static tdm_status plan(const score_job *job, score_window *w, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    size_t most = 0, at = 0;
+    size_t at = 0;
     w->n_passes = 0;
     for (size_t i = 0; i < w->records.n_texts; i++) {
         score_text *t = &w->texts[i];
         const size_t positions = count_positions(job, t);
         t->pass_at = w->n_passes;
         t->n_passes = count_passes(job, positions);
-        w->n_passes += t->n_passes;
-        most += t->n_passes > 1 ? t->n_passes * job->context : positions;
-    }
-    TDM_TRY(make_room(job, w, w->n_passes, most, err));
-    for (size_t i = 0; i < w->records.n_texts; i++) {
-        score_text *t = &w->texts[i];
         t->found_at = at;
-        t->n_rows = cut(job, w, t, at);
-        at += t->n_rows;
+        w->n_passes += t->n_passes;
+        at += positions;
     }
+    TDM_TRY(make_room(job, w, w->n_passes, at, err));
+    for (size_t i = 0; i < w->records.n_texts; i++)
+        w->texts[i].n_rows = cut(job, w, &w->texts[i]);
 done:
     return st;
-}
-
-/* Every pass but the first begins with positions that the one before has. They are passed over, so what is kept
- * always moves forward. */
-void score_join(const score_job *job, score_window *w, const score_text *t)
-{
-    const size_t top = (size_t)job->args.gltr;
-    size_t done = 0, from = t->found_at;
-    for (size_t i = 0; i < t->n_passes; i++) {
-        const size_t n = (size_t)w->passes[t->pass_at + i].n - 1, known = done - i * job->stride, fresh = n - known;
-        const size_t to = t->found_at + done;
-        from += known;
-        memmove(w->stats + to, w->stats + from, fresh * sizeof *w->stats);
-        if (w->cross)
-            memmove(w->cross + to, w->cross + from, fresh * sizeof *w->cross);
-        if (w->top)
-            memmove(w->top + to * top, w->top + from * top, fresh * top * sizeof *w->top);
-        from += fresh;
-        done += fresh;
-    }
 }
 
 tdm_status score_fill(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err)

@@ -147,7 +147,6 @@ static tdm_status put_record(void *ctx, tdm_record *record, size_t text, uint64_
         return refuse(job, record, TDM_FAULT_TOO_SHORT, "one token, and none before it to score it by (--bos no)", err);
     result r = {job, w, record, t, t->n_ids - 1, {0}};
     *tokens = t->n_rows;
-    score_join(job, w, t);
     if (!tdm_likelihood_of(w->stats + t->found_at, w->cross ? w->cross + t->found_at : NULL, r.n,
                            job->args.entropy == SCORE_ENTROPY_ALL, &r.likelihood))
         return refuse(job, record, TDM_FAULT_NON_FINITE, "a logit is not a finite number", err);
