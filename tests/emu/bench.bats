@@ -22,7 +22,7 @@ bench() {
 @test "kernels and products in every dtype" {
     for dtype in f16 bf16 f32; do
         bench kernels --dtype $dtype --csv
-        [ "${#lines[@]}" -eq 23 ]
+        [ "${#lines[@]}" -eq 26 ]
         bench gemm --dtype $dtype --csv
         [ "${#lines[@]}" -eq 8 ]
     done
