@@ -212,7 +212,9 @@ static tdm_status open_scorer(score_job *job, tdm_err *err)
                           !c->skip_weight_check, &job->observer, err));
     const tdm_score_options options = {
         .rows = (int32_t)rows, .observer = job->observer, .top = (int32_t)job->args.gltr};
-    TDM_TRY(tdm_scorer_open(job->model, &options, &job->scorer, err));
+    st = tdm_scorer_open(job->model, &options, &job->scorer, err);
+    if (st == TDM_EARG && rows)
+        return tdm_context(err, st, "--batch %" PRId64, c->batch);
 done:
     return st;
 }

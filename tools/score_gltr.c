@@ -106,17 +106,20 @@ tdm_status score_put_result(const score_job *job, const score_window *w, const s
     const tdm_top *top = w->top + t->found_at * (size_t)job->args.gltr;
     TDM_TRY(tdm_buf_printf(line, err, "{\"bpe_strings\": ["));
     for (size_t i = 0; i < t->n_ids; i++) {
+        TDM_TRY(score_check_signal(job, i, err));
         TDM_TRY(tdm_buf_put(line, ", ", i ? 2 : 0, err));
         TDM_TRY(put_token(job, w->ids.p[t->ids_at + i], line, err));
     }
     TDM_TRY(tdm_buf_printf(line, err, "], \"real_topk\": ["));
     for (size_t i = 0; i + 1 < t->n_ids; i++) {
+        TDM_TRY(score_check_signal(job, i, err));
         TDM_TRY(tdm_buf_printf(line, err, "%s[%" PRId32 ", ", i ? ", " : "", stats[i].rank - 1));
         TDM_TRY(put_probability(stats[i].logprob, line, err));
         TDM_TRY(tdm_buf_put(line, "]", 1, err));
     }
     TDM_TRY(tdm_buf_printf(line, err, "], \"pred_topk\": ["));
     for (size_t i = 0; i + 1 < t->n_ids; i++) {
+        TDM_TRY(score_check_signal(job, i, err));
         TDM_TRY(tdm_buf_put(line, ", ", i ? 2 : 0, err));
         TDM_TRY(put_likeliest(job, top + i * (size_t)job->args.gltr, line, err));
     }

@@ -106,6 +106,8 @@ void score_window_close(score_window *w); /* {0} is fine */
 
 /* The last step of the pipeline; ctx is the job. */
 tdm_status score_write(void *ctx, void *window, tdm_err *err);
+/* At entry i of a list that may be long: TDM_ESTOPPED once a signal came, which is looked for now and then. */
+tdm_status score_check_signal(const score_job *job, size_t i, tdm_err *err);
 /* Append GLTR's "request" and "result" of a text. */
 tdm_status score_put_request(const score_job *job, const tdm_record *r, tdm_buf *line, tdm_err *err);
 tdm_status score_put_result(const score_job *job, const score_window *w, const score_text *t, tdm_buf *line,

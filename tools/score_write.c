@@ -5,6 +5,8 @@
 #include "host/hash.h"
 #include "tools/score_job.h"
 
+enum { CHECK_EVERY = 4096 };
+
 /* A text whose result is being written. */
 typedef struct {
     score_job *job;
@@ -14,6 +16,12 @@ typedef struct {
     size_t n; /* tokens that are scored */
     tdm_likelihood likelihood;
 } result;
+
+/* A line may have gigabytes. A short one is written all the same: it was paid for. */
+tdm_status score_check_signal(const score_job *job, size_t i, tdm_err *err)
+{
+    return i % CHECK_EVERY == CHECK_EVERY - 1 ? tdm_check_stop(job->records.stop.also, err) : TDM_OK;
+}
 
 static tdm_status put_integer(tdm_buf *line, int64_t value, tdm_err *err)
 {
@@ -74,6 +82,7 @@ static tdm_status put_per_token(const result *r, tdm_buf *line, tdm_err *err)
     for (int what = 0; what < n; what++) {
         TDM_TRY(tdm_buf_printf(line, err, "%s\"%s\": [", what ? ", " : "{", NAMES[what]));
         for (size_t i = 0; i < r->n; i++) {
+            TDM_TRY(score_check_signal(r->job, i, err));
             TDM_TRY(tdm_buf_put(line, ", ", i ? 2 : 0, err));
             TDM_TRY(put_of_token(r, (per_token)what, i, line, err));
         }
