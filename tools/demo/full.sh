@@ -144,8 +144,9 @@ cat <<EOF
 Pages: $out/*.html
 
 As published:
-- A reader of a small writer does worse the larger the writer of the texts is; the reader of the largest
-  writer does about equally well on all. Whoever expects unknown writers trains on the largest.
+- The reader of the smallest writer does worse the larger the writer of the texts is; that of the largest
+  does about equally well on all, and no other reader's worst cell is as good. On average it is not the best,
+  neither here nor there.
 - A larger writer is harder to find for the reader trained on it, and temperature 1 hides better than top-k
   40.
 - At temperature 1 a threshold finds a small writer the better, the larger the scorer is. At top-k 40 a
