@@ -143,14 +143,8 @@ static void set_reading(detect_job *job)
 {
     const common_args *c = &job->args.common;
     records *r = &job->records;
-    job->reading = (tdm_reader_options){.text_key = c->text_key,
-                                        .id_key = c->id_key,
-                                        .max_line = c->max_line,
-                                        .max_ratio = c->max_ratio,
-                                        .chunk_bytes = c->chunk,
-                                        .collide = job->args.passthrough,
-                                        .collide_keys = (const char *const *)job->fields.keys,
-                                        .stop = &r->stop};
+    job->reading = fields_reading(&job->fields, c, job->args.passthrough);
+    job->reading.stop = &r->stop;
     r->id_key = c->id_key;
     r->passthrough = job->args.passthrough;
 }

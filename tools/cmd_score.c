@@ -224,15 +224,9 @@ static tdm_status open_reader(score_job *job, tdm_err *err)
     tdm_status st = TDM_OK;
     const common_args *c = &job->args.common;
     records *r = &job->records;
-    job->reading = (tdm_reader_options){.text_key = c->text_key,
-                                        .id_key = c->id_key,
-                                        .max_line = c->max_line,
-                                        .max_ratio = c->max_ratio,
-                                        .chunk_bytes = c->chunk,
-                                        .filter = job->run.filter,
-                                        .collide = job->args.passthrough,
-                                        .collide_keys = (const char *const *)job->fields.keys,
-                                        .stop = &r->stop};
+    job->reading = fields_reading(&job->fields, c, job->args.passthrough);
+    job->reading.filter = job->run.filter;
+    job->reading.stop = &r->stop;
     TDM_TRY(tdm_reader_open(&job->inputs, &job->reading, &job->reader, err));
     r->id_key = c->id_key;
     r->passthrough = job->args.passthrough;

@@ -40,6 +40,17 @@ done:
     return st;
 }
 
+tdm_reader_options fields_reading(const fields *f, const common_args *common, bool passthrough)
+{
+    return (tdm_reader_options){.text_key = common->text_key,
+                                .id_key = common->id_key,
+                                .max_line = common->max_line,
+                                .max_ratio = common->max_ratio,
+                                .chunk_bytes = common->chunk,
+                                .collide = passthrough,
+                                .collide_keys = (const char *const *)f->keys};
+}
+
 tdm_status fields_put_key(const fields *f, size_t i, bool first, tdm_buf *line, tdm_err *err)
 {
     return tdm_buf_printf(line, err, "%s%.*s: ", first ? "" : ", ", (int)f->json[i].len, f->json[i].p);

@@ -1,5 +1,5 @@
-/* tools/fields.h - what commands that judge records append to each: the names of the fields, with --key-prefix, and
- * numbers as JSON.
+/* tools/fields.h - what commands that judge records append to each: the names of the fields, with --key-prefix,
+ * numbers as JSON, and how records are read that get them.
  *
  *   for (size_t i = 0; i < COUNT(NAMES); i++)
  *       TDM_TRY(fields_add(&fields, prefix, NAMES[i], err));
@@ -15,6 +15,7 @@
 
 #include "host/buf.h"
 #include "host/err.h"
+#include "host/record.h"
 #include "tools/args.h"
 
 enum { FIELDS_MOST = 24 };
@@ -31,6 +32,9 @@ void fields_free(fields *f); /* {0} is fine */
 
 /* With --passthrough, what --id-key names must not be one of them. Errors: TDM_EARG. */
 tdm_status fields_check(const fields *f, const common_args *common, bool passthrough, tdm_err *err);
+
+/* How to read records that get these fields; with passthrough, none that has one of them already. */
+tdm_reader_options fields_reading(const fields *f, const common_args *common, bool passthrough);
 
 /* Append the name of field i, behind a comma unless it is the first of its object. */
 tdm_status fields_put_key(const fields *f, size_t i, bool first, tdm_buf *line, tdm_err *err);
