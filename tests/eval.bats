@@ -395,6 +395,21 @@ CASES
     cmp table.txt again.txt
 }
 
+@test "what is read is not written, and no file is written twice" {
+    cp human.jsonl before
+    refuses 2 "human.jsonl and human.jsonl are one file; results would replace it" --csv human.jsonl --human human.jsonl --machine machine.jsonl
+    ln human.jsonl link
+    refuses 2 "are one file; results would replace it" --html link --human human.jsonl --machine machine.jsonl
+    mkdir folder
+    mv machine.jsonl folder
+    refuses 2 "are one file; results would replace it" --html folder/machine.jsonl --human human.jsonl --machine folder
+    cmp human.jsonl before
+    refuses 2 "--csv and --html: both to out" --csv out --html out --human human.jsonl --machine folder
+    refuses 2 "--field fake: given twice" --field fake --field fake --human human.jsonl --machine folder
+    refuses 2 'pictures of "a b" and "a_b" would have one name' --field 'a b' --field a_b --svg out --human human.jsonl --machine folder
+    refuses 2 "--label by: of which files?" --label by --human human.jsonl --machine folder
+}
+
 @test "a full disk" {
     [ -w /dev/full ] || skip "no /dev/full"
     run bash -c '"$TANDEM" eval --human human.jsonl --machine machine.jsonl > /dev/full'

@@ -64,10 +64,10 @@ EOF
     [ "$status" -eq 0 ]
     [[ $output == '{"title": "AUROC of fake", '* ]]
     [[ $output == *'"rows": ["small", "large"], "columns": ["124M", "1.5B", "human-like"], "confidence": 0.95, '* ]]
-    [ "$(head -n 2 cells.csv | cut -d, -f1-3,6-)" = "row,column,value,humans,machines,excluded,higher_is
-small,124M,0.9375,4,4,0,machine" ]
+    [ "$(head -n 2 cells.csv | cut -d, -f1-4,7-)" = "table,row,column,value,humans,machines,excluded,higher_is
+AUROC of fake,small,124M,0.9375,4,4,0,machine" ]
     [ "$(grep -c . cells.csv)" -eq 7 ]
-    grep -qx 'small,human-like,,,,,,,' cells.csv
+    grep -qx 'AUROC of fake,small,human-like,,,,,,,' cells.csv
     cp cells.csv first.csv
     "$TANDEM" eval --matrix table --metric auroc --bootstrap 100 --csv cells.csv --threads 1 --json > again.json
     cmp first.csv cells.csv
@@ -98,8 +98,8 @@ EOF
     records .8 .9 > 'table/<script>alert(1)</124M.jsonl'
     run --separate-stderr "$TANDEM" eval --matrix table --bootstrap 50 --svg pictures --html page.html --reference transfer
     [ "$status" -eq 0 ]
-    [ "$(ls pictures)" = matrix.svg ]
-    wellformed pictures/matrix.svg page.html
+    [ "$(ls pictures)" = $'matrix-2.svg\nmatrix.svg' ]
+    wellformed pictures/matrix.svg pictures/matrix-2.svg page.html
     grep -q '&lt;script&gt;alert(1)&lt;' page.html
     [ -z "$(grep -i '<script\|href=\|src=\|@import\|url(' page.html pictures/matrix.svg)" ]
     grep -q 'Measured here' page.html
@@ -146,6 +146,7 @@ EOF
 @test "a metric that needs more than there is" {
     refuses 2 'used_tokens has no threshold of its own' --matrix table --field used_tokens
     refuses 65 'there is no' --matrix table --field nothing
+    refuses 2 '--matrix: of which of 2 fields?' --matrix table --field fake --field used_tokens
 }
 
 @test "the published tables" {
@@ -157,6 +158,11 @@ EOF
     run --separate-stderr "$TANDEM" eval --reference transfer
     [ "${lines[3]}" = "124M  99.3  96.6  90.9  79.3" ]
     [ "$("$TANDEM" eval --reference --json | grep -o '"title"' | grep -c .)" -eq 7 ]
+    "$TANDEM" eval --reference tfidf length --csv both.csv > text
+    [ "$(grep -c ^accuracy both.csv)" -eq 20 ] # every cell of each, empty ones too
+    grep -qx 'accuracy of TF-IDF on 1542M by length of text,5000 and more,top-k 40,0.927,,,,,,' both.csv
+    refuses 2 "--field means nothing with --reference" --reference --field lrr
+    refuses 2 "--bootstrap means nothing with --reference" --reference tfidf --bootstrap 10
     refuses 2 'there is no published table tranfer; there are transfer, tfidf' --reference tranfer
 }
 

@@ -309,7 +309,8 @@ static void test_list(void **state)
 }
 
 static const arg_rule RULES[] = {{.option = "flag", .other = "number", .with = true},
-                                 {.option = "string", .other = "number"}};
+                                 {.option = "string", .other = "number"},
+                                 {.option = "number", .other = "string", .with = true, .unless = "third"}};
 
 static void test_rules(void **state)
 {
@@ -317,7 +318,8 @@ static void test_rules(void **state)
     static const struct {
         const char *words[4];
         int argc, code;
-    } CASES[] = {{{"try", "--number=1", "--string=x"}, 3, -1},
+    } CASES[] = {{{"try", "--number=1", "--string=x", "--third"}, 4, -1},
+                 {{"try", "--number=1", "--string=x"}, 3, TDM_EARG},
                  {{"try", "--number=1"}, 2, -1},
                  {{"try", "--flag"}, 2, -1},
                  {{"try", "--flag", "--number=1"}, 3, TDM_EARG},
@@ -330,7 +332,9 @@ static void test_rules(void **state)
         arg_list operands;
         char *argv[5] = {NULL};
         int code = -1;
-        arg_spec specs[] = {spec_of(ARG_FLAG, &v), spec_of(ARG_STR, &v), spec_of(ARG_I64, &v)};
+        bool third = false;
+        arg_spec specs[] = {spec_of(ARG_FLAG, &v), spec_of(ARG_STR, &v), spec_of(ARG_I64, &v),
+                            {.name = "third", .kind = ARG_FLAG, .out = &third, .help = "third"}};
         specs[0].name = "flag";
         specs[1].name = "string";
         specs[2].name = "number";

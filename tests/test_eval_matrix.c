@@ -284,6 +284,11 @@ static char *print(tdm_status (*printer)(tdm_buf *, const eval_matrix *, tdm_err
     return out.p;
 }
 
+static tdm_status csv_of_one(tdm_buf *out, const eval_matrix *m, tdm_err *err)
+{
+    return eval_matrix_csv(out, m, 1, err);
+}
+
 static void test_printers(void **state)
 {
     (void)state;
@@ -299,12 +304,12 @@ static void test_printers(void **state)
                               "2 bad records left out, over all cells\n"
                               "a lower value is rather a machine's in caf\xc3\xa9 x long name; a higher one elsewhere\n");
     free(text);
-    text = print(eval_matrix_csv, &m);
-    assert_string_equal(text, "row,column,value,low,high,humans,machines,excluded,higher_is\n"
-                              "caf\xc3\xa9,x,0.9791,0.9702,0.9849,400,100,0,machine\n"
-                              "caf\xc3\xa9,long name,1,1,1,300,100,2,human\n"
-                              "\"a,\"\"b\"\"\",x,,,,,,,\n"
-                              "\"a,\"\"b\"\"\",long name,0.5,,,400,100,0,machine\n");
+    text = print(csv_of_one, &m);
+    assert_string_equal(text, "table,row,column,value,low,high,humans,machines,excluded,higher_is\n"
+                              "accuracy,caf\xc3\xa9,x,0.9791,0.9702,0.9849,400,100,0,machine\n"
+                              "accuracy,caf\xc3\xa9,long name,1,1,1,300,100,2,human\n"
+                              "accuracy,\"a,\"\"b\"\"\",x,,,,,,,\n"
+                              "accuracy,\"a,\"\"b\"\"\",long name,0.5,,,400,100,0,machine\n");
     free(text);
     text = print(eval_matrix_json, &m);
     assert_string_equal(text,

@@ -166,8 +166,8 @@ static tdm_status check_rules(const arg_command *command, const arg_spec *specs,
 {
     for (size_t i = 0; i < command->n_rules; i++) {
         const arg_rule *rule = &command->rules[i];
-        if (is_given(rule->option, specs, n, given) &&
-            is_given(rule->other, specs, n, given) == rule->with)
+        if (is_given(rule->option, specs, n, given) && is_given(rule->other, specs, n, given) == rule->with &&
+            !(rule->unless && is_given(rule->unless, specs, n, given)))
             return tdm_fail(err, TDM_EARG, "--%s means nothing %s --%s", rule->option,
                             rule->with ? "with" : "without", rule->other);
     }

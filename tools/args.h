@@ -62,6 +62,7 @@ typedef struct {
 typedef struct {
     const char *option, *other;
     bool with; /* it means nothing beside `other`; otherwise, without it */
+    const char *unless; /* a third option that makes it mean something; NULL: none does */
 } arg_rule;
 
 typedef struct {

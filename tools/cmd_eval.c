@@ -24,6 +24,24 @@ static const arg_rule RULES[] = {
     {.option = "human", .other = "reference", .with = true},
     {.option = "machine", .other = "reference", .with = true},
     {.option = "label", .other = "reference", .with = true},
+    {.option = "buckets", .other = "reference", .with = true},
+    {.option = "length-field", .other = "reference", .with = true},
+    /* published tables alone are not computed */
+#define OF_MEASURED(name) {.option = name, .other = "reference", .with = true, .unless = "matrix"}
+    OF_MEASURED("field"),
+    OF_MEASURED("orientation"),
+    OF_MEASURED("threshold"),
+    OF_MEASURED("validation"),
+    OF_MEASURED("fpr"),
+    OF_MEASURED("bootstrap"),
+    OF_MEASURED("confidence"),
+    OF_MEASURED("seed"),
+    OF_MEASURED("id-key"),
+    OF_MEASURED("max-line"),
+    OF_MEASURED("max-ratio"),
+    OF_MEASURED("max-errors"),
+    OF_MEASURED("threads"),
+#undef OF_MEASURED
 };
 
 static const arg_command COMMAND = {
@@ -118,6 +136,8 @@ done:
 static tdm_status check_inputs(const command *c, const arg_list *operands, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    TDM_REQUIRE(!c->label || operands->n || !(c->human.n || c->machine.n), TDM_EARG,
+                "--label %s: of which files? Name them behind the options; - is stdin", c->label);
     if (c->label || c->reference)
         return TDM_OK;
     TDM_REQUIRE(!operands->n, TDM_EARG,
@@ -126,6 +146,20 @@ static tdm_status check_inputs(const command *c, const arg_list *operands, tdm_e
     TDM_REQUIRE(c->matrix || (c->human.n && c->machine.n), TDM_EARG,
                 "want --human FILE and --machine FILE, or --label FIELD; there is no --%s",
                 c->human.n ? "machine" : "human");
+done:
+    return st;
+}
+
+static tdm_status check_fields(const command *c, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    for (size_t i = 0; i < c->fields.n; i++)
+        for (size_t k = 0; k < i; k++) {
+            const char *a = c->fields.items[k], *b = c->fields.items[i];
+            TDM_REQUIRE(strcmp(a, b), TDM_EARG, "--field %s: given twice", b);
+            TDM_REQUIRE(!c->files.svg || !eval_files_collide(a, b), TDM_EARG,
+                        "--svg: pictures of \"%s\" and \"%s\" would have one name; one field at a time", a, b);
+        }
 done:
     return st;
 }
@@ -146,6 +180,9 @@ static tdm_status read_options(command *c, tdm_err *err)
                                               .stop = c->stop}};
     TDM_REQUIRE(isnan(c->threshold) || c->fields.n < 2, TDM_EARG,
                 "--threshold %.9g: of which of %zu fields? Evaluate them one by one", c->threshold, c->fields.n);
+    TDM_REQUIRE(!c->matrix || c->fields.n < 2, TDM_EARG, "--matrix: of which of %zu fields? A table is of one",
+                c->fields.n);
+    TDM_TRY(check_fields(c, err));
     TDM_TRY(read_fprs(c->fprs, &c->options.evaluate, err));
     TDM_TRY(read_buckets(c->buckets, &c->options, err));
 done:
@@ -167,6 +204,7 @@ static eval_sources sources_of(const command *c, const arg_list *operands)
                           .max_line = c->common.max_line,
                           .max_ratio = c->common.max_ratio,
                           .max_errors = c->common.max_errors,
+                          .written = {c->files.csv, c->files.html},
                           .stop = c->stop};
 }
 
@@ -345,7 +383,7 @@ int cmd_eval(int argc, char **argv)
          .help = "CPU threads; 0 is one per core"},
         {.name = "csv", .kind = ARG_STR, .out = &c.files.csv, .value = "FILE", .help = "write the results as CSV"},
         {.name = "svg", .kind = ARG_STR, .out = &c.files.svg, .value = "FOLDER",
-         .help = "write pictures: ROC curves, histograms, calibration, lengths; of a matrix a heat map"},
+         .help = "write pictures: ROC curves, histograms, calibration, lengths; of each table a heat map"},
         {.name = "html", .kind = ARG_STR, .out = &c.files.html, .value = "FILE",
          .help = "write a report that needs no other file"},
         {.name = "matrix", .kind = ARG_STR, .out = &c.matrix, .value = "FOLDER",

@@ -72,12 +72,14 @@ typedef struct {
     size_t max_line;
     double max_ratio;
     tdm_max_errors max_errors; /* bad records: excluded and counted, each said on stderr */
+    const char *written[2];    /* files that results will replace, none of them may be read; NULL: none */
     const tdm_stop *stop;      /* NULL allowed */
 } eval_sources;
 
 /* Read all records. Ids are unique within a file, and a field is a finite number in every record.
  * Errors: TDM_EFORMAT with file, line and value when there are more bad records than allowed, a file holds no record, or a
- * class none; TDM_EARG for a file that is given twice; TDM_ENOINPUT, TDM_EIO, TDM_ESTOPPED, TDM_ENOMEM. */
+ * class none; TDM_EARG for a file that is given twice, or is one of those that are written; TDM_ENOINPUT, TDM_EIO,
+ * TDM_ESTOPPED, TDM_ENOMEM. */
 tdm_status eval_read(const eval_sources *sources, const eval_options *options, eval_scores *out, tdm_err *err);
 void eval_scores_free(eval_scores *s); /* {0} is fine */
 
@@ -162,7 +164,7 @@ tdm_status eval_print_json(tdm_buf *out, const eval_result *results, size_t n, c
 tdm_status eval_print_csv(tdm_buf *out, const eval_result *results, size_t n, const eval_options *o, tdm_err *err);
 tdm_status eval_matrix_text(tdm_buf *out, const eval_matrix *m, tdm_err *err);
 tdm_status eval_matrix_json(tdm_buf *out, const eval_matrix *m, tdm_err *err);
-tdm_status eval_matrix_csv(tdm_buf *out, const eval_matrix *m, tdm_err *err);
+tdm_status eval_matrix_csv(tdm_buf *out, const eval_matrix *matrices, size_t n, tdm_err *err); /* a row a cell */
 
 /* Each a whole <svg> element that stands alone. */
 tdm_status eval_svg_roc(tdm_buf *out, const eval_result *results, size_t n, tdm_err *err);

@@ -7,6 +7,14 @@
 
 #include "host/writefile.h"
 
+/* One name, or two of one file that is there. */
+static bool is_same(const char *path, const char *other)
+{
+    struct stat a, b;
+    return !strcmp(path, other) || (stat(path, &a) == 0 && stat(other, &b) == 0 && S_ISREG(a.st_mode) &&
+                                    a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
+
 tdm_status eval_files_check(const eval_files *files, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -15,6 +23,8 @@ tdm_status eval_files_check(const eval_files *files, tdm_err *err)
         TDM_TRY(tdm_writefile_check(files->csv, err));
     if (files->html)
         TDM_TRY(tdm_writefile_check(files->html, err));
+    TDM_REQUIRE(!files->csv || !files->html || !is_same(files->csv, files->html), TDM_EARG,
+                "--csv and --html: both to %s", files->html);
     if (!files->svg)
         goto done;
     if (stat(files->svg, &info) == 0) {
@@ -27,17 +37,33 @@ done:
     return st;
 }
 
-/* One picture; what a file's name cannot hold, or a shell would not like, is an underscore. Empties the picture. */
-static tdm_status put_picture(const eval_files *files, const char *kind, const char *field, tdm_buf *picture,
+/* What a file's name cannot hold, or a shell would not like, is an underscore. */
+static char plain(char c)
+{
+    const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                          c == '.';
+    return is_plain || !c ? c : '_';
+}
+
+bool eval_files_collide(const char *field, const char *other)
+{
+    while (*field && plain(*field) == plain(*other)) {
+        field++;
+        other++;
+    }
+    return plain(*field) == plain(*other);
+}
+
+/* One picture, KIND-NAME.svg or KIND.svg. Empties it. */
+static tdm_status put_picture(const eval_files *files, const char *kind, const char *name, tdm_buf *picture,
                               tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_buf path = {0};
-    TDM_TRY(tdm_buf_printf(&path, err, "%s/%s%s", files->svg, kind, field ? "-" : ""));
-    for (const char *p = field ? field : ""; *p; p++) {
-        const bool is_plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
-                              *p == '_' || *p == '-' || *p == '.';
-        TDM_TRY(tdm_buf_put(&path, is_plain ? p : "_", 1, err));
+    TDM_TRY(tdm_buf_printf(&path, err, "%s/%s%s", files->svg, kind, name ? "-" : ""));
+    for (const char *p = name ? name : ""; *p; p++) {
+        const char c = plain(*p);
+        TDM_TRY(tdm_buf_put(&path, &c, 1, err));
     }
     TDM_TRY(tdm_buf_put(&path, ".svg", sizeof ".svg", err));
     TDM_TRY(tdm_writefile(path.p, picture->p, picture->len, err));
@@ -66,9 +92,11 @@ static tdm_status write_pictures(const eval_files *files, const eval_found *foun
     tdm_buf picture = {0};
     TDM_REQUIRE(mkdir(files->svg, 0777) == 0 || errno == EEXIST, TDM_ECANTCREATE, "%s: %s", files->svg,
                 strerror(errno));
-    if (found->n_matrices) {
-        TDM_TRY(eval_svg_matrix(&picture, &found->matrices[0], err));
-        TDM_TRY(put_picture(files, "matrix", NULL, &picture, err));
+    for (size_t i = 0; i < found->n_matrices; i++) {
+        char number[24];
+        snprintf(number, sizeof number, "%zu", i + 1);
+        TDM_TRY(eval_svg_matrix(&picture, &found->matrices[i], err));
+        TDM_TRY(put_picture(files, "matrix", i ? number : NULL, &picture, err));
     }
     if (found->n) {
         TDM_TRY(eval_svg_roc(&picture, found->results, found->n, err));
@@ -90,7 +118,7 @@ tdm_status eval_files_write(const eval_files *files, const eval_found *found, co
     tdm_status st = TDM_OK;
     tdm_buf text = {0};
     if (files->csv) {
-        TDM_TRY(found->n_matrices ? eval_matrix_csv(&text, &found->matrices[0], err)
+        TDM_TRY(found->n_matrices ? eval_matrix_csv(&text, found->matrices, found->n_matrices, err)
                                   : eval_print_csv(&text, found->results, found->n, options, err));
         TDM_TRY(tdm_writefile(files->csv, text.p, text.len, err));
         text.len = 0;

@@ -21,10 +21,12 @@ typedef struct {
     size_t n_matrices;
 } eval_found;
 
-/* Errors: TDM_ECANTCREATE names what cannot be written. */
+/* Errors: TDM_ECANTCREATE names what cannot be written; TDM_EARG for one file twice. */
 tdm_status eval_files_check(const eval_files *files, tdm_err *err);
-/* Write what is wanted: roc.svg, lengths.svg, histogram-FIELD.svg and calibration-FIELD.svg, or matrix.svg; CSV of the
- * results, or of the first matrix. Errors: TDM_ECANTCREATE, TDM_EIO, TDM_ENOMEM. */
+/* Whether pictures of two fields would have one name. */
+bool eval_files_collide(const char *field, const char *other);
+/* Write what is wanted: roc.svg, lengths.svg, histogram-FIELD.svg and calibration-FIELD.svg, or of matrices
+ * matrix.svg, matrix-2.svg, ...; CSV of all of them. Errors: TDM_ECANTCREATE, TDM_EIO, TDM_ENOMEM. */
 tdm_status eval_files_write(const eval_files *files, const eval_found *found, const eval_options *options, tdm_err *err);
 
 #endif

@@ -62,10 +62,16 @@ static size_t column_width(const eval_matrix *m, size_t column)
     return width;
 }
 
+/* A cell or a name; what would end a line, or speak to a terminal, is a question mark. */
 static tdm_status put_padded(tdm_buf *out, const char *text, size_t width, tdm_err *err)
 {
+    tdm_status st = TDM_OK;
     const size_t have = width_of(text);
-    return tdm_buf_printf(out, err, "%s%*s", text, have < width ? (int)(width - have) : 0, "");
+    for (const char *p = text; *p; p++)
+        TDM_TRY(tdm_buf_put(out, (unsigned char)*p < ' ' ? "?" : p, 1, err));
+    TDM_TRY(tdm_buf_printf(out, err, "%*s", have < width ? (int)(width - have) : 0, ""));
+done:
+    return st;
 }
 
 static tdm_status put_row(tdm_buf *out, const eval_matrix *m, size_t first, size_t row, tdm_err *err)
@@ -288,17 +294,28 @@ done:
     return st;
 }
 
-tdm_status eval_matrix_csv(tdm_buf *out, const eval_matrix *m, tdm_err *err)
+static tdm_status put_matrix_csv(tdm_buf *out, const eval_matrix *m, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_TRY(tdm_buf_printf(out, err, "row,column,value,low,high,humans,machines,excluded,higher_is\n"));
     for (size_t i = 0; i < m->n_rows * m->n_columns; i++) {
+        TDM_TRY(put_field(out, m->title, err));
+        TDM_TRY(tdm_buf_printf(out, err, ","));
         TDM_TRY(put_field(out, m->rows[i / m->n_columns], err));
         TDM_TRY(tdm_buf_printf(out, err, ","));
         TDM_TRY(put_field(out, m->columns[i % m->n_columns], err));
         TDM_TRY(tdm_buf_printf(out, err, ","));
         TDM_TRY(put_cell_csv(out, &m->cells[i], err));
     }
+done:
+    return st;
+}
+
+tdm_status eval_matrix_csv(tdm_buf *out, const eval_matrix *matrices, size_t n, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(tdm_buf_printf(out, err, "table,row,column,value,low,high,humans,machines,excluded,higher_is\n"));
+    for (size_t i = 0; i < n; i++)
+        TDM_TRY(put_matrix_csv(out, &matrices[i], err));
 done:
     return st;
 }

@@ -334,6 +334,7 @@ typedef struct {
     dev_t device;
     ino_t inode;
     const char *path; /* borrowed */
+    bool is_written;
 } known_file;
 
 static int by_identity(const void *a, const void *b)
@@ -344,27 +345,37 @@ static int by_identity(const void *a, const void *b)
     return x->inode < y->inode ? -1 : x->inode > y->inode;
 }
 
-/* A file that counts twice makes intervals narrow, and one in both classes makes nonsense. */
-static tdm_status refuse_twice(const tdm_inputs *lists, size_t n_lists, tdm_err *err)
+/* Note a file that is there. */
+static void know(known_file *files, size_t *n, const char *path, bool is_written)
+{
+    struct stat info;
+    if ((strcmp(path, "-") ? stat(path, &info) : fstat(0, &info)) == 0 && (!is_written || S_ISREG(info.st_mode)))
+        files[(*n)++] = (known_file){info.st_dev, info.st_ino, path, is_written};
+}
+
+/* A file that counts twice makes intervals narrow, one in both classes makes nonsense, and one that results replace
+ * is lost. */
+static tdm_status refuse_twice(const tdm_inputs *lists, size_t n_lists, const char *const written[2], tdm_err *err)
 {
     tdm_status st = TDM_OK;
     known_file *files = NULL;
-    size_t n = 0, all = 0;
+    size_t n = 0, all = 2;
     for (size_t k = 0; k < n_lists; k++)
         all += lists[k].n;
-    files = calloc(all + 1, sizeof *files);
+    files = calloc(all, sizeof *files);
     TDM_REQUIRE(files, TDM_ENOMEM, "the names of %zu files", all);
     for (size_t k = 0; k < n_lists; k++)
-        for (size_t i = 0; i < lists[k].n; i++) {
-            struct stat info;
-            const char *path = lists[k].items[i].path;
-            if (strcmp(path, "-") ? stat(path, &info) == 0 : fstat(0, &info) == 0)
-                files[n++] = (known_file){info.st_dev, info.st_ino, path};
-        }
+        for (size_t i = 0; i < lists[k].n; i++)
+            know(files, &n, lists[k].items[i].path, false);
+    for (size_t i = 0; i < 2; i++)
+        if (written[i])
+            know(files, &n, written[i], true);
     qsort(files, n, sizeof *files, by_identity);
-    for (size_t i = 1; i < n; i++)
-        TDM_REQUIRE(by_identity(&files[i - 1], &files[i]), TDM_EARG, "%s and %s are one file; a text counts once",
-                    files[i - 1].path, files[i].path);
+    for (size_t i = 1; i < n; i++) {
+        const known_file *a = &files[i - 1], *b = &files[i];
+        TDM_REQUIRE(by_identity(a, b), TDM_EARG, "%s and %s are one file; %s", a->path, b->path,
+                    a->is_written || b->is_written ? "results would replace it" : "a text counts once");
+    }
 done:
     free(files);
     return st;
@@ -381,9 +392,9 @@ static tdm_status read_all(reading *r, tdm_err *err)
                  [MACHINE] = {r->from->machine, r->from->n_machine},
                  [LABELLED] = {r->from->labelled, r->from->n_labelled}};
     for (size_t k = 0; k < COUNT(lists); k++)
-        if (named[k].n || (k == LABELLED && r->from->label)) /* no labelled file at all: stdin */
+        if (named[k].n || (k == LABELLED && !lists[HUMAN].n && !lists[MACHINE].n)) /* no file at all: stdin */
             TDM_TRY(tdm_inputs_list(named[k].paths, named[k].n, NULL, &lists[k], err));
-    TDM_TRY(refuse_twice(lists, COUNT(lists), err));
+    TDM_TRY(refuse_twice(lists, COUNT(lists), r->from->written, err));
     for (size_t k = 0; k < COUNT(lists); k++)
         for (size_t i = 0; i < lists[k].n; i++)
             TDM_TRY(read_file(r, &lists[k].items[i], (source_class)k, err));
