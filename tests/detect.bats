@@ -183,8 +183,10 @@ many_texts() {
     cp good.jsonl gone.jsonl
     "$TANDEM" detect --model "$reader" --device cpu pipe good.jsonl gone.jsonl > got.jsonl 2> said 7>&- &
     pid=$!
-    # the files have been checked, and the pipe is open: without a writer ever, it would be waited for
-    until [[ $(readlink /proc/$pid/fd/*) == *"$PWD/pipe"* ]]; do sleep 0.05; done
+    # the files have been checked, and the pipe is open: without a writer ever, it would be waited for. Before it is
+    # tandem, the process is a shell that has the pipe too
+    until [[ $(readlink /proc/$pid/exe) == "$(readlink -f "$TANDEM")" &&
+        $(readlink /proc/$pid/fd/*) == *"$PWD/pipe"* ]]; do sleep 0.05; done
     rm gone.jsonl
     exec 7>&-
     code=0
