@@ -39,7 +39,8 @@ class Options(C.Structure):
 
 
 class Text(C.Structure):
-    _fields_ = [("ids", INTS), ("n", C.c_int32), ("stats", C.c_void_p), ("cross", C.c_void_p), ("top", C.c_void_p)]
+    _fields_ = [("ids", INTS), ("n", C.c_int32), ("stats", C.c_void_p), ("cross", C.c_void_p), ("top", C.c_void_p),
+                ("skip", C.c_int32)]
 
 
 STAT = np.dtype([("logprob", "f4"), ("entropy", "f4"), ("variance", "f4"), ("rank", "i4")])
