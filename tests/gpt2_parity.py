@@ -43,7 +43,7 @@ SMALL = [
 # ---- the C library ----
 
 class Limits(C.Structure):
-    _fields_ = [(n, C.c_int32) for n in ("slots", "pages", "context", "rows", "logits")]
+    _fields_ = [(n, C.c_int32) for n in ("slots", "pages", "context", "rows", "logits", "top")] + [("cross", C.c_bool)]
 
 
 class Step(C.Structure):
