@@ -94,3 +94,10 @@ done:
     free(real);
     return st;
 }
+
+bool tdm_writefile_same(const char *path, const char *other)
+{
+    struct stat a, b;
+    return !strcmp(path, other) || (stat(path, &a) == 0 && stat(other, &b) == 0 && S_ISREG(a.st_mode) &&
+                                    a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}

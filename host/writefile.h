@@ -7,6 +7,7 @@
 #ifndef HOST_WRITEFILE_H
 #define HOST_WRITEFILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "host/err.h"
@@ -18,5 +19,8 @@ tdm_status tdm_writefile_check(const char *path, tdm_err *err);
  * followed. A pipe or a device is written as it is. Nothing is left behind on failure.
  * Errors: TDM_ECANTCREATE, TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_writefile(const char *path, const void *data, size_t len, tdm_err *err);
+
+/* Whether two names are one, or of one regular file that is there: what is written to one replaces the other. */
+bool tdm_writefile_same(const char *path, const char *other);
 
 #endif

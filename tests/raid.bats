@@ -365,8 +365,14 @@ END
     says 65 'p.json: item 2, byte 33: id "id-0-0-0" stands twice' eval p.json --data train.csv
     printf '[{"id": "id-0-0-0"}]' > p.json
     says 65 "p.json: item 1, byte 1: has no score" eval p.json --data train.csv
-    says 2 "--fpr 0.5,x: want rates between 0 and 1" eval predictions.json --data train.csv --fpr 0.5,x
-    says 2 "--fpr 0: want rates" eval predictions.json --data train.csv --fpr 0
+    says 2 "--fpr x: want a number above 0 and at most 1" eval predictions.json --data train.csv --fpr 0.5,x
+    says 2 "--fpr 0: want a number above 0" eval predictions.json --data train.csv --fpr 0
+    cp train.csv before.csv
+    ln train.csv link.csv
+    for out in train.csv link.csv predictions.json; do
+        says 2 "would replace what is read" eval predictions.json --data train.csv --csv $out
+    done
+    cmp train.csv before.csv
     says 2 "want one predictions.json, got 0" eval --data train.csv
     says 2 "--data" eval predictions.json
     says 2 "there is no step evl (did you mean eval?)" evl

@@ -173,6 +173,10 @@ bool args_parse(const arg_command *command, const arg_spec *specs, size_t n_spec
 /* Read one option's value into spec->out. Errors: TDM_EARG names the option, the value and what is
  * wanted; spec->out is unchanged then; TDM_ENOMEM for a list. */
 tdm_status args_read_value(const arg_spec *spec, const char *text, tdm_err *err);
+/* Read "A,B,C" into out [*n <= most].
+ *   spec  ARG_F64: name and limits; its out is not used
+ * Errors: as above, of a piece; TDM_EARG for more than `most`. out [most] and *n are not to be used then. */
+tdm_status args_read_numbers(const arg_spec *spec, const char *text, double *out, int most, int *n, tdm_err *err);
 /* Free the values of an ARG_LIST; {0} again. Not for operands. */
 void args_list_free(arg_list *list);
 /* The name in names [n] that is most like `word`; NULL when none is close. */

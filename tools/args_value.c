@@ -240,3 +240,23 @@ tdm_status args_read_value(const arg_spec *spec, const char *text, tdm_err *err)
     }
     return tdm_fail(err, TDM_EINTERNAL, "--%s: unknown kind of option", spec->name);
 }
+
+tdm_status args_read_numbers(const arg_spec *spec, const char *text, double *out, int most, int *n, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    for (*n = 0;; text++) {
+        char piece[64];
+        arg_spec one = *spec;
+        const size_t len = strcspn(text, ",");
+        TDM_REQUIRE(*n < most, TDM_EARG, "--%s: more than %d values", spec->name, most);
+        snprintf(piece, sizeof piece, "%.*s", (int)(len < sizeof piece ? len : sizeof piece), text);
+        one.out = &out[*n];
+        TDM_TRY(args_read_value(&one, piece, err));
+        ++*n;
+        text += len;
+        if (!*text)
+            break;
+    }
+done:
+    return st;
+}

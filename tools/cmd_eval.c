@@ -88,41 +88,14 @@ typedef struct {
 
 /* ---- options ---- */
 
-/* Read "A,B,C" into out [*n <= most].
- *   spec  of one of them; its out is scratch */
-static tdm_status read_list(const char *text, const arg_spec *spec, double *out, int most, int *n, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    for (*n = 0;; text++) {
-        char piece[64];
-        const size_t len = strcspn(text, ",");
-        TDM_REQUIRE(*n < most, TDM_EARG, "--%s: more than %d values", spec->name, most);
-        snprintf(piece, sizeof piece, "%.*s", (int)(len < sizeof piece ? len : sizeof piece), text);
-        TDM_TRY(args_read_value(spec, piece, err));
-        out[(*n)++] = *(double *)spec->out;
-        text += len;
-        if (!*text)
-            break;
-    }
-done:
-    return st;
-}
-
-static tdm_status read_fprs(const char *text, tdm_evaluate_options *out, tdm_err *err)
-{
-    double value = 0;
-    const arg_spec spec = {.name = "fpr", .kind = ARG_F64, .out = &value, .min = 0, .max = 1};
-    return read_list(text, &spec, out->fprs, TDM_FPRS_MOST, &out->n_fprs, err);
-}
-
 static tdm_status read_buckets(const char *text, eval_options *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    double value = 0, bounds[EVAL_BUCKETS_MOST];
-    const arg_spec spec = {.name = "buckets", .kind = ARG_F64, .out = &value, .min = 1, .max = 0x1p53};
+    double bounds[EVAL_BUCKETS_MOST];
+    const arg_spec spec = {.name = "buckets", .kind = ARG_F64, .min = 1, .max = 0x1p53};
     if (!strcmp(text, "none"))
         goto done;
-    TDM_TRY(read_list(text, &spec, bounds, EVAL_BUCKETS_MOST, &out->n_buckets, err));
+    TDM_TRY(args_read_numbers(&spec, text, bounds, EVAL_BUCKETS_MOST, &out->n_buckets, err));
     for (int i = 0; i < out->n_buckets; i++) {
         TDM_REQUIRE(bounds[i] == floor(bounds[i]) && (!i || bounds[i] > bounds[i - 1]), TDM_EARG,
                     "--buckets %s: want whole numbers, each larger than the one before", text);
@@ -167,6 +140,7 @@ done:
 static tdm_status read_options(command *c, tdm_err *err)
 {
     static const char *const FAKE[] = {"fake"};
+    static const arg_spec FPR = {.name = "fpr", .kind = ARG_F64, .min = 0, .max = 1};
     tdm_status st = TDM_OK;
     c->options = (eval_options){.fields = c->fields.n ? c->fields.items : FAKE,
                                 .n_fields = c->fields.n ? c->fields.n : 1,
@@ -183,7 +157,7 @@ static tdm_status read_options(command *c, tdm_err *err)
     TDM_REQUIRE(!c->matrix || c->fields.n < 2, TDM_EARG, "--matrix: of which of %zu fields? A table is of one",
                 c->fields.n);
     TDM_TRY(check_fields(c, err));
-    TDM_TRY(read_fprs(c->fprs, &c->options.evaluate, err));
+    TDM_TRY(args_read_numbers(&FPR, c->fprs, c->options.evaluate.fprs, TDM_FPRS_MOST, &c->options.evaluate.n_fprs, err));
     TDM_TRY(read_buckets(c->buckets, &c->options, err));
 done:
     return st;
@@ -299,15 +273,26 @@ done:
     return st;
 }
 
+/* Append an argument as a shell would read it. */
+static tdm_status put_argument(tdm_buf *out, const char *text, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const bool is_plain = *text && !text[strcspn(text, " \t\n'\"\\$`*?;&|<>()")];
+    TDM_TRY(tdm_buf_printf(out, err, is_plain ? " " : " '"));
+    for (; *text; text++)
+        TDM_TRY(*text == '\'' ? tdm_buf_printf(out, err, "'\\''") : tdm_buf_put(out, text, 1, err));
+    TDM_TRY(tdm_buf_put(out, "'", !is_plain, err));
+done:
+    return st;
+}
+
 /* The command line, for who reads a report later. */
 static tdm_status describe(int argc, char **argv, tdm_buf *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     TDM_TRY(tdm_buf_printf(out, err, "tandem"));
-    for (int i = 0; i < argc; i++) {
-        const bool is_plain = *argv[i] && !argv[i][strcspn(argv[i], " \t\n'\"\\$`*?;&|<>()")];
-        TDM_TRY(tdm_buf_printf(out, err, is_plain ? " %s" : " '%s'", argv[i]));
-    }
+    for (int i = 0; i < argc; i++)
+        TDM_TRY(put_argument(out, argv[i], err));
     TDM_TRY(tdm_buf_put(out, "", 1, err));
 done:
     return st;

@@ -7,14 +7,6 @@
 
 #include "host/writefile.h"
 
-/* One name, or two of one file that is there. */
-static bool is_same(const char *path, const char *other)
-{
-    struct stat a, b;
-    return !strcmp(path, other) || (stat(path, &a) == 0 && stat(other, &b) == 0 && S_ISREG(a.st_mode) &&
-                                    a.st_dev == b.st_dev && a.st_ino == b.st_ino);
-}
-
 tdm_status eval_files_check(const eval_files *files, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -23,7 +15,7 @@ tdm_status eval_files_check(const eval_files *files, tdm_err *err)
         TDM_TRY(tdm_writefile_check(files->csv, err));
     if (files->html)
         TDM_TRY(tdm_writefile_check(files->html, err));
-    TDM_REQUIRE(!files->csv || !files->html || !is_same(files->csv, files->html), TDM_EARG,
+    TDM_REQUIRE(!files->csv || !files->html || !tdm_writefile_same(files->csv, files->html), TDM_EARG,
                 "--csv and --html: both to %s", files->html);
     if (!files->svg)
         goto done;

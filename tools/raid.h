@@ -121,9 +121,6 @@ typedef struct {
  *   sorted  [n] the same, rising
  * Source: find_threshold of raid/evaluate.py, its order of operations included. */
 raid_found raid_search(const double *humans, const double *sorted, size_t n, double target);
-/* "0.05,0.01" into options->fprs. Errors: TDM_EARG names what is no FPR between 0 and 1, and more than
- * TDM_FPRS_MOST. */
-tdm_status raid_parse_fprs(const char *text, tdm_evaluate_options *options, tdm_err *err);
 /* How many of sorted [n], rising, are below value. */
 size_t raid_count_below(const double *sorted, size_t n, double value);
 void raid_sort(double *values, size_t n); /* rising; finite */

@@ -96,14 +96,19 @@ static void say_missing(const job *j)
 
 static tdm_status run(job *j, const arg_list *operands, tdm_err *err)
 {
+    static const arg_spec FPR = {.name = "fpr", .kind = ARG_F64, .min = 0, .max = 1, .open_min = true};
     tdm_status st = TDM_OK;
     raid_results results = {0};
     tdm_buf out = {0}, csv = {0};
     const raid_limits limits = {j->common.max_line, j->common.max_ratio, signals_catch()};
     TDM_REQUIRE(operands->n == 1, TDM_EARG, "want one predictions.json, got %zu operands", operands->n);
-    TDM_TRY(raid_parse_fprs(j->fprs, &j->options, err));
-    if (j->csv_path)
+    TDM_TRY(args_read_numbers(&FPR, j->fprs, j->options.fprs, TDM_FPRS_MOST, &j->options.n_fprs, err));
+    if (j->csv_path) {
+        TDM_REQUIRE(!tdm_writefile_same(j->csv_path, j->data_path) &&
+                        !tdm_writefile_same(j->csv_path, operands->items[0]),
+                    TDM_EARG, "--csv %s: would replace what is read", j->csv_path);
         TDM_TRY(tdm_writefile_check(j->csv_path, err));
+    }
     TDM_TRY(raid_data_read(j->data_path, &limits, &j->data, err));
     TDM_REQUIRE(j->data.origins, TDM_EFORMAT, "%s: has no column model, so no labels: the test set's are secret",
                 j->data_path);

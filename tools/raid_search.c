@@ -1,7 +1,6 @@
 /* tools/raid_search.c - the threshold that RAID's evaluator would find, step by step as it does. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "tools/raid.h"
 
@@ -87,24 +86,4 @@ raid_found raid_search(const double *humans, const double *sorted, size_t n, dou
     }
     const double fpr = isnan(threshold) ? NAN : fpr_at(sorted, n, threshold);
     return (raid_found){threshold, fpr, fabs(fpr - target) <= RAID_EPSILON};
-}
-
-tdm_status raid_parse_fprs(const char *text, tdm_evaluate_options *options, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    options->n_fprs = 0;
-    for (const char *p = text;; p++) {
-        char *end = NULL;
-        const double fpr = strtod(p, &end);
-        TDM_REQUIRE(end > p && (*end == ',' || *end == 0) && fpr > 0 && fpr < 1, TDM_EARG,
-                    "--fpr %s: want rates between 0 and 1 with commas between them, like 0.05,0.01", text);
-        TDM_REQUIRE(options->n_fprs < TDM_FPRS_MOST, TDM_EARG, "--fpr %s: more than %d rates", text,
-                    TDM_FPRS_MOST);
-        options->fprs[options->n_fprs++] = fpr;
-        p = end;
-        if (*p == 0)
-            break;
-    }
-done:
-    return st;
 }
