@@ -2,6 +2,8 @@
 # tandem eval from outside: labelled scores in, an answer out, and everything that can be wrong with scores. Needs no
 # model. The numbers of the first test are worked out by hand; tests/test_evaluate*.c has the rest of them.
 
+load eval_refuses
+
 setup() {
     bats_require_minimum_version 1.5.0
     mkdir "$BATS_TEST_TMPDIR/here" && cd "$BATS_TEST_TMPDIR/here"
@@ -31,17 +33,6 @@ many() {
 
 evaluate() {
     "$TANDEM" eval --human human.jsonl --machine machine.jsonl "$@"
-}
-
-# Exit code $1, nothing on stdout, and one line on stderr that holds $2.
-refuses() {
-    local code=$1 says=$2
-    shift 2
-    run --separate-stderr "$TANDEM" eval "$@"
-    [ "$status" -eq "$code" ] || { echo "exit $status: $stderr"; false; }
-    [ "${#stderr_lines[@]}" -eq 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == "tandem eval: "*"$says"* ]] || { echo "$stderr"; false; }
-    [ -z "$output" ]
 }
 
 # The first value of key $1 in $output.

@@ -2,6 +2,8 @@
 # tandem eval --matrix and --reference from outside: a folder to a table, as text, JSON, CSV, picture and page. The numbers
 # of the first test are worked out by hand; the last test goes from the demo's models to a table.
 
+load eval_refuses
+
 setup() {
     bats_require_minimum_version 1.5.0
     mkdir "$BATS_TEST_TMPDIR/here" && cd "$BATS_TEST_TMPDIR/here"
@@ -25,17 +27,6 @@ many() {
     awk -v n="$1" -v from="$2" -v to="$3" 'BEGIN {
         for (i = 0; i < n; i++) printf "{\"id\": %d, \"fake\": %.9g}\n", i, from + (to - from) * (i * 7919 % n) / n
     }'
-}
-
-# Exit code $1, nothing on stdout, and one line on stderr that holds $2.
-refuses() {
-    local code=$1 says=$2
-    shift 2
-    run --separate-stderr "$TANDEM" eval "$@"
-    [ "$status" -eq "$code" ] || { echo "exit $status: $stderr"; false; }
-    [ "${#stderr_lines[@]}" -eq 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == "tandem eval: "*"$says"* ]] || { echo "$stderr"; false; }
-    [ -z "$output" ]
 }
 
 wellformed() {
