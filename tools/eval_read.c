@@ -85,35 +85,27 @@ done:
 
 /* ---- rows ---- */
 
-/* Room for n elements; *array is unchanged on failure. */
-static tdm_status resize(void **array, size_t n, size_t size, tdm_err *err)
-{
-    size_t bytes = 0;
-    void *grown = tdm_mul_size(n, size, &bytes) ? realloc(*array, bytes) : NULL;
-    if (!grown)
-        return tdm_fail(err, TDM_ENOMEM, "%zu scores", n);
-    *array = grown;
-    return TDM_OK;
-}
+/* Room for cap elements in an owned array, which stays as it was on failure. */
+#define RESIZE(array, cap)                                                                                             \
+    do {                                                                                                               \
+        size_t bytes = 0;                                                                                              \
+        void *grown = tdm_mul_size(cap, sizeof *(array), &bytes) ? realloc(array, bytes) : NULL;                       \
+        TDM_REQUIRE(grown, TDM_ENOMEM, "%zu scores", cap);                                                             \
+        (array) = grown;                                                                                               \
+    } while (0)
 
 static tdm_status make_room(eval_scores *s, tdm_err *err)
 {
     enum { FIRST = 1024 };
     tdm_status st = TDM_OK;
     const size_t cap = s->cap ? s->cap * 2 : FIRST;
-    void *p = NULL;
     if (s->n < s->cap)
         return TDM_OK;
-    for (size_t f = 0; f < s->n_fields; f++) {
-        TDM_TRY(resize((p = s->scores[f], &p), cap, sizeof **s->scores, err));
-        s->scores[f] = p;
-    }
-    TDM_TRY(resize((p = s->machine, &p), cap, sizeof *s->machine, err));
-    s->machine = p;
-    TDM_TRY(resize((p = s->validation, &p), cap, sizeof *s->validation, err));
-    s->validation = p;
-    TDM_TRY(resize((p = s->lengths, &p), cap, sizeof *s->lengths, err));
-    s->lengths = p;
+    for (size_t f = 0; f < s->n_fields; f++)
+        RESIZE(s->scores[f], cap);
+    RESIZE(s->machine, cap);
+    RESIZE(s->validation, cap);
+    RESIZE(s->lengths, cap);
     s->cap = cap;
 done:
     return st;
