@@ -239,7 +239,7 @@ static tdm_status forward(const roberta *m, const tdm_step *step, tdm_err *err)
     tdm_status st = TDM_OK;
     const int32_t E = m->config.n_embd;
     stream s = view_stream(m, m->s.x, m->s.x_act, step->n_rows);
-    TDM_TRY(tdm_embed(m->be, s.x, step, m->words, m->positions, PAD_POSITION, err));
+    TDM_TRY(tdm_embed(m->be, s.x, step, m->words, 0, m->positions, PAD_POSITION, err));
     TDM_TRY(normalise(m, &s, NULL, &m->embedding_norm, err));
     for (int i = 0; i < m->config.n_layer; i++) {
         TDM_TRY(tdm_check_stop(m->be->stop, err)); /* on a slow CPU a pass takes many seconds */

@@ -61,11 +61,15 @@ tdm_status roberta_each_tensor(const tdm_checkpoint *ck, const tdm_config *confi
  * numbers; and the language model's head, "lm_head.". */
 bool roberta_ignores(const char *name);
 
-/* Bytes of the weights and of the scratch memory, on the backend. */
+/* Bytes of the weights and of the scratch memory, on the backend; of several ranks, on one that has most. */
 size_t roberta_weight_bytes(const roberta *m);
 size_t roberta_scratch_bytes(const roberta *m);
 /* Bytes of scratch memory that one more token takes at most, where activations are of type act. */
 size_t roberta_row_bytes(const tdm_config *config, tdm_dtype act);
+/* What roberta_weight_bytes will be of rank `rank` of n_ranks (0 of 0: alone), without reading any weights.
+ * Errors: those of roberta_each_tensor. */
+tdm_status roberta_plan_weights(const tdm_checkpoint *ck, const tdm_config *config, tdm_dtype act, int32_t rank,
+                                int32_t n_ranks, size_t *bytes, tdm_err *err);
 
 /* Enqueue the judging of some texts. Two lanes let the next texts be enqueued before the logits of the
  * last are waited for.

@@ -188,18 +188,20 @@ done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "kv_copy");
 }
 
-tdm_status tdm_embed(const tdm_backend *be, tdm_mat y, const tdm_step *step, tdm_mat words,
+tdm_status tdm_embed(const tdm_backend *be, tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word,
                      tdm_mat positions, int32_t first_position, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     TDM_TRY(check_step(step, err));
     TDM_TRY(check_mat("y", &y, TDM_F32, step->n_rows, -1, err));
     TDM_TRY(check_mat("words", &words, words.dtype, -1, y.cols, err));
-    TDM_TRY(check_mat("positions", &positions, positions.dtype, -1, y.cols, err));
-    TDM_REQUIRE(words.p && positions.p && words.rows > 0 && positions.rows > 0, TDM_EARG,
+    if (positions.p || be->n_ranks == 0)
+        TDM_TRY(check_mat("positions", &positions, positions.dtype, -1, y.cols, err));
+    TDM_REQUIRE(words.p && (be->n_ranks > 0 || (positions.p && words.rows > 0 && positions.rows > 0)), TDM_EARG,
                 "tables of %lld and %lld rows", (long long)words.rows, (long long)positions.rows);
+    TDM_REQUIRE(first_word == 0 || (first_word > 0 && be->n_ranks > 0), TDM_EARG, "the first word is %d", first_word);
     TDM_REQUIRE(step->tokens && step->positions, TDM_EARG, "the step has no tokens or positions");
-    TDM_TRY(be->ops->embed(be->self, y, step, words, positions, first_position, err));
+    TDM_TRY(be->ops->embed(be->self, y, step, words, first_word, positions, first_position, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "embed");
 }
@@ -354,4 +356,28 @@ tdm_status tdm_top_tokens(const tdm_backend *be, tdm_top *top, int32_t k, tdm_ma
     TDM_TRY(be->ops->top_tokens(be->self, top, k, logits, targets, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "top_tokens");
+}
+
+tdm_status tdm_sum_ranks(const tdm_backend *be, tdm_mat y, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    if (be->n_ranks == 0)
+        return TDM_OK;
+    TDM_TRY(check_mat("y", &y, y.dtype == TDM_F32 ? TDM_F32 : be->dtype, -1, -1, err));
+    TDM_TRY(be->ops->sum_ranks(be->self, y, err));
+done:
+    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "sum_ranks");
+}
+
+tdm_status tdm_join_ranks(const tdm_backend *be, tdm_mat y, tdm_mat x, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_REQUIRE(be->n_ranks > 0, TDM_EARG, "this backend is no rank");
+    TDM_TRY(check_mat("x", &x, TDM_F32, -1, -1, err));
+    TDM_TRY(check_padded("y", y, TDM_F32, x.rows, -1, err));
+    TDM_REQUIRE((int64_t)x.cols * be->n_ranks >= y.cols, TDM_EARG, "%d ranks of %d columns, y has %d", be->n_ranks,
+                x.cols, y.cols);
+    TDM_TRY(be->ops->join_ranks(be->self, y, x, err));
+done:
+    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "join_ranks");
 }

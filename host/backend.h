@@ -136,7 +136,7 @@ typedef struct {
                           int32_t text_pages, tdm_kv **kv, tdm_err *err);
     void (*kv_close)(void *self, tdm_kv *kv);
     tdm_status (*kv_copy)(void *self, tdm_kv *kv, int32_t to, int32_t from, tdm_err *err);
-    tdm_status (*embed)(void *self, tdm_mat y, const tdm_step *step, tdm_mat words,
+    tdm_status (*embed)(void *self, tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word,
                         tdm_mat positions, int32_t first_position, tdm_err *err);
     tdm_status (*add_norm)(void *self, tdm_mat y, tdm_mat x, const tdm_mat *delta, tdm_mat gamma,
                            tdm_mat beta, float eps, tdm_norm form, tdm_err *err);
@@ -156,6 +156,10 @@ typedef struct {
                               tdm_err *err);
     tdm_status (*top_tokens)(void *self, tdm_top *top, int32_t k, tdm_mat logits,
                              const int32_t *targets, tdm_err *err);
+    /* of a rank; NULL: this backend is never one */
+    tdm_status (*sum_ranks)(void *self, tdm_mat y, tdm_err *err);
+    tdm_status (*join_ranks)(void *self, tdm_mat y, tdm_mat x, tdm_err *err);
+    void (*give_up)(void *self);
 } tdm_ops;
 
 typedef struct {
@@ -167,6 +171,8 @@ typedef struct {
                              "cpu, avx512, gcc 12.2.0"; "cuda, sm_90, ..."; "null" */
     const struct tdm_stop *stop; /* host/stop.h. Set: models stop loading, and a forward pass after its
                                     layer, with TDM_ESTOPPED. Borrowed; the opener's to set, NULL at first */
+    int32_t rank, n_ranks;   /* which of how many backends that share the weights of models; 0 of 0: alone */
+    struct tdm_ranks *ranks; /* host/ranks.h: the backends that this one stands for; NULL: it computes itself */
 } tdm_backend;
 
 /* The backend that computes in f32 on the CPU.
@@ -184,6 +190,26 @@ typedef struct {
  * toolkit, the device too old for these kernels, or CUDA is not built in; TDM_ENOMEM. Any later call
  * can fail with TDM_ESTOPPED: the device was lost, and with it all of its memory. */
 tdm_status tdm_open_cuda(const tdm_cuda_options *options, tdm_backend *out, tdm_err *err);
+
+/* n CUDA devices of one kind as the ranks of one backend (host/ranks.h), with NCCL between them.
+ *   devices  [n] numbers, each once; options->device is not used
+ * Errors: as above; TDM_EARG for a device that is listed twice and for devices of different kinds; TDM_ENODEV for one
+ * that is not there or that another program has to itself, and where NCCL is not built in. */
+tdm_status tdm_open_cuda_ranks(const int *devices, int32_t n, const tdm_cuda_options *options, tdm_backend *out,
+                               tdm_err *err);
+
+/* A CUDA device as it can be seen without using it. */
+typedef struct {
+    int number;
+    char name[64];
+    char bus[16]; /* "0000:1b:00.0" */
+    int major, minor, multiprocessors;
+    size_t memory;  /* bytes in all */
+} tdm_cuda_device;
+/* All CUDA devices. Calls CUDA, which a process must not do before it forks.
+ *   out  receives [*n], to be freed
+ * Errors: TDM_ENODEV where there is none, or CUDA is not built in; TDM_ENOMEM. */
+tdm_status tdm_list_cuda(tdm_cuda_device **out, int32_t *n, tdm_err *err);
 void tdm_backend_close(tdm_backend *be); /* {0} is fine */
 
 /* Bytes that alloc and kv_open may still take; 0: unknown. */
@@ -227,9 +253,11 @@ void tdm_kv_close(const tdm_backend *be, tdm_kv *kv); /* NULL is fine */
 /* Page `to` becomes a copy of page `from`. */
 tdm_status tdm_kv_copy(const tdm_backend *be, tdm_kv *kv, int32_t to, int32_t from, tdm_err *err);
 
-/* y[r] = words[token] + positions[first_position + position of the row]; zeros for an idle row
- *   y [n_rows, E] f32; words [V, E], positions [P, E] of any dtype */
-tdm_status tdm_embed(const tdm_backend *be, tdm_mat y, const tdm_step *step, tdm_mat words,
+/* y[r] = words[token - first_word] + positions[first_position + position of the row]; zeros for an idle row
+ *   y [n_rows, E] f32; words [V, E], positions [P, E] of any dtype
+ * One of several ranks has a part of the words, and zeros for a token that is not in it; positions are then NULL
+ * (and nothing is added) on all ranks but one. The sum of all ranks' y is what one alone computes, bit for bit. */
+tdm_status tdm_embed(const tdm_backend *be, tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word,
                      tdm_mat positions, int32_t first_position, tdm_err *err);
 
 /* norm(v) = gamma * (v - mean) / sqrt(var + eps) + beta, row by row; var is biased (divided by E).
@@ -304,5 +332,18 @@ tdm_status tdm_cross_stats(const tdm_backend *be, tdm_cross *stats, tdm_mat p, t
  *   top  [rows, k], targets [rows] backend memory */
 tdm_status tdm_top_tokens(const tdm_backend *be, tdm_top *top, int32_t k, tdm_mat logits,
                           const int32_t *targets, tdm_err *err);
+
+/* ---- among ranks (host/ranks.h): every rank calls these in the same order, with the same shapes ---- */
+
+/* y becomes the sum of all ranks' y, the same bits on every rank: added in f32 in the order of the ranks, and rounded
+ * once, so that a row's bits depend on that row and the number of ranks alone. Nothing happens where n_ranks is 0.
+ *   y  [rows, cols] act or f32 */
+tdm_status tdm_sum_ranks(const tdm_backend *be, tdm_mat y, tdm_err *err);
+
+/* y = the x of all ranks side by side, in the order of the ranks, on every rank: columns r * x.cols .. are rank r's.
+ *   x  [rows, cols] f32, the same cols on every rank, without gaps
+ *   y  [rows, V] f32, V <= n_ranks * x.cols; stride V or tdm_padded(V). What of x lies beyond V is dropped; of a gap
+ *      in y: anything. May not overlap x */
+tdm_status tdm_join_ranks(const tdm_backend *be, tdm_mat y, tdm_mat x, tdm_err *err);
 
 #endif

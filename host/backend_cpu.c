@@ -123,7 +123,7 @@ static size_t n_items(int64_t rows, size_t per_item)
 typedef struct {
     tdm_mat y, words, positions;
     const tdm_step *step;
-    int32_t first_position;
+    int32_t first_word, first_position;
 } embed_job;
 
 static const void *table_row(const tdm_mat *m, int64_t row)
@@ -153,10 +153,15 @@ static void embed_rows(cpu_backend *be, cpu_lane *lane, const void *arg, size_t 
             memset(y, 0, width * sizeof *y);
             continue;
         }
-        const void *word = table_row(&job->words, job->step->tokens[from]);
+        const int64_t word = (int64_t)job->step->tokens[from] - job->first_word;
+        if (word >= 0 && word < job->words.rows)
+            tdm_to_f32(y, table_row(&job->words, word), job->words.dtype, width);
+        else
+            memset(y, 0, width * sizeof *y); /* another rank has it */
+        if (!job->positions.p)
+            continue;
         const void *place =
             table_row(&job->positions, job->first_position + (int64_t)job->step->positions[from]);
-        tdm_to_f32(y, word, job->words.dtype, width);
         for (size_t j = 0; j < width; j += CPU_COLUMNS) {
             const size_t m = width - j < CPU_COLUMNS ? width - j : CPU_COLUMNS;
             const size_t size = tdm_dtype_size(job->positions.dtype);
@@ -167,20 +172,21 @@ static void embed_rows(cpu_backend *be, cpu_lane *lane, const void *arg, size_t 
     }
 }
 
-static tdm_status cpu_embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat words,
+static tdm_status cpu_embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word,
                             tdm_mat positions, int32_t first_position, tdm_err *err)
 {
-    const embed_job job = {y, words, positions, step, first_position};
+    const embed_job job = {y, words, positions, step, first_word, first_position};
+    const cpu_backend *be = self;
     for (int32_t r = 0; r < step->n_rows; r++) {
         const int64_t from = row_entry(step, (size_t)r);
         if (from < 0)
             continue;
         const int64_t token = step->tokens[from];
         const int64_t place = first_position + (int64_t)step->positions[from];
-        if (token < 0 || token >= words.rows)
+        if (!be->is_rank && (token < 0 || token >= words.rows))
             return tdm_fail(err, TDM_EARG, "row %d: token %lld, want 0 to %lld", r,
                             (long long)token, (long long)words.rows - 1);
-        if (place < 0 || place >= positions.rows)
+        if (positions.p && (place < 0 || place >= positions.rows))
             return tdm_fail(err, TDM_EARG, "row %d: position %lld, want 0 to %lld", r,
                             (long long)place, (long long)positions.rows - 1);
     }

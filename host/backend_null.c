@@ -128,11 +128,11 @@ static tdm_status null_kv_copy(void *self, tdm_kv *kv, int32_t to, int32_t from,
 
 /* ---- a forward pass ---- */
 
-static tdm_status null_embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat words,
+static tdm_status null_embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word,
                              tdm_mat positions, int32_t first_position, tdm_err *err)
 {
     null_backend *be = self;
-    (void)y, (void)words, (void)positions, (void)first_position;
+    (void)y, (void)words, (void)first_word, (void)positions, (void)first_position;
     be->n_texts = 0;
     if (!step->starts) /* what is decoded next depends on the draw alone */
         return TDM_OK;

@@ -129,6 +129,7 @@ typedef struct {
     size_t n_lanes;
     void *fetched[TDM_LANES]; /* TDM_LANE_BYTES each */
     bool fetching[TDM_LANES]; /* between begin and end */
+    bool is_rank; /* one of several (host/ranks.h): its word tables are parts */
 } cpu_backend;
 
 /* tdm_open_cpu with kernels of the caller's choice. */

@@ -15,7 +15,8 @@
  *   gpt2_score    whole texts at once, no cache; statistics of their own tokens (likelihoods)
  * A row's result depends on its own text alone, and on which of the three computed it: not on how the
  * text was cut into calls of gpt2_forward, nor on what else is in a call. Runs at most on the backend's
- * one thread. After run_open nothing is allocated.
+ * one thread. After run_open nothing is allocated. On a backend of several ranks (host/ranks.h) all of this happens on each
+ * of them.
  *
  * Source: openai/gpt-2 src/model.py; the tensor names are those of Hugging Face's GPT2LMHeadModel. */
 #ifndef HOST_GPT2_H
@@ -56,7 +57,13 @@ bool gpt2_ignores(const char *name);
 
 const tdm_backend *gpt2_backend(const gpt2_model *m);
 const tdm_config *gpt2_config(const gpt2_model *m);
+/* Of several ranks: those of the one that has most. */
 size_t gpt2_weight_bytes(const gpt2_model *m);
+
+/* What gpt2_weight_bytes will be of rank `rank` of n_ranks (0 of 0: alone), without reading any weights.
+ * Errors: those of gpt2_each_tensor: the file lacks a tensor, or it has another shape. */
+tdm_status gpt2_plan_weights(const tdm_checkpoint *ck, const tdm_config *config, tdm_dtype act, int32_t rank,
+                             int32_t n_ranks, size_t *bytes, tdm_err *err);
 
 /* ---- the memory of a job ---- */
 
@@ -83,7 +90,8 @@ static inline int32_t gpt2_text_pages(int32_t context)
     return context / TDM_PAGE + (context % TDM_PAGE != 0);
 }
 
-/* Bytes that a run of these limits takes: the cache, and all scratch.
+/* Bytes that a run of these limits takes on a rank that has most: the cache, and all scratch. Of be only dtype, graphs,
+ * kv_page_bytes, rank and n_ranks count, so a copy of a backend with other numbers there shows what it would be.
  * Returns false when the sum does not fit size_t. */
 bool gpt2_run_bytes(const tdm_backend *be, const tdm_config *config, const gpt2_limits *limits,
                     size_t *cache, size_t *scratch);

@@ -54,7 +54,7 @@ tdm_status gpt2_layers(gpt2_run *r, const tdm_step *step, tdm_err *err)
     const gpt2_model *m = r->model;
     const tdm_mat proj = gpt2_first(r->proj, step->n_rows);
     tdm_status st = TDM_OK;
-    TDM_TRY(tdm_embed(m->be, gpt2_first(r->resid, step->n_rows), step, m->wte, m->wpe, 0, err));
+    TDM_TRY(tdm_embed(m->be, gpt2_first(r->resid, step->n_rows), step, m->wte, 0, m->wpe, 0, err));
     for (int i = 0; i < m->config.n_layer; i++) {
         TDM_TRY(tdm_check_stop(m->be->stop, err)); /* on a slow CPU a step takes many seconds */
         TDM_TRY(block_forward(r, step, i, i > 0 ? &proj : NULL, err));

@@ -1,11 +1,13 @@
 /* kernels/backend_cuda.c - the operations of host/backend.h as launches of kernels. */
 #include "kernels/cuda.h"
 
-static tdm_status embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat words,
+static tdm_status embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word,
                         tdm_mat positions, int32_t first_position, tdm_err *err)
 {
     const cuda_backend *c = self;
-    return cuda_enqueued(c, tdmk_embed(y, step, words, positions, first_position, c->stream),
+    return cuda_enqueued(c,
+                         tdmk_embed(y, step, words, first_word, positions, first_position, c->is_rank,
+                                    c->stream),
                          "kernel", err);
 }
 

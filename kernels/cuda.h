@@ -33,6 +33,7 @@ typedef struct {
     tdm_dtype dtype, kv_dtype;
     bool sync_each; /* wait after every operation, so that an error names the one that caused it */
     bool capturing;
+    bool is_rank; /* one of several: host/ranks.h */
     cudaStream_t stream;
     tdm_gemm *gemm;
     cuda_ring ring;

@@ -25,8 +25,8 @@ extern "C" {
 /* y[r] = words[token] + positions[first_position + position]; zeros for an idle row.
  *   y [rows, E] f32; words [V, E], positions [P, E] of any dtype each
  * A token or position outside its table gives a row of NaN. Moves 12 bytes an element (f32 y). */
-cudaError_t tdmk_embed(tdm_mat y, const tdm_step *step, tdm_mat words, tdm_mat positions,
-                       int32_t first_position, cudaStream_t stream);
+cudaError_t tdmk_embed(tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word, tdm_mat positions,
+                       int32_t first_position, bool is_rank, cudaStream_t stream);
 
 /* TDM_PRE_NORM: x += delta; y = norm(x).  TDM_POST_NORM: x = norm(x + delta); y = x, rounded.
  *   x [rows, E] f32; delta [rows, E] act or f32, or NULL; y [rows, E] act (post-norm in f32: may be x)

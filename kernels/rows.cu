@@ -47,25 +47,28 @@ __device__ __forceinline__ int place_of(const tdm_step &step, int r)
 /* grid = rows; block = a warp or more; a thread owns 8 columns in every 8 * blockDim. */
 template <class W, class P>
 __global__ __launch_bounds__(kMostThreads) void embed(float *y, tdm_step step, const W *words,
-                                                      int64_t n_words, const P *positions,
+                                                      int64_t n_words, int first_word, const P *positions,
                                                       int64_t n_positions, int first_position,
-                                                      int width)
+                                                      bool is_rank, int width)
 {
     float *row = y + (int64_t)blockIdx.x * width;
     const int place = place_of(step, (int)blockIdx.x);
-    const int64_t token = place < 0 ? 0 : step.tokens[place];
+    const int64_t token = place < 0 ? 0 : (int64_t)step.tokens[place] - first_word;
     const int64_t position = place < 0 ? 0 : (int64_t)first_position + step.positions[place];
-    const bool inside = token >= 0 && token < n_words && position >= 0 && position < n_positions;
+    const bool has_word = token >= 0 && token < n_words; /* else, among ranks, another one has it */
+    const bool inside = (has_word || is_rank) && (!positions || (position >= 0 && position < n_positions));
     for (int column = threadIdx.x * kColumns; column < width; column += blockDim.x * kColumns) {
-        float a[kColumns], b[kColumns];
+        float a[kColumns] = {}, b[kColumns] = {};
         if (place >= 0 && inside) {
-            load(a, words + token * width + column);
-            load(b, positions + position * width + column);
+            if (has_word)
+                load(a, words + token * width + column);
+            if (positions)
+                load(b, positions + position * width + column);
             for (int i = 0; i < kColumns; i++)
                 a[i] += b[i];
-        } else {
+        } else if (place >= 0) {
             for (int i = 0; i < kColumns; i++)
-                a[i] = place < 0 ? 0.f : nanf("");
+                a[i] = nanf("");
         }
         store(row + column, a);
     }
@@ -243,18 +246,23 @@ void launch_add_norm(tdm_mat y, tdm_mat x, const tdm_mat *delta, tdm_mat gamma, 
 
 } // namespace
 
-extern "C" cudaError_t tdmk_embed(tdm_mat y, const tdm_step *step, tdm_mat words, tdm_mat positions,
-                                  int32_t first_position, cudaStream_t stream)
+extern "C" cudaError_t tdmk_embed(tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word,
+                                  tdm_mat positions, int32_t first_position, bool is_rank,
+                                  cudaStream_t stream)
 {
-    if (!is_f32(y, step->n_rows, words.cols) || !is_dense(words) || !is_dense(positions) ||
-        positions.cols != words.cols)
+    if (!positions.p && is_rank)
+        positions.dtype = TDM_F32;
+    else if (!is_dense(positions) || positions.cols != words.cols)
+        return cudaErrorInvalidValue;
+    if (!is_f32(y, step->n_rows, words.cols) || !is_dense(words))
         return cudaErrorInvalidValue;
     if (y.rows == 0)
         return cudaSuccess;
     TDM_DISPATCH(words.dtype, W, TDM_DISPATCH(positions.dtype, P, {
                      TDM_LAUNCH((embed<W, P>), (unsigned)y.rows, threads_for(y.cols, kColumns), 0,
                                 stream, (float *)y.p, *step, (const W *)words.p, words.rows,
-                                (const P *)positions.p, positions.rows, first_position, y.cols);
+                                first_word, (const P *)positions.p, positions.rows, first_position,
+                                is_rank, y.cols);
                  }))
     return cudaGetLastError();
 }

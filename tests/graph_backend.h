@@ -77,7 +77,7 @@ static inline tdm_status do_call(void *self, const graph_call *c, tdm_err *err)
             watched.ragged_rows += c->step.n_rows;
         else
             watched.decoding_rows += c->step.n_rows;
-        return watched.inner->embed(self, c->y, &c->step, c->a, c->b, c->number, err);
+        return watched.inner->embed(self, c->y, &c->step, c->a, 0, c->b, c->number, err);
     case CALL_NORM:
         return watched.inner->add_norm(self, c->y, c->x, third, c->a, c->b, c->eps,
                                        (tdm_norm)c->number, err);
@@ -111,8 +111,9 @@ static inline graph_call with_third(graph_call c, const tdm_mat *third)
 }
 
 static inline tdm_status watch_embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat words,
-                                     tdm_mat positions, int32_t first, tdm_err *err)
+                                     int32_t first_word, tdm_mat positions, int32_t first, tdm_err *err)
 {
+    (void)first_word;
     const graph_call c = {.kind = CALL_EMBED, .y = y, .a = words, .b = positions, .step = *step,
                           .number = first};
     return called(self, c, err);

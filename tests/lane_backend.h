@@ -26,12 +26,12 @@ static inline tdm_status lane_fail(tdm_err *err)
 }
 
 static inline tdm_status lane_embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat words,
-                                    tdm_mat positions, int32_t first_position, tdm_err *err)
+                                    int32_t first_word, tdm_mat positions, int32_t first_position, tdm_err *err)
 {
     lane_seen->embeds++;
     if (lane_seen->fail_embed && lane_seen->embeds >= lane_seen->fail_embed)
         return lane_fail(err);
-    return lane_inner->embed(self, y, step, words, positions, first_position, err);
+    return lane_inner->embed(self, y, step, words, first_word, positions, first_position, err);
 }
 
 static inline tdm_status lane_begin(void *self, int lane, const void *src, size_t bytes, tdm_err *err)

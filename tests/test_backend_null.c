@@ -16,7 +16,7 @@ static void judge(const tdm_backend *be, const int32_t *ids, const int32_t *star
     ASSERT_OK(tdm_alloc(be, (size_t)starts[n] * WIDTH * sizeof(float), &x, err));
     const tdm_step step = {.n_rows = starts[n], .n_seqs = n, .tokens = ids, .positions = ids,
                            .starts = starts};
-    ASSERT_OK(tdm_embed(be, mat(x, starts[n], WIDTH), &step, mat(w, 2, WIDTH), mat(w, 2, WIDTH), 0, err));
+    ASSERT_OK(tdm_embed(be, mat(x, starts[n], WIDTH), &step, mat(w, 2, WIDTH), 0, mat(w, 2, WIDTH), 0, err));
     ASSERT_OK(tdm_classify(be, mat(logits, n, LABELS), mat(x, n, WIDTH), mat(w, LABELS, WIDTH),
                            mat(bias, 1, LABELS), err));
     tdm_release(be, x);

@@ -55,7 +55,7 @@ static void check_embed(tdm_backend *be, const embed_case *c)
                            .starts = starts};
     poison_scratch(be);
     ASSERT_OK(tdm_embed(be, mat(y, c->rows, c->width), &step,
-                        (tdm_mat){word_bytes, WORDS, c->width, c->words, 0},
+                        (tdm_mat){word_bytes, WORDS, c->width, c->words, 0}, 0,
                         (tdm_mat){place_bytes, PLACES, c->width, c->positions, 0},
                         c->first_position, err));
     bool shifted_differs = false;
@@ -86,7 +86,7 @@ static void check_embed_slots(tdm_backend *be)
     float *y = random_floats(ROWS * WIDTH, 3);
     const tdm_step step = {.n_rows = ROWS, .n_seqs = ROWS, .longest = 1, .tokens = TOKENS,
                            .positions = POSITIONS, .slots = ROW_SLOTS};
-    ASSERT_OK(tdm_embed(be, mat(y, ROWS, WIDTH), &step, mat(words, WORDS, WIDTH),
+    ASSERT_OK(tdm_embed(be, mat(y, ROWS, WIDTH), &step, mat(words, WORDS, WIDTH), 0,
                         mat(places, PLACES, WIDTH), 0, err));
     for (int r = 0; r < ROWS; r++)
         for (int j = 0; j < WIDTH; j++) {

@@ -36,11 +36,11 @@ static void refuses_rows(tdm_backend *be)
     const int32_t starts[] = {0, 2};
     tdm_step step = {.n_rows = 2, .n_seqs = 1, .tokens = tokens, .positions = positions,
                      .starts = starts};
-    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 4, 4), mat(x, 4, 4), 0, err), TDM_EARG,
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 4, 4), 0, mat(x, 4, 4), 0, err), TDM_EARG,
                  "embed: row 1: token 4, want 0 to 3");
-    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 2, err), TDM_EARG,
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), 0, mat(x, 3, 4), 2, err), TDM_EARG,
                  "row 1: position 3, want 0 to 2");
-    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 3), mat(x, 3, 4), 2, err), TDM_EARG,
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 3), 0, mat(x, 3, 4), 2, err), TDM_EARG,
                  "words has 3 columns, want 4");
     ASSERT_FAILS(tdm_add_norm(be, mat(y, 2, 4), mat(x, 2, 4), NULL, mat(x, 1, 4), mat(x, 1, 3),
                               1e-5f, TDM_PRE_NORM, err), TDM_EARG, "beta has 3 columns");
@@ -54,10 +54,10 @@ static void refuses_rows(tdm_backend *be)
     ASSERT_FAILS(tdm_classify(be, mat(y, 1, 3), mat(x, 1, 4), mat(x, 2, 4), mat(x, 1, 2), err),
                  TDM_EARG, "y has 3 columns, want 2");
     step.starts = NULL;
-    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 0, err), TDM_EARG,
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), 0, mat(x, 3, 4), 0, err), TDM_EARG,
                  "no starts and no slots");
     step.slots = tokens;
-    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), mat(x, 3, 4), 0, err), TDM_EARG,
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), 0, mat(x, 3, 4), 0, err), TDM_EARG,
                  "a decoding step of 2 rows in 1 texts");
     tdm_mat gaps = mat(x, 2, 4);
     gaps.stride = 5;

@@ -88,6 +88,9 @@ typedef struct {
     const char *shard; /* NULL: by the environment (tools/ranks.h) */
     const char *metrics_file;
     int progress; /* tdm_progress_mode */
+    const char *tp;      /* "auto" or a number of ranks; NULL: 1 */
+    const char *devices; /* "all", or numbers with commas; NULL: this process computes itself */
+    struct worker *worker; /* NULL, or what this process is under --devices (tools/supervise.h) */
     bool restart, dry_run, quiet, json, skip_weight_check;
 } common_args;
 #define COMMON_DEFAULTS                                                                            \

@@ -86,7 +86,7 @@ done:
 static tdm_status call_embed(void *ctx, size_t i, tdm_err *err)
 {
     op_set *s = ctx;
-    return tdm_embed(&s->b->backend, s->y[i % s->turns], &s->step, s->words, s->positions,
+    return tdm_embed(&s->b->backend, s->y[i % s->turns], &s->step, s->words, 0, s->positions,
                      s->m->detector ? 2 : 0, err);
 }
 

@@ -222,14 +222,14 @@ static void embed_on(const tdm_backend *be)
                          .starts = on_device(be, STARTS, sizeof STARTS)};
         const tdm_mat w = put(be, words, V, E, DTYPES[t]), p = put(be, places, P, E, TDM_F32);
         const tdm_mat y = room(be, 2, E, 0, TDM_F32), z = room(be, ROWS, E, 0, TDM_F32);
-        ASSERT_OK(tdm_embed(be, y, &step, w, p, FIRST, err));
+        ASSERT_OK(tdm_embed(be, y, &step, w, 0, p, FIRST, err));
         step = (tdm_step){.n_rows = ROWS,
                           .n_seqs = ROWS,
                           .longest = 1,
                           .tokens = step.tokens,
                           .positions = step.positions,
                           .slots = on_device(be, SLOTS, sizeof SLOTS)};
-        ASSERT_OK(tdm_embed(be, z, &step, w, p, FIRST, err));
+        ASSERT_OK(tdm_embed(be, z, &step, w, 0, p, FIRST, err));
         float *ragged = get(be, y), *decoding = get(be, z);
         for (int r = 0; r < 2; r++)
             for (int i = 0; i < E; i++)

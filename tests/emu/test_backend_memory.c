@@ -213,7 +213,7 @@ static void close_model(model *m)
 static void enqueue_step(const model *m)
 {
     const tdm_backend *be = &m->be;
-    ASSERT_OK(tdm_embed(be, m->x, &m->step, m->words, m->places, 0, err));
+    ASSERT_OK(tdm_embed(be, m->x, &m->step, m->words, 0, m->places, 0, err));
     ASSERT_OK(tdm_add_norm(be, m->normal, m->x, NULL, m->gamma, m->beta, 1e-5f, TDM_PRE_NORM, err));
     ASSERT_OK(tdm_linear(be, m->qkv, m->normal, m->w_qkv, &m->bias_qkv, TDM_LINEAR, err));
     ASSERT_OK(tdm_attend_cached(be, m->heads, m->qkv, m->kv, 0, &m->step, err));

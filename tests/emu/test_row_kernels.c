@@ -52,8 +52,8 @@ static void check_embed(int32_t width, tdm_dtype words_dtype, tdm_dtype places_d
                            .positions = on_device(PLACES, sizeof PLACES),
                            .starts = decoding ? NULL : on_device(starts, sizeof starts),
                            .slots = decoding ? on_device(SLOTS, sizeof SLOTS) : NULL};
-    ASSERT_CUDA(tdmk_embed(y, &step, matrix(words, N_WORDS, width, words_dtype),
-                           matrix(places, N_PLACES, width, places_dtype), FIRST, NULL));
+    ASSERT_CUDA(tdmk_embed(y, &step, matrix(words, N_WORDS, width, words_dtype), 0,
+                           matrix(places, N_PLACES, width, places_dtype), FIRST, false, NULL));
     float *got = values_of(y);
     for (size_t r = 0; r < EMBED_ROWS; r++) {
         const int32_t from = decoding ? SLOTS[r] : (int32_t)r;
@@ -411,14 +411,14 @@ static void embed_checks(void **state)
     (void)state;
     odd_ones o = make_odd_ones();
     const tdm_step step = {.n_rows = 4}, no_step = {.n_rows = 0};
-    ASSERT_CUDA(tdmk_embed(o.none, &no_step, o.m, o.m, 0, NULL));
-    ASSERT_REFUSED(tdmk_embed(o.half, &step, o.m, o.m, 0, NULL));
-    ASSERT_REFUSED(tdmk_embed(o.none, &step, o.m, o.m, 0, NULL));
-    ASSERT_REFUSED(tdmk_embed(o.m, &step, o.narrow_one, o.narrow_one, 0, NULL));
-    ASSERT_REFUSED(tdmk_embed(o.m, &step, o.m, o.narrow_one, 0, NULL));
-    ASSERT_REFUSED(tdmk_embed(o.m, &step, o.other, o.m, 0, NULL));
-    ASSERT_REFUSED(tdmk_embed(o.m, &step, o.m, o.other, 0, NULL));
-    ASSERT_REFUSED(tdmk_embed(o.shifted, &step, o.m, o.m, 0, NULL));
+    ASSERT_CUDA(tdmk_embed(o.none, &no_step, o.m, 0, o.m, 0, false, NULL));
+    ASSERT_REFUSED(tdmk_embed(o.half, &step, o.m, 0, o.m, 0, false, NULL));
+    ASSERT_REFUSED(tdmk_embed(o.none, &step, o.m, 0, o.m, 0, false, NULL));
+    ASSERT_REFUSED(tdmk_embed(o.m, &step, o.narrow_one, 0, o.narrow_one, 0, false, NULL));
+    ASSERT_REFUSED(tdmk_embed(o.m, &step, o.m, 0, o.narrow_one, 0, false, NULL));
+    ASSERT_REFUSED(tdmk_embed(o.m, &step, o.other, 0, o.m, 0, false, NULL));
+    ASSERT_REFUSED(tdmk_embed(o.m, &step, o.m, 0, o.other, 0, false, NULL));
+    ASSERT_REFUSED(tdmk_embed(o.shifted, &step, o.m, 0, o.m, 0, false, NULL));
     free_odd_ones(&o);
 }
 
