@@ -27,9 +27,9 @@ static tdm_status load_linear(tdm_loader *l, const char *name, int32_t in, int32
     char full[128];
     tdm_status st = TDM_OK;
     snprintf(full, sizeof full, "%s.weight", name);
-    TDM_TRY(tdm_load_weight(l, full, in, out, TDM_OUT_IN, &to->w, err));
+    TDM_TRY(tdm_load_weight(l, full, tdm_whole(in), tdm_whole(out), TDM_OUT_IN, &to->w, err));
     snprintf(full, sizeof full, "%s.bias", name);
-    TDM_TRY(tdm_load_bias(l, full, out, &to->bias, err));
+    TDM_TRY(tdm_load_bias(l, full, tdm_whole(out), &to->bias, err));
 done:
     return st;
 }
@@ -69,8 +69,8 @@ static tdm_status load_qkv(tdm_loader *l, int layer, int32_t E, linear *to, tdm_
         weights[i] = names[i];
         biases[i] = names[N + i];
     }
-    TDM_TRY(tdm_load_weights_joined(l, weights, N, E, E, &to->w, err));
-    TDM_TRY(tdm_load_biases_joined(l, biases, N, E, &to->bias, err));
+    TDM_TRY(tdm_load_weights_joined(l, weights, N, tdm_whole(E), tdm_whole(E), &to->w, err));
+    TDM_TRY(tdm_load_biases_joined(l, biases, N, tdm_whole(E), &to->bias, err));
 done:
     return st;
 }
@@ -190,7 +190,7 @@ tdm_status roberta_load(roberta *m, const tdm_checkpoint *ck, bool check_finite,
     TDM_TRY(load_head_out(&l, m, err));
 
     l.prefix = prefix_of(ck);
-    TDM_TRY(tdm_load_table(&l, WORDS, m->config.n_vocab, E, &m->words, err));
+    TDM_TRY(tdm_load_table(&l, WORDS, tdm_whole(m->config.n_vocab), E, &m->words, err));
     TDM_TRY(load_positions(&l, &m->config, &m->positions, err));
     TDM_TRY(load_norm(&l, EMBEDDING_NORM, E, &m->embedding_norm, err));
     for (int i = 0; i < m->config.n_layer; i++)

@@ -17,11 +17,11 @@
 
 #include "host/weights.h"
 
-#define LOAD_TABLE(l, name, in, out, field, err) tdm_load_table(l, name, in, out, field, err)
+#define LOAD_TABLE(l, name, in, out, field, err) tdm_load_table(l, name, tdm_whole(in), out, field, err)
 #define LOAD_VECTOR(l, name, in, out, field, err) tdm_load_vector(l, name, out, field, err)
-#define LOAD_BIAS(l, name, in, out, field, err) tdm_load_bias(l, name, out, field, err)
+#define LOAD_BIAS(l, name, in, out, field, err) tdm_load_bias(l, name, tdm_whole(out), field, err)
 #define LOAD_MATRIX(l, name, in, out, field, err)                                                  \
-    tdm_load_weight(l, name, in, out, TDM_IN_OUT, field, err)
+    tdm_load_weight(l, name, tdm_whole(in), tdm_whole(out), TDM_IN_OUT, field, err)
 #define SEE_TABLE(see, ctx, name, in, out) see(ctx, name, in, out, TDM_AS_TABLE)
 #define SEE_VECTOR(see, ctx, name, in, out) see(ctx, name, out, 0, TDM_AS_F32)
 #define SEE_BIAS(see, ctx, name, in, out) see(ctx, name, out, 0, TDM_AS_F32)
@@ -78,9 +78,9 @@ static tdm_status load_words(tdm_loader *l, gpt2_model *m, tdm_err *err)
     const char *prefix = l->prefix;
     const word_names names = find_words(l->ck, &m->config, prefix);
     l->prefix = names.table_prefix;
-    TDM_TRY(tdm_load_table(l, names.table, V, E, &m->wte, err));
+    TDM_TRY(tdm_load_table(l, names.table, tdm_whole(V), E, &m->wte, err));
     l->prefix = names.head_prefix;
-    TDM_TRY(tdm_load_weight(l, names.head, E, V, TDM_OUT_IN, &m->head, err));
+    TDM_TRY(tdm_load_weight(l, names.head, tdm_whole(E), tdm_whole(V), TDM_OUT_IN, &m->head, err));
 done:
     l->prefix = prefix;
     return st;

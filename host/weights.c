@@ -11,8 +11,8 @@ enum { FROM_FILE, CONVERTED }; /* uses of the two staging buffers */
 /* Reading waits for a disk or for page faults more than for a core, so this is no matter of --threads. */
 enum {
     READERS = 4,
-    SLICE_BYTES = 4 << 20,  /* of a tensor: less is for one reader */
-    PIECE_BYTES = 16 << 20, /* of a slice: what is read between two looks at whether to stop */
+    LEAST_BYTES = 4 << 20,  /* of a tensor: less is for one reader */
+    PIECE_BYTES = 16 << 20, /* what is read between two looks at whether to stop */
 };
 
 tdm_status tdm_loader_open(tdm_loader *l, const tdm_backend *be, const tdm_checkpoint *ck,
@@ -22,7 +22,8 @@ tdm_status tdm_loader_open(tdm_loader *l, const tdm_backend *be, const tdm_check
     tdm_status st = TDM_OK;
     l->used = calloc(tdm_checkpoint_count(ck) + 1, sizeof *l->used);
     TDM_REQUIRE(l->used, TDM_ENOMEM, "list of tensors");
-    TDM_TRY(tdm_threads_open(READERS, &l->readers, err));
+    const int readers = be->n_ranks > 0 ? READERS / be->n_ranks : READERS; /* all ranks load at the same time */
+    TDM_TRY(tdm_threads_open(readers > 0 ? readers : 1, &l->readers, err));
 done:
     if (st != TDM_OK)
         tdm_loader_close(l);
@@ -65,69 +66,139 @@ done:
     return st;
 }
 
-/* A tensor that is being read in `n` slices; each has its own error. */
+/* ---- a slice of a tensor, in the file and in host memory ---- */
+
+/* One dimension of it, in elements. */
+typedef struct {
+    size_t part;         /* a group in the file */
+    size_t first, n;     /* of it, what is read */
+    size_t width;        /* a group in memory */
+    size_t groups;
+} extent;
+
+/* The elements of a slice come in runs that lie together in the file and in memory. */
+typedef struct {
+    extent rows, cols;
+    size_t run, n_runs; /* elements of a run */
+    size_t values;      /* elements in memory, zeros included */
+} region;
+
+static tdm_status check_slice(tdm_slice s, tdm_err *err)
+{
+    if (s.groups > 0 && s.size % s.groups == 0 && s.share.first >= 0 && s.share.n >= 0 && s.width >= s.share.n &&
+        s.share.n <= s.size / s.groups - s.share.first && s.width <= INT32_MAX / s.groups)
+        return TDM_OK;
+    return tdm_fail(err, TDM_EARG, "%d from %d on, %d wide, of each of %d parts of %d", (int)s.share.n,
+                    (int)s.share.first, (int)s.width, (int)s.groups, (int)s.size);
+}
+
+static extent extent_of(tdm_slice s)
+{
+    return (extent){(size_t)(s.size / s.groups), (size_t)s.share.first, (size_t)s.share.n, (size_t)s.width,
+                    (size_t)s.groups};
+}
+
+static region region_of(tdm_slice rows, tdm_slice cols)
+{
+    region g = {.rows = extent_of(rows), .cols = extent_of(cols)};
+    extent *r = &g.rows, *c = &g.cols;
+    g.values = r->groups * r->width * c->groups * c->width;
+    if (c->n == c->part && c->width == c->n) { /* whole rows lie together: columns of a single one */
+        const size_t E = c->groups * c->n;
+        *c = (extent){r->part * E, r->first * E, r->n * E, r->width * E, r->groups};
+        *r = (extent){1, 0, 1, 1, 1};
+    }
+    g.run = c->n;
+    g.n_runs = r->groups * r->n * c->groups;
+    return g;
+}
+
+/* The first element of run k, in the file and in memory. */
+static void find_run(const region *g, size_t k, size_t *in_file, size_t *in_memory)
+{
+    const extent *r = &g->rows, *c = &g->cols;
+    const size_t row = k / c->groups, group = k % c->groups;
+    const size_t row_group = row / r->n, row_of_group = row % r->n;
+    *in_file = ((row_group * r->part + r->first + row_of_group) * c->groups + group) * c->part + c->first;
+    *in_memory = ((row_group * r->width + row_of_group) * c->groups + group) * c->width;
+}
+
+/* ---- reading ---- */
+
+/* A slice of a tensor that is being read by several readers, each with an error of its own. */
 typedef struct {
     const tdm_loader *l;
     const tdm_tensor *t;
+    const region *g;
     char *dst;
-    size_t slice; /* bytes, a multiple of every element's size */
+    size_t each; /* elements of one reader */
     tdm_status status[READERS];
     tdm_err err[READERS];
-} slices;
+} reading;
 
-static void read_slice(void *ctx, size_t i)
+static void read_share(void *ctx, size_t i)
 {
-    slices *s = ctx;
-    const size_t first = i * s->slice, left = s->t->bytes - first;
-    const size_t end = first + (left < s->slice ? left : s->slice);
-    for (size_t at = first; at < end && s->status[i] == TDM_OK; at += PIECE_BYTES) {
-        const size_t n = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
-        s->status[i] = tdm_check_stop(s->l->be->stop, &s->err[i]);
-        if (s->status[i] == TDM_OK)
-            s->status[i] = tdm_checkpoint_read_part(s->l->ck, s->t, at, n, s->l->check_finite,
-                                                    s->dst + at, &s->err[i]);
+    reading *r = ctx;
+    const size_t item = tdm_dtype_size(r->t->dtype), run = r->g->run;
+    const size_t first = i * r->each, left = run * r->g->n_runs - first;
+    const size_t end = first + (left < r->each ? left : r->each);
+    size_t n = 0, from = 0, to = 0;
+    for (size_t at = first; at < end && r->status[i] == TDM_OK; at += n) {
+        find_run(r->g, at / run, &from, &to);
+        n = run - at % run < end - at ? run - at % run : end - at;
+        n = n < PIECE_BYTES / item ? n : PIECE_BYTES / item;
+        r->status[i] = tdm_check_stop(r->l->be->stop, &r->err[i]);
+        if (r->status[i] == TDM_OK)
+            r->status[i] = tdm_checkpoint_read_part(r->l->ck, r->t, (from + at % run) * item, n * item,
+                                                    r->l->check_finite, r->dst + (to + at % run) * item,
+                                                    &r->err[i]);
     }
 }
 
-/* As tdm_checkpoint_read, on all readers. The error is that of the first slice that has one. */
-static tdm_status read_tensor(const tdm_loader *l, const tdm_tensor *t, void *dst, tdm_err *err)
+/* g of a tensor into dst, on all readers. The error is that of the first reader that has one. */
+static tdm_status read_region(const tdm_loader *l, const tdm_tensor *t, const region *g, void *dst, tdm_err *err)
 {
-    slices s = {.l = l, .t = t, .dst = dst, .slice = t->bytes};
-    if (t->bytes > SLICE_BYTES) /* 8 bytes hold a whole number of any element */
-        s.slice = (t->bytes / READERS / 8 + 1) * 8;
-    const size_t n = t->bytes ? (t->bytes - 1) / s.slice + 1 : 0;
-    tdm_parallel(l->readers, n, read_slice, &s);
-    for (size_t i = 0; i < n; i++)
-        if (s.status[i] != TDM_OK)
-            return tdm_fail(err, s.status[i], "%s", s.err[i].msg);
+    const size_t n = g->run * g->n_runs, item = tdm_dtype_size(t->dtype);
+    const size_t readers = n * item > LEAST_BYTES ? (size_t)tdm_threads_count(l->readers) : 1;
+    reading r = {.l = l, .t = t, .g = g, .dst = dst, .each = n / readers + 1};
+    if (g->values > n)
+        memset(dst, 0, g->values * item);
+    tdm_parallel(l->readers, n ? readers : 0, read_share, &r);
+    for (size_t i = 0; i < readers; i++)
+        if (r.status[i] != TDM_OK)
+            return tdm_fail(err, r.status[i], "%s", r.err[i].msg);
     return TDM_OK;
 }
 
-/* Read n equal tensors one behind the other into staging buffer FROM_FILE: in the type that they
- * share, else widened to f32. each  receives the number of values of one */
-static tdm_status fetch(tdm_loader *l, const char *const *names, int n, int64_t rows, int64_t cols,
+/* Read the same slice of n equal tensors one behind the other into staging buffer FROM_FILE: in the type
+ * that they share, else widened to f32.
+ *   cols  size 0: rank 1
+ *   each  receives the number of values of one */
+static tdm_status fetch(tdm_loader *l, const char *const *names, int n, tdm_slice rows, tdm_slice cols,
                         tdm_dtype *dtype, size_t *each, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const tdm_tensor *t = NULL;
     bool shared = true;
-    size_t bytes = 0;
+    size_t piece = 0, bytes = 0;
+    TDM_TRY(check_slice(rows, err));
+    TDM_TRY(check_slice(cols, err));
+    const region g = region_of(rows, cols.size ? cols : tdm_whole(1));
+    *each = g.values;
     for (int i = 0; i < n; i++) {
-        TDM_TRY(find(l, names[i], rows, cols, &t, err));
+        TDM_TRY(find(l, names[i], rows.size, cols.size, &t, err));
         shared = shared && (i == 0 || t->dtype == *dtype);
         *dtype = shared ? t->dtype : TDM_F32;
-        *each = t->bytes / tdm_dtype_size(t->dtype);
     }
-    const size_t piece = *each * tdm_dtype_size(*dtype); /* bytes of a file, doubled: no overflow */
-    TDM_REQUIRE(tdm_mul_size(piece, (size_t)n, &bytes), TDM_ENOMEM, "%s: %d x %zu values", names[0],
-                n, *each);
+    TDM_REQUIRE(tdm_mul_size(*each, tdm_dtype_size(*dtype), &piece) && tdm_mul_size(piece, (size_t)n, &bytes),
+                TDM_ENOMEM, "%s: %d x %zu values", names[0], n, *each);
     TDM_TRY(stage(l, FROM_FILE, bytes, err));
     for (int i = 0; i < n; i++) {
         char *to = (char *)l->staging[FROM_FILE] + (size_t)i * piece;
-        TDM_TRY(find(l, names[i], rows, cols, &t, err));
+        TDM_TRY(find(l, names[i], rows.size, cols.size, &t, err));
         if (!shared)
-            TDM_TRY(stage(l, CONVERTED, t->bytes, err));
-        TDM_TRY(read_tensor(l, t, shared ? to : l->staging[CONVERTED], err));
+            TDM_TRY(stage(l, CONVERTED, piece, err));
+        TDM_TRY(read_region(l, t, &g, shared ? to : l->staging[CONVERTED], err));
         if (!shared)
             tdm_to_f32((float *)(void *)to, l->staging[CONVERTED], t->dtype, *each);
     }
@@ -159,7 +230,7 @@ tdm_status tdm_load_host(tdm_loader *l, const char *name, int32_t rows, int32_t 
     tdm_dtype dtype;
     size_t n = 0;
     void *wide = NULL;
-    TDM_TRY(fetch(l, &name, 1, rows, cols, &dtype, &n, err));
+    TDM_TRY(fetch(l, &name, 1, tdm_whole(rows), tdm_whole(cols), &dtype, &n, err));
     TDM_TRY(convert(l, dtype, TDM_F32, n, &wide, err));
     *values = wide;
 done:
@@ -168,42 +239,44 @@ done:
 
 /* ---- matrices ---- */
 
-static tdm_status load_matrix(tdm_loader *l, const char *const *names, int n, int32_t in,
-                              int32_t out, tdm_layout layout, tdm_weight **w, tdm_err *err)
+static tdm_status load_matrix(tdm_loader *l, const char *const *names, int n, tdm_slice in, tdm_slice out,
+                              tdm_layout layout, tdm_weight **w, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_dtype dtype;
     size_t each = 0;
     const bool in_first = layout == TDM_IN_OUT;
     TDM_TRY(fetch(l, names, n, in_first ? in : out, in_first ? out : in, &dtype, &each, err));
-    TDM_TRY(tdm_weight_open(l->be, l->staging[FROM_FILE], dtype, in, n * out, layout, w, err));
+    TDM_TRY(tdm_weight_open(l->be, l->staging[FROM_FILE], dtype, tdm_slice_width(in), n * tdm_slice_width(out),
+                            layout, w, err));
     l->bytes += each * (size_t)n * tdm_dtype_size(l->be->dtype);
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, names[0]);
 }
 
-tdm_status tdm_load_weight(tdm_loader *l, const char *name, int32_t in, int32_t out,
-                           tdm_layout layout, tdm_weight **w, tdm_err *err)
+tdm_status tdm_load_weight(tdm_loader *l, const char *name, tdm_slice in, tdm_slice out, tdm_layout layout,
+                           tdm_weight **w, tdm_err *err)
 {
     return load_matrix(l, &name, 1, in, out, layout, w, err);
 }
 
-tdm_status tdm_load_weights_joined(tdm_loader *l, const char *const *names, int n, int32_t in,
-                                   int32_t out, tdm_weight **w, tdm_err *err)
+tdm_status tdm_load_weights_joined(tdm_loader *l, const char *const *names, int n, tdm_slice in, tdm_slice out,
+                                   tdm_weight **w, tdm_err *err)
 {
     return load_matrix(l, names, n, in, out, TDM_OUT_IN, w, err);
 }
 
 /* ---- vectors and tables ---- */
 
-/* Copy host values into fresh memory of the backend. On failure m->p is NULL. */
+/* Copy host values, none perhaps, into fresh memory of the backend. On failure m->p is NULL. */
 static tdm_status put(tdm_loader *l, const void *values, tdm_mat *m, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const size_t bytes = (size_t)m->rows * (size_t)m->cols * tdm_dtype_size(m->dtype);
     m->p = NULL;
-    TDM_TRY(tdm_alloc(l->be, bytes, &m->p, err));
-    TDM_TRY(tdm_upload(l->be, m->p, values, bytes, err));
+    TDM_TRY(tdm_alloc(l->be, bytes ? bytes : 1, &m->p, err));
+    if (bytes)
+        TDM_TRY(tdm_upload(l->be, m->p, values, bytes, err));
     l->bytes += bytes;
 done:
     if (st != TDM_OK) {
@@ -213,15 +286,17 @@ done:
     return st;
 }
 
-/* n vectors of m->cols / n values as m->dtype. */
-static tdm_status load_vectors(tdm_loader *l, const char *const *names, int n, tdm_mat *m,
+/* The same slice of n vectors as one, in m->dtype. */
+static tdm_status load_vectors(tdm_loader *l, const char *const *names, int n, tdm_slice cols, tdm_mat *m,
                                tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_dtype dtype;
     size_t each = 0;
     void *values = NULL;
-    TDM_TRY(fetch(l, names, n, m->cols / n, 0, &dtype, &each, err));
+    m->rows = 1;
+    m->cols = n * tdm_slice_width(cols);
+    TDM_TRY(fetch(l, names, n, cols, tdm_whole(0), &dtype, &each, err));
     TDM_TRY(convert(l, dtype, m->dtype, each * (size_t)n, &values, err));
     TDM_TRY(put(l, values, m, err));
 done:
@@ -230,29 +305,28 @@ done:
 
 tdm_status tdm_load_vector(tdm_loader *l, const char *name, int32_t cols, tdm_mat *m, tdm_err *err)
 {
-    *m = (tdm_mat){.rows = 1, .cols = cols, .dtype = TDM_F32};
-    return load_vectors(l, &name, 1, m, err);
+    *m = (tdm_mat){.dtype = TDM_F32};
+    return load_vectors(l, &name, 1, tdm_whole(cols), m, err);
 }
 
-tdm_status tdm_load_bias(tdm_loader *l, const char *name, int32_t cols, tdm_mat *m, tdm_err *err)
+tdm_status tdm_load_bias(tdm_loader *l, const char *name, tdm_slice cols, tdm_mat *m, tdm_err *err)
 {
     return tdm_load_biases_joined(l, &name, 1, cols, m, err);
 }
 
-tdm_status tdm_load_biases_joined(tdm_loader *l, const char *const *names, int n, int32_t cols,
-                                  tdm_mat *m, tdm_err *err)
+tdm_status tdm_load_biases_joined(tdm_loader *l, const char *const *names, int n, tdm_slice cols, tdm_mat *m,
+                                  tdm_err *err)
 {
-    *m = (tdm_mat){.rows = 1, .cols = n * cols, .dtype = l->be->dtype};
-    return load_vectors(l, names, n, m, err);
+    *m = (tdm_mat){.dtype = l->be->dtype};
+    return load_vectors(l, names, n, cols, m, err);
 }
 
-tdm_status tdm_load_table(tdm_loader *l, const char *name, int32_t rows, int32_t cols, tdm_mat *m,
-                          tdm_err *err)
+tdm_status tdm_load_table(tdm_loader *l, const char *name, tdm_slice rows, int32_t cols, tdm_mat *m, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     size_t n = 0;
-    *m = (tdm_mat){.rows = rows, .cols = cols};
-    TDM_TRY(fetch(l, &name, 1, rows, cols, &m->dtype, &n, err));
+    *m = (tdm_mat){.rows = tdm_slice_width(rows), .cols = cols};
+    TDM_TRY(fetch(l, &name, 1, rows, tdm_whole(cols), &m->dtype, &n, err));
     TDM_TRY(put(l, l->staging[FROM_FILE], m, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, name);
