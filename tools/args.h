@@ -21,6 +21,7 @@
 #include <stdio.h>
 
 #include "host/backend.h"
+#include "host/ranks.h"
 #include "host/record.h"
 #include "host/sink.h"
 
@@ -88,7 +89,7 @@ typedef struct {
     const char *shard; /* NULL: by the environment (tools/ranks.h) */
     const char *metrics_file;
     int progress; /* tdm_progress_mode */
-    const char *tp;      /* "auto" or a number of ranks; NULL: 1 */
+    int64_t tp;          /* ranks of a model; 0: auto */
     const char *devices; /* "all", or numbers with commas; NULL: this process computes itself */
     struct worker *worker; /* NULL, or what this process is under --devices (tools/supervise.h) */
     bool restart, dry_run, quiet, json, skip_weight_check;
@@ -96,7 +97,7 @@ typedef struct {
 #define COMMON_DEFAULTS                                                                            \
     {                                                                                              \
         .out = "-", .device = "auto", .text_key = "text", .id_key = "id",                          \
-        .max_line = (size_t)8 << 20, .max_ratio = 500, .chunk = TDM_CHUNK_BYTES                    \
+        .max_line = (size_t)8 << 20, .max_ratio = 500, .chunk = TDM_CHUNK_BYTES, .tp = 1           \
     }
 extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
 
@@ -118,6 +119,10 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
     {.name = "threads", .kind = ARG_I64, .out = &(c)->threads, .value = "N", .min = 0,             \
      .max = 1024,                                                                                  \
      .help = "CPU threads; 0 is one per core. While a model loads, four more read its files"}
+#define ARGS_TP(c)                                                                                 \
+    {.name = "tp", .kind = ARG_BATCH, .out = &(c)->tp, .value = "N|auto", .max = TDM_MOST_RANKS,   \
+     .help = "GPUs that hold the weights together, each a share; auto is the fewest with which the model and a " \
+             "useful batch fit"}
 #define ARGS_KV_DTYPE(c)                                                                           \
     {.name = "kv-dtype", .kind = ARG_CHOICE, .out = &(c)->kv_dtype, .value = "auto|f16|bf16|f32",  \
      .help = "of the keys and values that are kept; auto is that of --dtype",                      \
