@@ -197,8 +197,8 @@ tdm_status tdm_embed(const tdm_backend *be, tdm_mat y, const tdm_step *step, tdm
     TDM_TRY(check_mat("words", &words, words.dtype, -1, y.cols, err));
     if (positions.p || be->n_ranks == 0)
         TDM_TRY(check_mat("positions", &positions, positions.dtype, -1, y.cols, err));
-    TDM_REQUIRE(words.p && (be->n_ranks > 0 || (positions.p && words.rows > 0 && positions.rows > 0)), TDM_EARG,
-                "tables of %lld and %lld rows", (long long)words.rows, (long long)positions.rows);
+    TDM_REQUIRE(be->n_ranks > 0 || (words.rows > 0 && positions.rows > 0), TDM_EARG, "tables of %lld and %lld rows",
+                (long long)words.rows, (long long)positions.rows);
     TDM_REQUIRE(first_word == 0 || (first_word > 0 && be->n_ranks > 0), TDM_EARG, "the first word is %d", first_word);
     TDM_REQUIRE(step->tokens && step->positions, TDM_EARG, "the step has no tokens or positions");
     TDM_TRY(be->ops->embed(be->self, y, step, words, first_word, positions, first_position, err));

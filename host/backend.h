@@ -255,8 +255,8 @@ tdm_status tdm_kv_copy(const tdm_backend *be, tdm_kv *kv, int32_t to, int32_t fr
 
 /* y[r] = words[token - first_word] + positions[first_position + position of the row]; zeros for an idle row
  *   y [n_rows, E] f32; words [V, E], positions [P, E] of any dtype
- * One of several ranks has a part of the words, and zeros for a token that is not in it; positions are then NULL
- * (and nothing is added) on all ranks but one. The sum of all ranks' y is what one alone computes, bit for bit. */
+ * One of several ranks has a part of the words, perhaps none, and -0 for a token that is not in it; positions are NULL
+ * there (and nothing is added) on all ranks but one. The sum of all ranks' y is what one alone computes, bit for bit. */
 tdm_status tdm_embed(const tdm_backend *be, tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word,
                      tdm_mat positions, int32_t first_position, tdm_err *err);
 

@@ -75,8 +75,8 @@ static tdm_status cpu_copy(void *self, void *dst, const void *src, size_t bytes,
 
 static size_t cpu_left(void *self)
 {
-    (void)self;
-    return tdm_available_memory();
+    const cpu_backend *be = self;
+    return tdm_available_memory() / (size_t)cpu_meeting_size(be->meeting);
 }
 
 /* Every operation has ended when it returns, so what is fetched is there at once. */
@@ -156,8 +156,9 @@ static void embed_rows(cpu_backend *be, cpu_lane *lane, const void *arg, size_t 
         const int64_t word = (int64_t)job->step->tokens[from] - job->first_word;
         if (word >= 0 && word < job->words.rows)
             tdm_to_f32(y, table_row(&job->words, word), job->words.dtype, width);
-        else
-            memset(y, 0, width * sizeof *y); /* another rank has it */
+        else /* another rank has it */
+            for (size_t j = 0; j < width; j++)
+                y[j] = -0.0f; /* what adds nothing to a -0 either */
         if (!job->positions.p)
             continue;
         const void *place =
@@ -183,7 +184,7 @@ static tdm_status cpu_embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat
             continue;
         const int64_t token = step->tokens[from];
         const int64_t place = first_position + (int64_t)step->positions[from];
-        if (!be->is_rank && (token < 0 || token >= words.rows))
+        if (!be->meeting && (token < 0 || token >= words.rows))
             return tdm_fail(err, TDM_EARG, "row %d: token %lld, want 0 to %lld", r,
                             (long long)token, (long long)words.rows - 1);
         if (positions.p && (place < 0 || place >= positions.rows))
@@ -285,6 +286,7 @@ static void cpu_close(void *self)
     for (int i = 0; i < TDM_LANES; i++)
         free(be->fetched[i]);
     tdm_threads_close(be->threads);
+    cpu_leave_meeting(be->meeting);
     free(be);
 }
 
@@ -316,6 +318,8 @@ static const tdm_ops CPU_OPS = {
     .token_stats = cpu_token_stats,
     .cross_stats = cpu_cross_stats,
     .top_tokens = cpu_top_tokens,
+    .sum_ranks = cpu_sum_ranks,
+    .join_ranks = cpu_join_ranks,
 };
 
 tdm_status cpu_open(const cpu_kernels *kernels, int threads, tdm_backend *out, tdm_err *err)

@@ -9,6 +9,8 @@
 #ifndef HOST_CPU_H
 #define HOST_CPU_H
 
+#include <stdatomic.h>
+
 #include "host/backend.h"
 #include "host/sample.h"
 #include "host/threads.h"
@@ -122,6 +124,11 @@ typedef struct {
     int32_t n_vocab; /* of sampler */
 } cpu_lane;
 
+/* Where the ranks of the CPU meet: cpu_ranks.c. */
+typedef struct cpu_meeting cpu_meeting;
+void cpu_leave_meeting(cpu_meeting *m);             /* the last one frees it; NULL is fine */
+int32_t cpu_meeting_size(const cpu_meeting *m);     /* ranks; NULL: 1 */
+
 typedef struct {
     const cpu_kernels *kernels;
     tdm_threads *threads;
@@ -129,7 +136,10 @@ typedef struct {
     size_t n_lanes;
     void *fetched[TDM_LANES]; /* TDM_LANE_BYTES each */
     bool fetching[TDM_LANES]; /* between begin and end */
-    bool is_rank; /* one of several (host/ranks.h): its word tables are parts */
+    /* of one of several ranks (host/ranks.h); its word tables are parts */
+    cpu_meeting *meeting;     /* with the others; NULL: alone */
+    const atomic_int *failed; /* not 0: one of them did not come to a meeting */
+    int32_t rank;
 } cpu_backend;
 
 /* tdm_open_cpu with kernels of the caller's choice. */
@@ -167,6 +177,9 @@ tdm_status cpu_cross_stats(void *self, tdm_cross *stats, tdm_mat p, tdm_mat q,
                            const int32_t *targets, tdm_err *err);
 tdm_status cpu_top_tokens(void *self, tdm_top *top, int32_t k, tdm_mat logits,
                           const int32_t *targets, tdm_err *err);
+
+tdm_status cpu_sum_ranks(void *self, tdm_mat y, tdm_err *err);
+tdm_status cpu_join_ranks(void *self, tdm_mat y, tdm_mat x, tdm_err *err);
 
 /* Floats from row to row. */
 static inline size_t cpu_stride(const tdm_mat *m)

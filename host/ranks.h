@@ -77,10 +77,16 @@ typedef tdm_status (*tdm_rank_call)(void *ctx, const tdm_backend *be, int32_t ra
 /* call(ctx, backend of the rank, rank) on every rank's thread at the same time; returns when all have returned. A backend
  * that stands alone calls on the caller's thread.
  * Where some ranks fail, those that wait for them are ended; then no rank can be used any more, and every later call
- * returns TDM_ESTOPPED. Where all fail by themselves (a bad argument), they can. Ranks that do not return within 30
- * seconds behind the first failure are given up: their memory and thread are left to the end of the process.
- * Errors: that of the rank that failed first. */
+ * returns TDM_ESTOPPED. Where all fail alike (a bad argument: the same sentence on each, and not TDM_ESTOPPED), they
+ * can. Ranks that do not return within 30 seconds behind the first failure are given up: their memory and thread are left to
+ * the end of the process.
+ * Errors: that of the rank that failed first, with "rank 1: " in front where the ranks died of it; not in front of a stop. */
 tdm_status tdm_each_rank(const tdm_backend *be, tdm_rank_call call, void *ctx, tdm_err *err);
+
+/* release(ctx, backend of the rank, rank) on every rank's thread, also on ranks that cannot be used any more: to give back
+ * memory. False: a rank was given up; what it may still touch must be left to the end of the process too. */
+typedef void (*tdm_rank_release)(void *ctx, const tdm_backend *be, int32_t rank);
+bool tdm_release_ranks(const tdm_backend *be, tdm_rank_release release, void *ctx);
 
 /* n ranks on the CPU, for trying out what n GPUs would compute: no faster, and no memory is saved.
  *   threads  of each rank; 0: the cores divided by n */

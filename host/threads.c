@@ -39,7 +39,7 @@ static void relax(void)
 #endif
 }
 
-static int usable_cores(void)
+int tdm_usable_cores(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set))
@@ -164,7 +164,7 @@ tdm_status tdm_threads_open(int n, tdm_threads **out, tdm_err *err)
     tdm_threads *t = NULL;
     *out = NULL;
     TDM_REQUIRE(n >= 0 && n <= MAX_THREADS, TDM_EARG, "%d threads, want 0 to %d", n, MAX_THREADS);
-    const int cores = usable_cores();
+    const int cores = tdm_usable_cores();
     if (n == 0)
         n = cores;
     t = aligned_alloc(64, sizeof *t);

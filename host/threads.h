@@ -18,6 +18,8 @@ typedef struct tdm_threads tdm_threads;
 /* Errors: TDM_EARG for n < 0 or n > 1024, TDM_ENOMEM when a thread cannot be started. */
 tdm_status tdm_threads_open(int n, tdm_threads **out, tdm_err *err);
 void tdm_threads_close(tdm_threads *t); /* NULL is fine */
+/* Cores that this process may use; at least 1, at most 1024. */
+int tdm_usable_cores(void);
 int tdm_threads_count(const tdm_threads *t);
 /* CPU seconds so far of these threads, without the callers'. */
 double tdm_threads_seconds(const tdm_threads *t);
