@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/buf.h"
 #include "host/pack.h"
 
 /* On a device, 16384 rows keep matrix products at their best, and 1024 rows of logits at a time are enough to
@@ -55,38 +56,46 @@ static gpt2_limits observer_limits(const gpt2_limits *model)
     return limits;
 }
 
-/* Whether the runs of these limits take at most `memory` bytes. */
-static bool fits_memory(const gpt2_model *m, const gpt2_model *observer, const gpt2_limits *limits,
-                        size_t memory)
+/* Bytes of scratch of the runs of these limits; SIZE_MAX: more than can be counted. */
+static size_t scratch_of(const tdm_backend *be, const tdm_config *model, const tdm_config *observer,
+                         const gpt2_limits *limits)
 {
     const gpt2_limits second = observer_limits(limits);
     size_t cache = 0, scratch = 0, more = 0;
-    return gpt2_run_bytes(gpt2_backend(m), gpt2_config(m), limits, &cache, &scratch) &&
-           (!observer ||
-            gpt2_run_bytes(gpt2_backend(observer), gpt2_config(observer), &second, &cache, &more)) &&
-           scratch <= memory && more <= memory - scratch;
+    if (!gpt2_run_bytes(be, model, limits, &cache, &scratch) ||
+        (observer && !gpt2_run_bytes(be, observer, &second, &cache, &more)) || !tdm_add_size(scratch, more, &scratch))
+        return SIZE_MAX;
+    return scratch;
 }
 
-/* What the caller asks for, else what suits the backend. */
-static gpt2_limits choose_limits(const gpt2_model *m, const tdm_score_options *options)
+/* What the caller asks for, else what suits the backend.
+ *   memory  that the weights have left; 0: unknown */
+static gpt2_limits choose_limits(const tdm_backend *be, const tdm_config *model, const tdm_config *observer,
+                                 const tdm_score_options *options, size_t memory)
 {
-    const tdm_backend *be = gpt2_backend(m);
     const bool on_cpu = !strcmp(be->ops->name, "cpu");
-    const int32_t context = gpt2_config(m)->n_context;
-    gpt2_limits limits = {.context = context, .top = options->top, .cross = options->observer != NULL};
+    const int32_t context = model->n_context;
+    gpt2_limits limits = {.context = context, .top = options->top, .cross = observer != NULL};
     const int32_t most = (int32_t)(TDM_LANE_BYTES / gpt2_score_bytes(&limits));
     limits.rows = options->rows ? options->rows : least(on_cpu ? CPU_ROWS : DEVICE_ROWS, most);
     if (limits.rows < context)
         limits.rows = context;
     limits.logits = options->logits ? options->logits : on_cpu ? CPU_LOGITS : DEVICE_LOGITS;
     limits.logits = least(limits.logits, limits.rows);
-    const size_t memory = tdm_backend_memory(be) / MEMORY_SHARE;
     while (!options->rows && memory && limits.rows > context &&
-           !fits_memory(m, options->observer, &limits, memory)) {
+           scratch_of(be, model, observer, &limits) > memory / MEMORY_SHARE) {
         limits.rows = limits.rows / 2 > context ? limits.rows / 2 : context;
         limits.logits = least(limits.logits, limits.rows);
     }
     return limits;
+}
+
+void tdm_scorer_plan(const tdm_backend *be, const tdm_config *model, const tdm_config *observer,
+                     const tdm_score_options *options, size_t memory, int32_t *rows, size_t *scratch)
+{
+    const gpt2_limits limits = choose_limits(be, model, observer, options, memory);
+    *rows = limits.rows;
+    *scratch = scratch_of(be, model, observer, &limits);
 }
 
 static tdm_status check_options(const gpt2_model *m, const tdm_score_options *o, tdm_err *err)
@@ -129,7 +138,9 @@ tdm_status tdm_scorer_open(const gpt2_model *m, const tdm_score_options *options
     tdm_scorer *s = calloc(1, sizeof *s);
     TDM_REQUIRE(s, TDM_ENOMEM, "scorer handle");
     TDM_TRY(check_options(m, options, err));
-    const gpt2_limits limits = choose_limits(m, options);
+    const gpt2_limits limits = choose_limits(gpt2_backend(m), gpt2_config(m),
+                                             options->observer ? gpt2_config(options->observer) : NULL, options,
+                                             tdm_backend_memory(gpt2_backend(m)));
     const size_t most = TDM_LANE_BYTES / gpt2_score_bytes(&limits);
     TDM_REQUIRE((size_t)limits.rows <= most, TDM_EARG, "scoring %d tokens at once, want at most %zu",
                 (int)limits.rows, most);

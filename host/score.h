@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "host/backend.h"
+#include "host/config.h"
 #include "host/err.h"
 #include "host/gpt2.h"
 
@@ -48,6 +49,12 @@ typedef struct {
 tdm_status tdm_scorer_open(const gpt2_model *m, const tdm_score_options *options, tdm_scorer **out,
                            tdm_err *err);
 void tdm_scorer_close(tdm_scorer *s); /* NULL is fine */
+
+/* What scoring takes in `memory` bytes beside the weights (0: unknown), without a model: tokens in one forward pass, and
+ * bytes of scratch, SIZE_MAX where they cannot be counted. Of be as much counts as for gpt2_run_bytes.
+ *   observer  NULL: none; options->observer is not looked at */
+void tdm_scorer_plan(const tdm_backend *be, const tdm_config *model, const tdm_config *observer,
+                     const tdm_score_options *options, size_t memory, int32_t *rows, size_t *scratch);
 
 /* Tokens in one forward pass at most. */
 int32_t tdm_scorer_rows(const tdm_scorer *s);
