@@ -3,7 +3,7 @@
  *   TDM_TRY(chunks_open(n_workers, &board, err));
  *   // at the start, and after each end of a worker, for every worker w that is not running:
  *   task = chunks_next(board, w);                     // NORMAL or CAREFUL: start it
- *   TDM_TRY(chunks_started(board, w, &task, err));
+ *   chunks_started(board, w, &task);
  *   ...chunks_grant, chunks_committed, chunks_is_bad, chunks_announced: as its messages come...
  *   chunks_finished(board, w);                        // its whole command ended well
  *   TDM_TRY(chunks_died(board, w, "by signal 9", err)); // or it did not
@@ -21,7 +21,8 @@
  * record after the other, and announces each. If that worker dies, the announced record is bad, and faults that
  * remember this chunk are forgotten; the next careful worker leaves bad records out. If it finishes, the chunk is free of
  * suspicion, and faults remain. A careful worker that dies with no record announced is a fault that nothing can explain.
- *   A device with three faults is left out, unless there is careful work that could explain one of them.
+ *   A device with three faults is left out. Careful work goes to a device that did not die with the chunk, as long as there
+ * is one: else a broken device would have its own chunk's records declared bad, one after the other.
  *
  * Memory: three bits for each chunk and running worker at most, and what is under suspicion.
  * Thread safety: one board, one thread. */
@@ -57,8 +58,8 @@ void chunks_close(chunk_board *b); /* NULL is fine */
 
 /* What a worker that is not running should do. Changes nothing. */
 chunks_task chunks_next(const chunk_board *b, int32_t worker);
-/* A life begins; before the worker opens the job. task: NORMAL or CAREFUL. Errors: TDM_ENOMEM. */
-tdm_status chunks_started(chunk_board *b, int32_t worker, const chunks_task *task, tdm_err *err);
+/* A life begins; before the worker opens the job. task: NORMAL or CAREFUL. */
+void chunks_started(chunk_board *b, int32_t worker, const chunks_task *task);
 
 /* Whether a running worker may do a chunk. Asking again in the same life gives the same answer, in any order.
  * Errors: TDM_ENOMEM; TDM_EINTERNAL for 2^32 chunks or more of a file (the job engine's limit). */
@@ -71,7 +72,7 @@ void chunks_committed(chunk_board *b, int32_t worker, size_t file, uint64_t numb
 void chunks_announced(chunk_board *b, int32_t worker, uint64_t place);
 /* Whether workers died with a record.
  *   reason  receives the sentence for its error record, "3 workers died with it, the last by signal 9"; valid until the
- *           chunk is finished. NULL allowed */
+ *           next end of a worker. NULL allowed */
 bool chunks_is_bad(const chunk_board *b, size_t file, uint64_t number, uint64_t place, const char **reason);
 
 /* The worker ended as it should: it has seen all of the input, and all that it was granted is on the disk. */

@@ -1,0 +1,519 @@
+/* tools/supervise_chunks.c - see supervise_chunks.h.
+ *
+ * A bit in `taken` means: not for whoever asks. It is set by a grant, cleared by the death of that life, and stays set
+ * where a chunk has become careful. All that a dead life had goes back, so what is missing on the disk is known to
+ * no one: the job is done when a life that was started after the last such death has walked all of the input, and
+ * all others have finished too. */
+#include "tools/supervise_chunks.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_CHUNKS ((uint64_t)1 << 32) /* of a file; what a journal can number */
+enum { CAREFUL_DEATHS = 2, HOW_TEXT = 95, REASON_TEXT = HOW_TEXT + 64 };
+
+typedef struct {
+    uint64_t *words;
+    size_t n;
+} bits;
+
+/* A bit for each chunk of each file. */
+typedef struct {
+    bits *files;
+    size_t n;
+} chunk_set;
+
+typedef struct {
+    size_t file;
+    uint64_t number;
+} chunk_id;
+
+typedef struct {
+    chunk_id *p;
+    size_t n, cap;
+} chunk_list;
+
+typedef struct {
+    chunks_kind kind; /* NOTHING: none is running */
+    chunk_id careful;
+    uint64_t since;     /* when it was started, in events of the board */
+    chunk_set yes, no;  /* what it was told */
+    chunk_list open;    /* of yes: not reported as committed */
+    bool has_announced; /* place */
+    uint64_t place;
+} life;
+
+typedef struct {
+    uint64_t place;
+    char reason[REASON_TEXT];
+} bad_record;
+
+/* A chunk that workers died with. */
+typedef struct {
+    chunk_id chunk;
+    int32_t deaths;
+    bool is_out; /* a running life has it */
+    bad_record *bad;
+    size_t n_bad, cap_bad;
+} suspect;
+
+typedef struct {
+    int32_t worker;
+    chunk_list open; /* without those that turned out to be innocent */
+} fault;
+
+struct chunk_board {
+    int32_t n_workers;
+    life *lives; /* [n_workers] */
+    chunk_set taken;
+    suspect *suspects;
+    size_t n_suspects, cap_suspects;
+    fault *faults;
+    size_t n_faults, cap_faults;
+    uint64_t now, lost; /* events so far; the last one that made chunks go back */
+    bool has_seen_end;  /* some life has walked all of the input */
+    bool is_walked;     /* one that was started after `lost` */
+    uint64_t n_bad;
+};
+
+/* ---- sets and lists ---- */
+
+/* p [*cap] with room for at least one more than n, zeroed. NULL: no memory, and p is as it was. */
+static void *grow(void *p, size_t n, size_t *cap, size_t size, tdm_err *err)
+{
+    if (n < *cap)
+        return p;
+    const size_t more = n < 16 ? 16 : 2 * n;
+    char *grown = realloc(p, more * size);
+    if (!grown) {
+        tdm_fail(err, TDM_ENOMEM, "the chunks of the workers: %zu entries", more);
+        return NULL;
+    }
+    memset(grown + *cap * size, 0, (more - *cap) * size);
+    *cap = more;
+    return grown;
+}
+
+static uint64_t bit_of(uint64_t number)
+{
+    return (uint64_t)1 << number % 64;
+}
+
+static bool set_has(const chunk_set *s, chunk_id c)
+{
+    return c.file < s->n && c.number / 64 < s->files[c.file].n &&
+           (s->files[c.file].words[c.number / 64] & bit_of(c.number));
+}
+
+static tdm_status set_put(chunk_set *s, chunk_id c, tdm_err *err)
+{
+    bits *files = grow(s->files, c.file, &s->n, sizeof *files, err);
+    if (!files)
+        return TDM_ENOMEM;
+    s->files = files;
+    bits *b = &files[c.file];
+    uint64_t *words = grow(b->words, c.number / 64, &b->n, sizeof *words, err);
+    if (!words)
+        return TDM_ENOMEM;
+    b->words = words;
+    words[c.number / 64] |= bit_of(c.number);
+    return TDM_OK;
+}
+
+/* All that is in `what` leaves s. */
+static void set_remove(chunk_set *s, const chunk_set *what)
+{
+    for (size_t f = 0; f < s->n && f < what->n; f++)
+        for (size_t i = 0; i < s->files[f].n && i < what->files[f].n; i++)
+            s->files[f].words[i] &= ~what->files[f].words[i];
+}
+
+static void set_free(chunk_set *s)
+{
+    for (size_t f = 0; f < s->n; f++)
+        free(s->files[f].words);
+    free(s->files);
+    *s = (chunk_set){0};
+}
+
+static bool is_same(chunk_id a, chunk_id b)
+{
+    return a.file == b.file && a.number == b.number;
+}
+
+/* list.n: it is not there. */
+static size_t list_find(const chunk_list *list, chunk_id c)
+{
+    size_t i = 0;
+    while (i < list->n && !is_same(list->p[i], c))
+        i++;
+    return i;
+}
+
+static bool list_drop(chunk_list *list, chunk_id c)
+{
+    const size_t at = list_find(list, c);
+    if (at == list->n)
+        return false;
+    list->n--;
+    memmove(list->p + at, list->p + at + 1, (list->n - at) * sizeof *list->p);
+    return true;
+}
+
+static tdm_status list_put(chunk_list *list, chunk_id c, tdm_err *err)
+{
+    chunk_id *p = grow(list->p, list->n, &list->cap, sizeof *p, err);
+    if (!p)
+        return TDM_ENOMEM;
+    list->p = p;
+    p[list->n++] = c;
+    return TDM_OK;
+}
+
+/* ---- opening ---- */
+
+tdm_status chunks_open(int32_t n_workers, chunk_board **out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    *out = NULL;
+    chunk_board *b = calloc(1, sizeof *b);
+    TDM_REQUIRE(b, TDM_ENOMEM, "the chunks of the workers");
+    b->n_workers = n_workers;
+    b->lives = calloc((size_t)n_workers, sizeof *b->lives);
+    TDM_REQUIRE(b->lives, TDM_ENOMEM, "%d workers", (int)n_workers);
+    *out = b;
+    b = NULL;
+done:
+    chunks_close(b);
+    return st;
+}
+
+static void end_life(life *l)
+{
+    set_free(&l->yes);
+    set_free(&l->no);
+    free(l->open.p);
+    *l = (life){0};
+}
+
+void chunks_close(chunk_board *b)
+{
+    if (!b)
+        return;
+    for (int32_t i = 0; b->lives && i < b->n_workers; i++)
+        end_life(&b->lives[i]);
+    for (size_t i = 0; i < b->n_suspects; i++)
+        free(b->suspects[i].bad);
+    for (size_t i = 0; i < b->n_faults; i++)
+        free(b->faults[i].open.p);
+    free(b->lives);
+    free(b->suspects);
+    free(b->faults);
+    set_free(&b->taken);
+    free(b);
+}
+
+/* ---- suspects and faults ---- */
+
+static suspect *find_suspect(const chunk_board *b, chunk_id c)
+{
+    for (size_t i = 0; i < b->n_suspects; i++)
+        if (is_same(b->suspects[i].chunk, c))
+            return &b->suspects[i];
+    return NULL;
+}
+
+static bool is_careful(const suspect *s)
+{
+    return s->deaths >= CAREFUL_DEATHS;
+}
+
+static void drop_fault(chunk_board *b, size_t i)
+{
+    free(b->faults[i].open.p);
+    b->faults[i] = b->faults[--b->n_faults];
+}
+
+/* A chunk is done: whatever happened, it was not the reason. */
+static void acquit(chunk_board *b, chunk_id c)
+{
+    suspect *s = find_suspect(b, c);
+    if (!s)
+        return;
+    free(s->bad);
+    *s = b->suspects[--b->n_suspects];
+    for (size_t i = 0; i < b->n_faults; i++)
+        list_drop(&b->faults[i].open, c);
+}
+
+/* One of its records was the reason. */
+static void convict(chunk_board *b, chunk_id c)
+{
+    for (size_t i = b->n_faults; i-- > 0;)
+        if (list_find(&b->faults[i].open, c) < b->faults[i].open.n)
+            drop_fault(b, i);
+}
+
+int32_t chunks_faults(const chunk_board *b, int32_t worker)
+{
+    int32_t n = 0;
+    for (size_t i = 0; i < b->n_faults; i++)
+        n += b->faults[i].worker == worker;
+    return n;
+}
+
+static bool died_with(const chunk_board *b, int32_t worker, chunk_id c)
+{
+    bool found = false;
+    for (size_t i = 0; i < b->n_faults && !found; i++)
+        found = b->faults[i].worker == worker &&
+                list_find(&b->faults[i].open, c) < b->faults[i].open.n;
+    return found;
+}
+
+/* ---- what to do ---- */
+
+/* Where only one device died with a chunk, another one is better to tell which of the two is the reason. */
+static bool is_for(const chunk_board *b, int32_t worker, chunk_id c)
+{
+    bool better = false;
+    for (int32_t v = 0; v < b->n_workers && !better; v++)
+        better = v != worker && chunks_faults(b, v) < CHUNKS_MOST_FAULTS && !died_with(b, v, c);
+    return !better || !died_with(b, worker, c);
+}
+
+/* Lives that will come by all that went back. */
+static size_t count_coming(const chunk_board *b)
+{
+    size_t n = 0;
+    for (int32_t i = 0; i < b->n_workers; i++)
+        n += b->lives[i].kind == CHUNKS_NORMAL && b->lives[i].since > b->lost;
+    return n;
+}
+
+/* Whether one more worker would find something to do: until one has seen the end, it may; then, what went back. */
+static bool needs_worker(const chunk_board *b)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < b->n_suspects; i++)
+        left += !b->suspects[i].is_out && !is_careful(&b->suspects[i]);
+    return !b->is_walked && (!b->has_seen_end || count_coming(b) < (left ? left : 1));
+}
+
+chunks_task chunks_next(const chunk_board *b, int32_t worker)
+{
+    if (b->lives[worker].kind != CHUNKS_NOTHING)
+        return (chunks_task){.kind = CHUNKS_NOTHING};
+    if (chunks_faults(b, worker) >= CHUNKS_MOST_FAULTS)
+        return (chunks_task){.kind = CHUNKS_LEFT_OUT};
+    for (size_t i = 0; i < b->n_suspects; i++) {
+        const suspect *s = &b->suspects[i];
+        if (is_careful(s) && !s->is_out && is_for(b, worker, s->chunk))
+            return (chunks_task){CHUNKS_CAREFUL, s->chunk.file, s->chunk.number};
+    }
+    return (chunks_task){.kind = needs_worker(b) ? CHUNKS_NORMAL : CHUNKS_NOTHING};
+}
+
+bool chunks_is_done(const chunk_board *b)
+{
+    bool done = b->is_walked && b->n_suspects == 0;
+    for (int32_t i = 0; i < b->n_workers; i++)
+        done = done && b->lives[i].kind == CHUNKS_NOTHING;
+    return done;
+}
+
+/* ---- what a worker says ---- */
+
+void chunks_started(chunk_board *b, int32_t worker, const chunks_task *task)
+{
+    life *l = &b->lives[worker];
+    *l = (life){.kind = task->kind, .careful = {task->file, task->number}, .since = ++b->now};
+    suspect *s = task->kind == CHUNKS_CAREFUL ? find_suspect(b, l->careful) : NULL;
+    if (s)
+        s->is_out = true;
+}
+
+static tdm_status answer(chunk_board *b, life *l, chunk_id c, bool granted, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(set_put(granted ? &l->yes : &l->no, c, err));
+    if (!granted)
+        goto done;
+    TDM_TRY(set_put(&b->taken, c, err));
+    TDM_TRY(list_put(&l->open, c, err));
+    suspect *s = find_suspect(b, c);
+    if (s)
+        s->is_out = true;
+done:
+    return st;
+}
+
+tdm_status chunks_grant(chunk_board *b, int32_t worker, size_t file, uint64_t number, bool *granted, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    life *l = &b->lives[worker];
+    const chunk_id c = {file, number};
+    TDM_REQUIRE(number < MOST_CHUNKS, TDM_EINTERNAL, "chunk %" PRIu64 " of file %zu, want less than %" PRIu64,
+                number, file, MOST_CHUNKS);
+    if (l->kind == CHUNKS_CAREFUL) {
+        *granted = is_same(c, l->careful);
+        goto done;
+    }
+    *granted = set_has(&l->yes, c);
+    if (*granted || set_has(&l->no, c))
+        goto done;
+    *granted = !set_has(&b->taken, c);
+    TDM_TRY(answer(b, l, c, *granted, err));
+done:
+    return st;
+}
+
+void chunks_committed(chunk_board *b, int32_t worker, size_t file, uint64_t number)
+{
+    life *l = &b->lives[worker];
+    const chunk_id c = {file, number};
+    if (l->kind == CHUNKS_CAREFUL)
+        l->has_announced = l->has_announced && !is_same(c, l->careful);
+    else if (list_drop(&l->open, c))
+        acquit(b, c);
+}
+
+void chunks_announced(chunk_board *b, int32_t worker, uint64_t place)
+{
+    b->lives[worker].has_announced = true;
+    b->lives[worker].place = place;
+}
+
+bool chunks_is_bad(const chunk_board *b, size_t file, uint64_t number, uint64_t place, const char **reason)
+{
+    const suspect *s = find_suspect(b, (chunk_id){file, number});
+    for (size_t i = 0; s && i < s->n_bad; i++) {
+        if (s->bad[i].place != place)
+            continue;
+        if (reason)
+            *reason = s->bad[i].reason;
+        return true;
+    }
+    return false;
+}
+
+/* ---- how a worker ends ---- */
+
+/* What went back and was not asked for by one that came by all of it is on the disk. */
+static void acquit_walked(chunk_board *b)
+{
+    for (size_t i = b->n_suspects; i-- > 0;)
+        if (!b->suspects[i].is_out && !is_careful(&b->suspects[i]))
+            acquit(b, b->suspects[i].chunk);
+}
+
+void chunks_finished(chunk_board *b, int32_t worker)
+{
+    life *l = &b->lives[worker];
+    if (l->kind == CHUNKS_CAREFUL) {
+        acquit(b, l->careful);
+    } else {
+        for (size_t i = 0; i < l->open.n; i++)
+            acquit(b, l->open.p[i]);
+        b->has_seen_end = true;
+        b->is_walked = b->is_walked || l->since > b->lost;
+        if (l->since > b->lost)
+            acquit_walked(b);
+    }
+    end_life(l);
+}
+
+static suspect *add_suspect(chunk_board *b, chunk_id c, tdm_err *err)
+{
+    suspect *p = grow(b->suspects, b->n_suspects, &b->cap_suspects, sizeof *p, err);
+    if (!p)
+        return NULL;
+    b->suspects = p;
+    p[b->n_suspects] = (suspect){.chunk = c};
+    return &p[b->n_suspects++];
+}
+
+static tdm_status suspect_chunk(chunk_board *b, chunk_id c, tdm_err *err)
+{
+    suspect *s = find_suspect(b, c);
+    if (!s)
+        s = add_suspect(b, c, err);
+    if (!s)
+        return TDM_ENOMEM;
+    s->deaths++;
+    s->is_out = false;
+    return is_careful(s) ? set_put(&b->taken, c, err) : TDM_OK;
+}
+
+/* The fault takes the list of what was open. */
+static tdm_status add_fault(chunk_board *b, int32_t worker, chunk_list *open, tdm_err *err)
+{
+    fault *p = grow(b->faults, b->n_faults, &b->cap_faults, sizeof *p, err);
+    if (!p)
+        return TDM_ENOMEM;
+    b->faults = p;
+    p[b->n_faults++] = (fault){worker, *open};
+    *open = (chunk_list){0};
+    return TDM_OK;
+}
+
+/* The announced record is bad. */
+static tdm_status add_bad(chunk_board *b, suspect *s, uint64_t place, const char *how, tdm_err *err)
+{
+    bad_record *p = grow(s->bad, s->n_bad, &s->cap_bad, sizeof *p, err);
+    if (!p)
+        return TDM_ENOMEM;
+    s->bad = p;
+    p += s->n_bad++;
+    p->place = place;
+    snprintf(p->reason, sizeof p->reason, "%d workers died with it, the last %.*s", (int)s->deaths + 1, HOW_TEXT, how);
+    b->n_bad++;
+    convict(b, s->chunk);
+    return TDM_OK;
+}
+
+static tdm_status normal_died(chunk_board *b, int32_t worker, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    life *l = &b->lives[worker];
+    set_remove(&b->taken, &l->yes);
+    for (size_t i = 0; i < l->open.n; i++)
+        TDM_TRY(suspect_chunk(b, l->open.p[i], err));
+    if (l->yes.n > 0) {
+        b->lost = ++b->now;
+        b->is_walked = false;
+    }
+    TDM_TRY(add_fault(b, worker, &l->open, err));
+done:
+    return st;
+}
+
+static tdm_status careful_died(chunk_board *b, int32_t worker, const char *how, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    life *l = &b->lives[worker];
+    suspect *s = find_suspect(b, l->careful);
+    TDM_REQUIRE(s, TDM_EINTERNAL, "a careful worker for a chunk that is not suspected");
+    s->is_out = false;
+    if (l->has_announced)
+        TDM_TRY(add_bad(b, s, l->place, how, err));
+    else
+        TDM_TRY(add_fault(b, worker, &l->open, err));
+done:
+    return st;
+}
+
+tdm_status chunks_died(chunk_board *b, int32_t worker, const char *how, tdm_err *err)
+{
+    life *l = &b->lives[worker];
+    const tdm_status st = l->kind == CHUNKS_CAREFUL ? careful_died(b, worker, how, err) : normal_died(b, worker, err);
+    end_life(l);
+    return st;
+}
+
+uint64_t chunks_n_bad(const chunk_board *b)
+{
+    return b->n_bad;
+}
