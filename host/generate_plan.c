@@ -42,8 +42,7 @@ static bool try_batch(const planner *p, int32_t batch, tdm_generate_memory *plan
     tdm_batch_limits limits = tdm_generate_limits(p->be, &o, p->context);
     size_t total = 0;
     *plan = (tdm_generate_memory){.batch = batch, .pages = limits.pages,
-                                  .page_bytes = tdm_kv_page_bytes(p->be, p->config->n_layer,
-                                                                  p->config->n_head)};
+                                  .page_bytes = gpt2_page_bytes(p->be, p->config)};
     if (!tdm_batch_bytes(p->be, p->config, &limits, &plan->cache_bytes, &plan->scratch_bytes) ||
         !tdm_add_size(plan->cache_bytes, plan->scratch_bytes, &total)) {
         plan->cache_bytes = SIZE_MAX - plan->scratch_bytes;

@@ -17,27 +17,38 @@
 
 #include "host/weights.h"
 
-#define LOAD_TABLE(l, name, in, out, field, err) tdm_load_table(l, name, tdm_whole(in), out, field, err)
-#define LOAD_VECTOR(l, name, in, out, field, err) tdm_load_vector(l, name, out, field, err)
-#define LOAD_BIAS(l, name, in, out, field, err) tdm_load_bias(l, name, tdm_whole(out), field, err)
-#define LOAD_MATRIX(l, name, in, out, field, err)                                                  \
-    tdm_load_weight(l, name, tdm_whole(in), tdm_whole(out), TDM_IN_OUT, field, err)
-#define SEE_TABLE(see, ctx, name, in, out) see(ctx, name, in, out, TDM_AS_TABLE)
-#define SEE_VECTOR(see, ctx, name, in, out) see(ctx, name, out, 0, TDM_AS_F32)
-#define SEE_BIAS(see, ctx, name, in, out) see(ctx, name, out, 0, TDM_AS_F32)
-#define SEE_MATRIX(see, ctx, name, in, out) see(ctx, name, in, out, TDM_AS_MATRIX)
+#define LOAD_TABLE(l, name, in, out, field, err) tdm_load_table(l, name, in, (out).size, field, err)
+#define LOAD_VECTOR(l, name, in, out, field, err) tdm_load_vector(l, name, (out).size, field, err)
+#define LOAD_BIAS(l, name, in, out, field, err) tdm_load_bias(l, name, out, field, err)
+#define LOAD_MATRIX(l, name, in, out, field, err) tdm_load_weight(l, name, in, out, TDM_IN_OUT, field, err)
 #define DROP_TABLE(be, field) tdm_release(be, (field).p)
 #define DROP_VECTOR(be, field) tdm_release(be, (field).p)
 #define DROP_BIAS(be, field) tdm_release(be, (field).p)
 #define DROP_MATRIX(be, field) tdm_weight_close(be, field)
 
+/* ---- shares ---- */
+
+static gpt2_slices slices_of(const tdm_config *c, int32_t rank, int32_t n_ranks)
+{
+    const tdm_part part = gpt2_part_of(c, rank, n_ranks);
+    const int32_t E = c->n_embd, F = c->n_inner, V = c->n_vocab, P = c->n_position;
+    const tdm_share nothing = {0, 0}, columns = {part.heads.first * TDM_HEAD, part.heads.n * TDM_HEAD};
+    return (gpt2_slices){.none = tdm_whole(0),
+                         .E = tdm_whole(E),
+                         .A = tdm_some(E, columns),
+                         .QKV = {3 * E, 3, columns, columns.n},
+                         .F = tdm_some(F, part.inner),
+                         .words = tdm_some(V, part.words),
+                         .head = {V, 1, part.words, part.block},
+                         .P = rank == 0 ? tdm_whole(P) : tdm_some(P, nothing),
+                         .once = rank == 0 ? tdm_whole(E) : tdm_some(E, nothing)};
+}
+
 /* ---- loading ---- */
 
-static tdm_status load_block(tdm_loader *l, const tdm_config *config, int layer, gpt2_block *b,
-                             tdm_err *err)
+static tdm_status load_block(tdm_loader *l, const gpt2_slices *s, int layer, gpt2_block *b, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const int32_t E = config->n_embd, F = config->n_inner;
     char name[64];
 #define X(field, suffix, kind, in, out)                                                            \
     snprintf(name, sizeof name, "h.%d." suffix, layer);                                            \
@@ -71,16 +82,16 @@ static word_names find_words(const tdm_checkpoint *ck, const tdm_config *config,
                         head_for_head ? "" : prefix, head_for_head ? HEAD : WORDS};
 }
 
-static tdm_status load_words(tdm_loader *l, gpt2_model *m, tdm_err *err)
+static tdm_status load_words(tdm_loader *l, const tdm_config *config, const gpt2_slices *s, gpt2_shard *to,
+                             tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const int32_t V = m->config.n_vocab, E = m->config.n_embd;
     const char *prefix = l->prefix;
-    const word_names names = find_words(l->ck, &m->config, prefix);
+    const word_names names = find_words(l->ck, config, prefix);
     l->prefix = names.table_prefix;
-    TDM_TRY(tdm_load_table(l, names.table, tdm_whole(V), E, &m->wte, err));
+    TDM_TRY(tdm_load_table(l, names.table, s->words, s->E.size, &to->wte, err));
     l->prefix = names.head_prefix;
-    TDM_TRY(tdm_load_weight(l, names.head, tdm_whole(E), tdm_whole(V), TDM_OUT_IN, &m->head, err));
+    TDM_TRY(tdm_load_weight(l, names.head, s->E, s->head, TDM_OUT_IN, &to->head, err));
 done:
     l->prefix = prefix;
     return st;
@@ -100,45 +111,134 @@ bool gpt2_ignores(const char *name)
     return digits > 0 && (!strcmp(name, ".attn.bias") || !strcmp(name, ".attn.masked_bias"));
 }
 
-static tdm_status load(gpt2_model *m, tdm_loader *l, tdm_err *err)
+static tdm_status load(gpt2_shard *to, const tdm_config *config, tdm_loader *l, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const tdm_config *c = &m->config;
-    const int32_t P = c->n_position, E = c->n_embd;
-    TDM_TRY(load_words(l, m, err));
-#define X(field, name, kind, in, out) TDM_TRY(LOAD_##kind(l, name, in, out, &m->field, err));
+    const gpt2_slices slices = slices_of(config, to->be->rank, to->be->n_ranks), *s = &slices;
+    to->part = gpt2_part_of(config, to->be->rank, to->be->n_ranks);
+    to->blocks = calloc((size_t)config->n_layer, sizeof *to->blocks);
+    TDM_REQUIRE(to->blocks, TDM_ENOMEM, "%d layers", config->n_layer);
+    TDM_TRY(load_words(l, config, s, to, err));
+#define X(field, name, kind, in, out) TDM_TRY(LOAD_##kind(l, name, in, out, &to->field, err));
     GPT2_OTHER_TENSORS(X)
 #undef X
-    for (int i = 0; i < c->n_layer; i++)
-        TDM_TRY(load_block(l, c, i, &m->blocks[i], err));
+    for (int i = 0; i < config->n_layer; i++)
+        TDM_TRY(load_block(l, s, i, &to->blocks[i], err));
     TDM_TRY(tdm_loader_check_rest(l, gpt2_ignores, err));
-    m->bytes = l->bytes;
+    to->bytes = l->bytes;
 done:
     return st;
 }
 
-tdm_status gpt2_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, tdm_see_tensor see,
-                            void *ctx)
+typedef struct {
+    gpt2_model *model;
+    const tdm_checkpoint *ck;
+    bool check_finite;
+} load_job;
+
+static tdm_status load_rank(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
+{
+    const load_job *job = ctx;
+    gpt2_model *m = job->model; /* outlives the job should this rank be given up */
+    tdm_status st = TDM_OK;
+    tdm_loader l = {0};
+    m->shards[rank].be = be;
+    TDM_TRY(tdm_loader_open(&l, be, job->ck, prefix_of(job->ck), job->check_finite, err));
+    l.stop = &m->stop;
+    TDM_TRY(load(&m->shards[rank], &m->config, &l, err));
+done:
+    tdm_loader_close(&l);
+    if (st != TDM_OK)
+        tdm_stop_set(&m->stop, TDM_STOP_USELESS);
+    return st;
+}
+
+static tdm_status check_ranks(const tdm_config *c, int32_t n, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const int32_t V = config->n_vocab, P = config->n_position;
-    const int32_t E = config->n_embd, F = config->n_inner;
+    const int32_t units = c->n_inner / 64;
+    TDM_REQUIRE(c->arch == TDM_GPT2, TDM_EFORMAT, "the model in config.json is not a GPT-2");
+    TDM_REQUIRE(n <= c->n_head, TDM_EARG, "%d ranks, the model has %d heads", (int)n, c->n_head);
+    TDM_REQUIRE(n <= units || n == 1, TDM_EARG, "%d ranks, the model's feed-forward layer has %d times 64 columns",
+                (int)n, (int)units);
+done:
+    return st;
+}
+
+tdm_status gpt2_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_config *config, bool check_finite,
+                     gpt2_model **out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const int32_t n = tdm_rank_count(be);
+    *out = NULL;
+    gpt2_model *m = calloc(1, sizeof *m);
+    TDM_REQUIRE(m, TDM_ENOMEM, "gpt2 model");
+    m->be = be;
+    m->config = *config;
+    m->stop.also = be->stop;
+    TDM_TRY(check_ranks(config, n, err));
+    m->shards = calloc((size_t)n, sizeof *m->shards);
+    TDM_REQUIRE(m->shards, TDM_ENOMEM, "gpt2 model of %d ranks", (int)n);
+    TDM_TRY(tdm_each_rank(be, load_rank, &(load_job){m, ck, check_finite}, err));
+    *out = m;
+    m = NULL;
+done:
+    gpt2_close(m);
+    return st;
+}
+
+static void drop_rank(void *ctx, const tdm_backend *be, int32_t rank)
+{
+    const gpt2_model *m = ctx;
+    gpt2_shard *s = &m->shards[rank];
+    for (int i = 0; s->blocks && i < m->config.n_layer; i++) {
+        gpt2_block *b = &s->blocks[i];
+#define X(field, name, kind, in, out) DROP_##kind(be, b->field);
+        GPT2_BLOCK_TENSORS(X)
+#undef X
+    }
+    free(s->blocks);
+#define X(field, name, kind, in, out) DROP_##kind(be, s->field);
+    GPT2_OTHER_TENSORS(X)
+#undef X
+    tdm_weight_close(be, s->head);
+    tdm_release(be, s->wte.p);
+}
+
+void gpt2_close(gpt2_model *m)
+{
+    if (!m || (m->shards && !tdm_release_ranks(m->be, drop_rank, m)))
+        return;
+    free(m->shards);
+    free(m);
+}
+
+/* ---- listing ---- */
+
+typedef enum { GPT2_TABLE, GPT2_MATRIX, GPT2_VECTOR, GPT2_BIAS } tensor_kind;
+typedef tdm_status (*see_slices)(void *ctx, const char *name, tensor_kind kind, tdm_slice in, tdm_slice out);
+
+/* Tell `see` every tensor, in the order in which they are loaded. The output matrix is [out, in]. */
+static tdm_status each_slice(const tdm_checkpoint *ck, const tdm_config *config, const gpt2_slices *s, see_slices see,
+                             void *ctx)
+{
+    tdm_status st = TDM_OK;
     const char *prefix = prefix_of(ck);
     const word_names words = find_words(ck, config, prefix);
     char full[96];
     snprintf(full, sizeof full, "%s%s", words.table_prefix, words.table);
-    TDM_TRY(see(ctx, full, V, E, TDM_AS_TABLE));
+    TDM_TRY(see(ctx, full, GPT2_TABLE, s->words, s->E));
     snprintf(full, sizeof full, "%s%s", words.head_prefix, words.head);
-    TDM_TRY(see(ctx, full, V, E, TDM_AS_MATRIX));
+    TDM_TRY(see(ctx, full, GPT2_MATRIX, s->head, s->E));
 #define X(field, name, kind, in, out)                                                              \
     snprintf(full, sizeof full, "%s" name, prefix);                                                \
-    TDM_TRY(SEE_##kind(see, ctx, full, in, out));
+    TDM_TRY(see(ctx, full, GPT2_##kind, in, out));
     GPT2_OTHER_TENSORS(X)
 #undef X
     for (int i = 0; i < config->n_layer; i++) {
 #define X(field, suffix, kind, in, out)                                                            \
     snprintf(full, sizeof full, "%sh.%d." suffix, prefix, i);                                      \
-    TDM_TRY(SEE_##kind(see, ctx, full, in, out));
+    TDM_TRY(see(ctx, full, GPT2_##kind, in, out));
         GPT2_BLOCK_TENSORS(X)
 #undef X
     }
@@ -146,49 +246,57 @@ done:
     return st;
 }
 
-tdm_status gpt2_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_config *config,
-                     bool check_finite, gpt2_model **out, tdm_err *err)
+typedef struct {
+    tdm_see_tensor see;
+    void *ctx;
+} listing;
+
+static tdm_status list_tensor(void *ctx, const char *name, tensor_kind kind, tdm_slice in, tdm_slice out)
 {
+    static const tdm_tensor_role ROLES[] = {TDM_AS_TABLE, TDM_AS_MATRIX, TDM_AS_F32, TDM_AS_F32};
+    const listing *l = ctx;
+    return in.size ? l->see(l->ctx, name, in.size, out.size, ROLES[kind])
+                   : l->see(l->ctx, name, out.size, 0, ROLES[kind]);
+}
+
+tdm_status gpt2_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, tdm_see_tensor see, void *ctx)
+{
+    const gpt2_slices s = slices_of(config, 0, 0);
+    listing l = {see, ctx};
+    return each_slice(ck, config, &s, list_tensor, &l);
+}
+
+typedef struct {
+    const tdm_checkpoint *ck;
+    tdm_dtype act;
+    size_t bytes;
+    tdm_err *err;
+} weight_plan;
+
+static tdm_status plan_tensor(void *ctx, const char *name, tensor_kind kind, tdm_slice in, tdm_slice out)
+{
+    weight_plan *p = ctx;
     tdm_status st = TDM_OK;
-    tdm_loader l = {0};
-    *out = NULL;
-    gpt2_model *m = calloc(1, sizeof *m);
-    TDM_REQUIRE(m, TDM_ENOMEM, "gpt2 model");
-    TDM_REQUIRE(config->arch == TDM_GPT2, TDM_EFORMAT, "the model in config.json is not a GPT-2");
-    m->be = be;
-    m->config = *config;
-    m->blocks = calloc((size_t)config->n_layer, sizeof *m->blocks);
-    TDM_REQUIRE(m->blocks, TDM_ENOMEM, "%d layers", config->n_layer);
-    TDM_TRY(tdm_loader_open(&l, be, ck, prefix_of(ck), check_finite, err));
-    TDM_TRY(load(m, &l, err));
-    *out = m;
-    m = NULL;
+    const tdm_tensor *t = NULL;
+    const size_t rows = in.size ? (size_t)tdm_slice_width(in) : 1, cols = (size_t)tdm_slice_width(out);
+    TDM_TRY(tdm_checkpoint_expect(p->ck, name, in.size ? in.size : out.size, in.size ? out.size : 0, &t, p->err));
+    const tdm_dtype dtype = kind == GPT2_TABLE ? t->dtype : kind == GPT2_VECTOR ? TDM_F32 : p->act;
+    p->bytes += rows * cols * tdm_dtype_size(dtype);
 done:
-    tdm_loader_close(&l);
-    gpt2_close(m);
     return st;
 }
 
-void gpt2_close(gpt2_model *m)
+tdm_status gpt2_plan_weights(const tdm_checkpoint *ck, const tdm_config *config, tdm_dtype act, int32_t rank,
+                             int32_t n_ranks, size_t *bytes, tdm_err *err)
 {
-    if (!m)
-        return;
-    for (int i = 0; m->blocks && i < m->config.n_layer; i++) {
-        gpt2_block *b = &m->blocks[i];
-#define X(field, name, kind, in, out) DROP_##kind(m->be, b->field);
-        GPT2_BLOCK_TENSORS(X)
-#undef X
-    }
-    free(m->blocks);
-    if (m->be) {
-#define X(field, name, kind, in, out) DROP_##kind(m->be, m->field);
-        GPT2_OTHER_TENSORS(X)
-#undef X
-        tdm_weight_close(m->be, m->head);
-        tdm_release(m->be, m->wte.p);
-    }
-    free(m);
+    const gpt2_slices s = slices_of(config, rank, n_ranks);
+    weight_plan p = {.ck = ck, .act = act, .err = err};
+    const tdm_status st = each_slice(ck, config, &s, plan_tensor, &p);
+    *bytes = p.bytes;
+    return st;
 }
+
+/* ---- looking ---- */
 
 const tdm_backend *gpt2_backend(const gpt2_model *m)
 {
@@ -202,5 +310,8 @@ const tdm_config *gpt2_config(const gpt2_model *m)
 
 size_t gpt2_weight_bytes(const gpt2_model *m)
 {
-    return m->bytes;
+    size_t most = 0;
+    for (int32_t i = 0; i < tdm_rank_count(m->be); i++)
+        most = m->shards[i].bytes > most ? m->shards[i].bytes : most;
+    return most;
 }

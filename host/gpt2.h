@@ -96,6 +96,9 @@ static inline int32_t gpt2_text_pages(int32_t context)
 bool gpt2_run_bytes(const tdm_backend *be, const tdm_config *config, const gpt2_limits *limits,
                     size_t *cache, size_t *scratch);
 
+/* Bytes of a page of the cache, likewise. */
+size_t gpt2_page_bytes(const tdm_backend *be, const tdm_config *config);
+
 /* Allocate the memory of a run. With pages for every slot, slot s has the pages s * text_pages ..;
  * otherwise gpt2_set_pages comes before the first step.
  * Errors: TDM_EARG for limits out of range, TDM_ENOMEM. */

@@ -1,77 +1,85 @@
-/* host/gpt2_forward.c - the forward pass of GPT-2, for the next tokens of texts and for decoding; see gpt2.h.
+/* host/gpt2_forward.c - the forward pass of GPT-2, for the next tokens of texts; see gpt2.h.
  *
  *   h = wte[token] + wpe[position]
  *   for each layer:  h += proj(attention(qkv(ln_1(h))));  h += out(gelu(fc(ln_2(h))))
  *   logits = lm_head(ln_f(h))
  *
- * The addition of a layer's result to h is done by the norm that follows (add_norm).
+ * The addition of a layer's result to h is done by the norm that follows (add_norm). Among ranks wte, what attention and
+ * gelu give, and the logits are parts: tdm_sum_ranks stands behind wte, proj and out, tdm_join_ranks behind lm_head.
  *
  * Details that have caused bugs:
  * - GELU is the tanh form, not erf. The norm's epsilon stands inside the root and is 1e-5.
  * - The last norm belongs behind the last addition: forgetting the delta there leaves every other
- *   test of a single layer green.
- * - Idle rows of a decoding step are zeros in the residual, but not behind a norm or a bias: what they
- *   compute is never looked at. */
-#include <stdlib.h>
-#include <string.h>
-
+ *   test of a single layer green. */
 #include "host/gpt2_model.h"
 #include "host/stop.h"
 
 /* ---- layers ---- */
 
+/* A bias that another rank adds has no columns here. */
+static const tdm_mat *added_here(const tdm_mat *bias)
+{
+    return bias->cols > 0 ? bias : NULL;
+}
+
 /* One block. On entry `delta` is what the block before left to be added to h (NULL for the first);
  * on exit that is proj. */
-static tdm_status block_forward(gpt2_run *r, const tdm_step *step, int layer, const tdm_mat *delta,
-                                tdm_err *err)
+static tdm_status block_forward(gpt2_work *w, const tdm_step *step, int layer, const tdm_mat *delta, tdm_err *err)
 {
-    const tdm_backend *be = r->model->be;
-    const gpt2_block *w = &r->model->blocks[layer];
-    const float eps = r->model->config.norm_eps;
+    const tdm_backend *be = w->shard->be;
+    const gpt2_block *b = &w->shard->blocks[layer];
+    const float eps = w->config->norm_eps;
     const int32_t n = step->n_rows;
-    const tdm_mat resid = gpt2_first(r->resid, n), norm = gpt2_first(r->norm, n), qkv = gpt2_first(r->qkv, n);
-    const tdm_mat heads = gpt2_first(r->heads, n), proj = gpt2_first(r->proj, n);
-    const tdm_mat hidden = gpt2_first(r->hidden, n);
+    const tdm_mat resid = gpt2_first(w->resid, n), norm = gpt2_first(w->norm, n), qkv = gpt2_first(w->qkv, n);
+    const tdm_mat heads = gpt2_first(w->heads, n), proj = gpt2_first(w->proj, n);
+    const tdm_mat hidden = gpt2_first(w->hidden, n);
     tdm_status st = TDM_OK;
 
-    TDM_TRY(tdm_add_norm(be, norm, resid, delta, w->ln1_g, w->ln1_b, eps, TDM_PRE_NORM, err));
-    TDM_TRY(tdm_linear(be, qkv, norm, w->qkv_w, &w->qkv_b, TDM_LINEAR, err));
+    TDM_TRY(tdm_add_norm(be, norm, resid, delta, b->ln1_g, b->ln1_b, eps, TDM_PRE_NORM, err));
+    TDM_TRY(tdm_linear(be, qkv, norm, b->qkv_w, &b->qkv_b, TDM_LINEAR, err));
     if (step->slots)
-        TDM_TRY(tdm_attend_cached(be, heads, qkv, r->kv, layer, step, err));
+        TDM_TRY(tdm_attend_cached(be, heads, qkv, w->kv, layer, step, err));
     else
         TDM_TRY(tdm_attend_packed(be, heads, qkv, step, true, err));
-    TDM_TRY(tdm_linear(be, proj, heads, w->proj_w, &w->proj_b, TDM_LINEAR, err));
+    TDM_TRY(tdm_linear(be, proj, heads, b->proj_w, added_here(&b->proj_b), TDM_LINEAR, err));
+    TDM_TRY(tdm_sum_ranks(be, proj, err));
 
-    TDM_TRY(tdm_add_norm(be, norm, resid, &proj, w->ln2_g, w->ln2_b, eps, TDM_PRE_NORM, err));
-    TDM_TRY(tdm_linear(be, hidden, norm, w->fc_w, &w->fc_b, TDM_GELU_TANH, err));
-    TDM_TRY(tdm_linear(be, proj, hidden, w->out_w, &w->out_b, TDM_LINEAR, err));
+    TDM_TRY(tdm_add_norm(be, norm, resid, &proj, b->ln2_g, b->ln2_b, eps, TDM_PRE_NORM, err));
+    TDM_TRY(tdm_linear(be, hidden, norm, b->fc_w, &b->fc_b, TDM_GELU_TANH, err));
+    TDM_TRY(tdm_linear(be, proj, hidden, b->out_w, added_here(&b->out_b), TDM_LINEAR, err));
+    TDM_TRY(tdm_sum_ranks(be, proj, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "gpt2 block %d", layer);
 }
 
-tdm_status gpt2_layers(gpt2_run *r, const tdm_step *step, tdm_err *err)
+tdm_status gpt2_layers(gpt2_work *w, const tdm_step *step, tdm_err *err)
 {
-    const gpt2_model *m = r->model;
-    const tdm_mat proj = gpt2_first(r->proj, step->n_rows);
+    const gpt2_shard *s = w->shard;
+    const tdm_mat resid = gpt2_first(w->resid, step->n_rows), proj = gpt2_first(w->proj, step->n_rows);
+    const tdm_mat positions = s->wpe.rows > 0 ? s->wpe : (tdm_mat){0}; /* none: another rank adds them */
     tdm_status st = TDM_OK;
-    TDM_TRY(tdm_embed(m->be, gpt2_first(r->resid, step->n_rows), step, m->wte, 0, m->wpe, 0, err));
-    for (int i = 0; i < m->config.n_layer; i++) {
-        TDM_TRY(tdm_check_stop(m->be->stop, err)); /* on a slow CPU a step takes many seconds */
-        TDM_TRY(block_forward(r, step, i, i > 0 ? &proj : NULL, err));
+    TDM_TRY(tdm_embed(s->be, resid, step, s->wte, s->part.words.first, positions, 0, err));
+    TDM_TRY(tdm_sum_ranks(s->be, resid, err));
+    for (int i = 0; i < w->config->n_layer; i++) {
+        TDM_TRY(tdm_check_stop(s->be->stop, err)); /* on a slow CPU a step takes many seconds */
+        TDM_TRY(block_forward(w, step, i, i > 0 ? &proj : NULL, err));
     }
 done:
     return st;
 }
 
-tdm_status gpt2_head(gpt2_run *r, tdm_mat resid, tdm_mat proj, tdm_err *err)
+tdm_status gpt2_head(gpt2_work *w, tdm_mat resid, tdm_mat proj, tdm_err *err)
 {
-    const gpt2_model *m = r->model;
+    const gpt2_shard *s = w->shard;
     const int32_t n = (int32_t)resid.rows;
-    const tdm_mat norm = gpt2_first(r->norm, n);
+    const tdm_mat norm = gpt2_first(w->norm, n), logits = gpt2_first(w->logits, n);
+    const bool alone = s->be->n_ranks == 0;
+    const tdm_mat block = alone ? logits : gpt2_first(w->block, n);
     tdm_status st = TDM_OK;
-    TDM_TRY(tdm_add_norm(m->be, norm, resid, &proj, m->lnf_g, m->lnf_b, m->config.norm_eps,
-                         TDM_PRE_NORM, err));
-    TDM_TRY(tdm_linear(m->be, gpt2_first(r->logits, n), norm, m->head, NULL, TDM_LINEAR, err));
+    TDM_TRY(tdm_add_norm(s->be, norm, resid, &proj, s->lnf_g, s->lnf_b, w->config->norm_eps, TDM_PRE_NORM, err));
+    TDM_TRY(tdm_linear(s->be, block, norm, s->head, NULL, TDM_LINEAR, err));
+    if (!alone)
+        TDM_TRY(tdm_join_ranks(s->be, logits, block, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "gpt2 output");
 }
@@ -116,9 +124,9 @@ done:
     return st;
 }
 
-tdm_status gpt2_upload_ids(gpt2_run *r, int32_t *dst, const int32_t *src, int32_t n, tdm_err *err)
+tdm_status gpt2_upload_ids(gpt2_work *w, int32_t *dst, const int32_t *src, int32_t n, tdm_err *err)
 {
-    return n > 0 ? tdm_upload(r->model->be, dst, src, (size_t)n * sizeof *src, err) : TDM_OK;
+    return n > 0 ? tdm_upload(w->shard->be, dst, src, (size_t)n * sizeof *src, err) : TDM_OK;
 }
 
 int32_t gpt2_longest_text(const int32_t *starts, int32_t n)
@@ -130,173 +138,48 @@ int32_t gpt2_longest_text(const int32_t *starts, int32_t n)
     return longest;
 }
 
+typedef struct {
+    gpt2_work *works;
+    const gpt2_step *step;
+} step_job;
+
+static tdm_status forward_rank(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const step_job *job = ctx;
+    const gpt2_step *s = job->step;
+    gpt2_work *w = &job->works[rank];
+    const int32_t n_rows = s->n_rows, n_logits = s->n_logits;
+    const tdm_step step = {.n_rows = n_rows,
+                           .n_seqs = s->n_seqs,
+                           .longest = gpt2_longest_text(s->starts, s->n_seqs),
+                           .tokens = w->tokens,
+                           .positions = w->positions,
+                           .starts = w->starts,
+                           .slots = w->seq_slots,
+                           .pages = w->pages};
+    TDM_TRY(gpt2_upload_ids(w, w->tokens, s->tokens, n_rows, err));
+    TDM_TRY(gpt2_upload_ids(w, w->positions, s->positions, n_rows, err));
+    TDM_TRY(gpt2_upload_ids(w, w->starts, s->starts, s->n_seqs + 1, err));
+    TDM_TRY(gpt2_upload_ids(w, w->seq_slots, s->slots, s->n_seqs, err));
+    TDM_TRY(gpt2_upload_ids(w, w->logit_rows, s->logit_rows, n_logits, err));
+    TDM_TRY(gpt2_layers(w, &step, err));
+    if (n_logits == 0)
+        goto done;
+    const tdm_mat resid = gpt2_first(w->last_resid, n_logits), proj = gpt2_first(w->last_proj, n_logits);
+    TDM_TRY(tdm_gather(be, resid, gpt2_first(w->resid, n_rows), w->logit_rows, err));
+    TDM_TRY(tdm_gather(be, proj, gpt2_first(w->proj, n_rows), w->logit_rows, err));
+    TDM_TRY(gpt2_head(w, resid, proj, err));
+done:
+    return st;
+}
+
 tdm_status gpt2_forward(gpt2_run *r, const gpt2_step *s, tdm_mat *logits, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     TDM_TRY(check_step(r, s, err));
-    TDM_TRY(gpt2_upload_ids(r, r->tokens, s->tokens, s->n_rows, err));
-    TDM_TRY(gpt2_upload_ids(r, r->positions, s->positions, s->n_rows, err));
-    TDM_TRY(gpt2_upload_ids(r, r->starts, s->starts, s->n_seqs + 1, err));
-    TDM_TRY(gpt2_upload_ids(r, r->seq_slots, s->slots, s->n_seqs, err));
-    TDM_TRY(gpt2_upload_ids(r, r->logit_rows, s->logit_rows, s->n_logits, err));
-    const tdm_step step = {.n_rows = s->n_rows,
-                           .n_seqs = s->n_seqs,
-                           .longest = gpt2_longest_text(s->starts, s->n_seqs),
-                           .tokens = r->tokens,
-                           .positions = r->positions,
-                           .starts = r->starts,
-                           .slots = r->seq_slots,
-                           .pages = r->pages};
-    TDM_TRY(gpt2_layers(r, &step, err));
-    *logits = gpt2_first(r->logits, s->n_logits);
-    if (s->n_logits == 0)
-        goto done;
-    const tdm_mat resid = gpt2_first(r->last_resid, s->n_logits), proj = gpt2_first(r->last_proj, s->n_logits);
-    TDM_TRY(tdm_gather(r->model->be, resid, gpt2_first(r->resid, s->n_rows), r->logit_rows, err));
-    TDM_TRY(tdm_gather(r->model->be, proj, gpt2_first(r->proj, s->n_rows), r->logit_rows, err));
-    TDM_TRY(gpt2_head(r, resid, proj, err));
+    TDM_TRY(tdm_each_rank(r->model->be, forward_rank, &(step_job){r->works, s}, err));
+    *logits = gpt2_first(r->works[0].logits, s->n_logits);
 done:
-    return st;
-}
-
-/* ---- decoding ---- */
-
-static const int32_t CLASSES[] = {1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024};
-enum { N_CLASSES = sizeof CLASSES / sizeof *CLASSES, CLASS_STEP = 512 };
-
-/* Rows of class i; beyond the table they rise by CLASS_STEP. */
-static int32_t class_rows(int32_t i)
-{
-    return i < N_CLASSES ? CLASSES[i] : CLASSES[N_CLASSES - 1] + (i - N_CLASSES + 1) * CLASS_STEP;
-}
-
-/* The smallest class of at least n rows. */
-static int32_t class_of(int32_t n)
-{
-    int32_t i = 0;
-    while (class_rows(i) < n)
-        i++;
-    return i;
-}
-
-int32_t gpt2_class_rows(const tdm_backend *be, int32_t n)
-{
-    return n > 0 && tdm_has_graphs(be) ? class_rows(class_of(n)) : n;
-}
-
-/* The operations of one decoding step over the first `rows` of row_slots. */
-static tdm_status decode_rows(gpt2_run *r, int32_t rows, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const tdm_step step = {.n_rows = rows,
-                           .n_seqs = rows,
-                           .longest = 1,
-                           .tokens = r->next_tokens,
-                           .positions = r->next_positions,
-                           .slots = r->row_slots,
-                           .pages = r->pages};
-    const tdm_slots state = {.tokens = r->next_tokens,
-                             .positions = r->next_positions,
-                             .left = r->left,
-                             .drawn = r->drawn,
-                             .draws = r->draws};
-    TDM_TRY(gpt2_layers(r, &step, err));
-    TDM_TRY(gpt2_head(r, gpt2_first(r->resid, rows), gpt2_first(r->proj, rows), err));
-    TDM_TRY(tdm_sample(r->model->be, &state, r->row_slots, gpt2_first(r->logits, rows),
-                       r->model->config.eos, err));
-done:
-    return st;
-}
-
-/* Bring row_slots up to date: the slots, then rows of nobody. */
-static tdm_status list_slots(gpt2_run *r, const int32_t *slots, int32_t n, int32_t rows, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const size_t bytes = (size_t)rows * sizeof *r->wanted;
-    TDM_REQUIRE(n > 0 && n <= r->limits.slots, TDM_EARG, "%d texts of %d", (int)n,
-                (int)r->limits.slots);
-    for (int32_t i = 0; i < rows; i++) {
-        r->wanted[i] = i < n ? slots[i] : -1;
-        TDM_REQUIRE(i >= n || (slots[i] >= 0 && slots[i] < r->limits.slots), TDM_EARG,
-                    "slot %d of %d", (int)slots[i], (int)r->limits.slots);
-    }
-    if (rows == r->n_listed && !memcmp(r->listed, r->wanted, bytes))
-        goto done;
-    r->n_listed = 0; /* should the upload fail */
-    TDM_TRY(tdm_upload(r->model->be, r->row_slots, r->wanted, bytes, err));
-    memcpy(r->listed, r->wanted, bytes);
-    r->n_listed = rows;
-done:
-    return st;
-}
-
-static tdm_status capture_class(gpt2_run *r, int32_t rows, tdm_graph **graph, tdm_err *err)
-{
-    const tdm_backend *be = r->model->be;
-    tdm_status st = tdm_graph_begin(be, err);
-    if (st != TDM_OK)
-        return st;
-    st = decode_rows(r, rows, err);
-    const tdm_status ended = tdm_graph_end(be, graph, st == TDM_OK ? err : NULL);
-    return st == TDM_OK ? ended : st;
-}
-
-tdm_status gpt2_capture(gpt2_run *r, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const int32_t n = class_of(r->limits.slots) + 1, idle = 0;
-    r->graphs = calloc((size_t)n, sizeof *r->graphs);
-    TDM_REQUIRE(r->graphs, TDM_ENOMEM, "%d graphs", (int)n);
-    for (; r->n_graphs < n; r->n_graphs++) {
-        const int32_t rows = class_rows(r->n_graphs);
-        /* CUDA loads a kernel when it is first used, which a capture may forbid, and products of other
-         * numbers of rows may use others: idle rows go ahead */
-        TDM_TRY(list_slots(r, &idle, 1, rows, err));
-        TDM_TRY(decode_rows(r, rows, err));
-        TDM_TRY(capture_class(r, rows, &r->graphs[r->n_graphs], err));
-    }
-done:
-    return st == TDM_OK ? TDM_OK : tdm_context(err, st, "a step of %d texts", class_rows(r->n_graphs));
-}
-
-tdm_status gpt2_start(gpt2_run *r, int32_t slot, const gpt2_next *next, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const tdm_backend *be = r->model->be;
-    TDM_REQUIRE(slot >= 0 && slot < r->limits.slots, TDM_EARG, "slot %d of %d", (int)slot,
-                (int)r->limits.slots);
-    TDM_REQUIRE(next->position >= 0 && next->left >= 1 && next->position < r->limits.context &&
-                    next->left <= r->limits.context - next->position,
-                TDM_EARG, "%d tokens from position %d, the context has %d", (int)next->left,
-                (int)next->position, (int)r->limits.context);
-    TDM_TRY(gpt2_check_tokens(r, &next->token, 1, err));
-    TDM_TRY(tdm_upload(be, r->next_tokens + slot, &next->token, sizeof next->token, err));
-    TDM_TRY(tdm_upload(be, r->next_positions + slot, &next->position, sizeof next->position, err));
-    TDM_TRY(tdm_upload(be, r->left + slot, &next->left, sizeof next->left, err));
-    TDM_TRY(tdm_upload(be, r->draws + slot, &next->draw, sizeof next->draw, err));
-done:
-    return st;
-}
-
-tdm_status gpt2_decode(gpt2_run *r, const int32_t *slots, int32_t n, int lane, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const tdm_backend *be = r->model->be;
-    const int32_t rows = gpt2_class_rows(be, n);
-    TDM_TRY(list_slots(r, slots, n, rows, err));
-    if (r->graphs)
-        TDM_TRY(tdm_graph_run(be, r->graphs[class_of(n)], err));
-    else
-        TDM_TRY(decode_rows(r, rows, err));
-    TDM_TRY(tdm_fetch_begin(be, lane, r->drawn, (size_t)r->limits.slots * sizeof *r->drawn, err));
-done:
-    return st;
-}
-
-tdm_status gpt2_drawn(gpt2_run *r, int lane, const int32_t **drawn, tdm_err *err)
-{
-    const void *host = NULL;
-    const tdm_status st = tdm_fetch_end(r->model->be, lane, &host, err);
-    *drawn = host;
     return st;
 }

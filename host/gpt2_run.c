@@ -22,37 +22,51 @@ static int32_t larger(int32_t a, int32_t b)
 }
 
 /* Place the views one behind the other from `base`; *bytes is the sum. False on overflow. */
-static bool carve(gpt2_run *r, const tdm_backend *be, const tdm_config *c, const gpt2_limits *limits,
-                  char *base, size_t *bytes)
+static bool carve(gpt2_work *w, const tdm_backend *be, const tdm_config *c, const gpt2_limits *limits, char *base,
+                  size_t *bytes)
 {
     const tdm_dtype act = be->dtype;
-    const int32_t E = c->n_embd, F = c->n_inner, V = c->n_vocab, S = limits->slots;
+    const tdm_part part = gpt2_part_of(c, be->rank, be->n_ranks);
+    const int32_t E = c->n_embd, A = part.heads.n * TDM_HEAD, F = part.inner.n, S = limits->slots;
     const int32_t D = gpt2_class_rows(be, S), T = gpt2_text_pages(limits->context);
     const int32_t R = larger(limits->rows, D), N = larger(limits->logits, D);
+    const int32_t V = c->n_vocab, M = be->n_ranks > 0 ? N : 0, W = part.block;
     bool fits = true;
     size_t at = 0, from = 0;
 #define X(field, type, n_rows, n_cols, padded)                                                     \
     fits = fits && place(&at, (size_t)(n_rows), (size_t)(padded) * tdm_dtype_size(type), &from);   \
-    r->field = (tdm_mat){.p = base ? base + from : NULL, .rows = n_rows, .cols = n_cols,           \
+    w->field = (tdm_mat){.p = base ? base + from : NULL, .rows = n_rows, .cols = n_cols,           \
                          .dtype = type, .stride = padded};
     GPT2_MATRICES(X)
 #undef X
 #define X(type, field, n)                                                                          \
     fits = fits && place(&at, (size_t)(n), sizeof(type), &from);                                   \
-    r->field = base ? (type *)(void *)(base + from) : NULL;
+    w->field = base ? (type *)(void *)(base + from) : NULL;
     GPT2_ARRAYS(X)
 #undef X
     *bytes = at;
     return fits;
 }
 
+size_t gpt2_page_bytes(const tdm_backend *be, const tdm_config *config)
+{
+    const tdm_backend *one = tdm_rank_backend(be, 0); /* it has most heads */
+    return tdm_kv_page_bytes(one, config->n_layer, gpt2_part_of(config, 0, one->n_ranks).heads.n);
+}
+
 bool gpt2_run_bytes(const tdm_backend *be, const tdm_config *config, const gpt2_limits *limits,
                     size_t *cache, size_t *scratch)
 {
-    gpt2_run views;
-    return tdm_mul_size(tdm_kv_page_bytes(be, config->n_layer, config->n_head),
-                        (size_t)limits->pages, cache) &&
-           carve(&views, be, config, limits, NULL, scratch);
+    tdm_backend one = *tdm_rank_backend(be, 0);
+    gpt2_work views;
+    size_t bytes = 0;
+    *scratch = 0;
+    for (one.rank = 0; one.rank == 0 || one.rank < one.n_ranks; one.rank++) {
+        if (!carve(&views, &one, config, limits, NULL, &bytes))
+            return false;
+        *scratch = bytes > *scratch ? bytes : *scratch;
+    }
+    return tdm_mul_size(gpt2_page_bytes(be, config), (size_t)limits->pages, cache);
 }
 
 static tdm_status check_limits(const gpt2_limits *l, const tdm_config *c, tdm_err *err)
@@ -75,35 +89,53 @@ done:
     return st;
 }
 
-/* Every slot is idle; where there are pages for all, each has its own. */
-static tdm_status reset_slots(gpt2_run *r, tdm_err *err)
+/* ---- open and close ---- */
+
+/* Every slot is idle; where there are pages for all, each has its own. Nothing has been drawn, on all ranks alike. */
+static tdm_status reset_slots(gpt2_work *w, const gpt2_run *r, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const tdm_backend *be = r->model->be;
+    const tdm_backend *be = w->shard->be;
     const size_t slots = (size_t)r->limits.slots, n = slots * (size_t)r->text_pages;
     int32_t *table = malloc((n ? n : 1) * sizeof *table);
     TDM_REQUIRE(table, TDM_ENOMEM, "page table of %zu entries", n);
     for (size_t i = 0; i < slots; i++)
         table[i] = -1;
-    TDM_TRY(tdm_upload(be, r->next_positions, table, slots * sizeof *table, err));
+    TDM_TRY(tdm_upload(be, w->next_positions, table, slots * sizeof *table, err));
+    TDM_TRY(tdm_upload(be, w->drawn, table, slots * sizeof *table, err));
     for (size_t i = 0; i < n; i++)
         table[i] = n == (size_t)r->limits.pages ? (int32_t)i : -1;
-    TDM_TRY(gpt2_set_pages(r, table, err));
+    TDM_TRY(tdm_upload(be, w->pages, table, n * sizeof *table, err));
 done:
     free(table);
     return st;
 }
 
-static tdm_status open_host(gpt2_run *r, tdm_err *err)
+static tdm_status open_rank(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
 {
-    const size_t rows = (size_t)r->resid.rows;
-    const size_t decoding = (size_t)gpt2_class_rows(r->model->be, r->limits.slots) + 1;
-    r->host_positions = malloc(rows * sizeof *r->host_positions);
-    r->listed = malloc(decoding * sizeof *r->listed);
-    r->wanted = malloc(decoding * sizeof *r->wanted);
-    if (!r->host_positions || !r->listed || !r->wanted)
-        return tdm_fail(err, TDM_ENOMEM, "lists of %zu rows", rows);
-    return TDM_OK;
+    tdm_status st = TDM_OK;
+    const gpt2_run *r = ctx;
+    const tdm_config *c = &r->model->config;
+    const gpt2_limits *limits = &r->limits;
+    const size_t decoding = (size_t)gpt2_class_rows(be, limits->slots) + 1;
+    gpt2_work *w = &r->works[rank];
+    size_t scratch = 0;
+    w->config = c;
+    w->shard = &r->model->shards[rank];
+    (void)carve(w, be, c, limits, NULL, &scratch); /* fits: gpt2_run_bytes has said so */
+    TDM_TRY(tdm_alloc(be, scratch, &w->memory, err));
+    (void)carve(w, be, c, limits, w->memory, &scratch);
+    w->listed = malloc(decoding * sizeof *w->listed);
+    w->wanted = malloc(decoding * sizeof *w->wanted);
+    TDM_REQUIRE(w->listed && w->wanted, TDM_ENOMEM, "lists of %zu rows", decoding);
+    if (limits->slots == 0)
+        goto done;
+    TDM_TRY(tdm_kv_open(be, c->n_layer, w->shard->part.heads.n, limits->pages, r->text_pages, &w->kv, err));
+    TDM_TRY(reset_slots(w, r, err));
+    if (tdm_has_graphs(be))
+        TDM_TRY(gpt2_capture(w, limits->slots, err));
+done:
+    return st;
 }
 
 tdm_status gpt2_run_open(const gpt2_model *m, const gpt2_limits *limits, gpt2_run **out,
@@ -122,15 +154,10 @@ tdm_status gpt2_run_open(const gpt2_model *m, const gpt2_limits *limits, gpt2_ru
     TDM_REQUIRE(gpt2_run_bytes(m->be, c, limits, &cache, &scratch), TDM_ENOMEM,
                 "%d texts of %d tokens do not fit the address space", (int)limits->slots,
                 (int)limits->context);
-    TDM_TRY(tdm_alloc(m->be, scratch, &r->memory, err));
-    (void)carve(r, m->be, c, limits, r->memory, &scratch);
-    TDM_TRY(open_host(r, err));
-    if (limits->slots > 0) {
-        TDM_TRY(tdm_kv_open(m->be, c->n_layer, c->n_head, limits->pages, r->text_pages, &r->kv, err));
-        TDM_TRY(reset_slots(r, err));
-        if (tdm_has_graphs(m->be))
-            TDM_TRY(gpt2_capture(r, err));
-    }
+    r->works = calloc((size_t)tdm_rank_count(m->be), sizeof *r->works);
+    r->host_positions = malloc((size_t)limits->rows * sizeof *r->host_positions);
+    TDM_REQUIRE(r->works && r->host_positions, TDM_ENOMEM, "positions of %d rows", (int)limits->rows);
+    TDM_TRY(tdm_each_rank(m->be, open_rank, r, err));
     *out = r;
     r = NULL;
 done:
@@ -140,19 +167,40 @@ done:
                                           (double)cache / 0x1p20, (double)scratch / 0x1p20);
 }
 
+static void close_rank(void *ctx, const tdm_backend *be, int32_t rank)
+{
+    const gpt2_run *r = ctx;
+    gpt2_work *w = &r->works[rank];
+    for (int32_t i = 0; i < w->n_graphs; i++)
+        tdm_graph_close(be, w->graphs[i]);
+    free(w->graphs);
+    tdm_kv_close(be, w->kv);
+    tdm_release(be, w->memory);
+    free(w->listed);
+    free(w->wanted);
+}
+
 void gpt2_run_close(gpt2_run *r)
 {
-    if (!r)
+    if (!r || (r->works && !tdm_release_ranks(r->model->be, close_rank, r)))
         return;
-    for (int32_t i = 0; i < r->n_graphs; i++)
-        tdm_graph_close(r->model->be, r->graphs[i]);
-    free(r->graphs);
-    tdm_kv_close(r->model->be, r->kv);
-    tdm_release(r->model->be, r->memory);
+    free(r->works);
     free(r->host_positions);
-    free(r->listed);
-    free(r->wanted);
     free(r);
+}
+
+/* ---- pages ---- */
+
+typedef struct {
+    gpt2_work *works;
+    const int32_t *table;
+    size_t n;
+} pages_job;
+
+static tdm_status set_pages(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
+{
+    const pages_job *job = ctx;
+    return tdm_upload(be, job->works[rank].pages, job->table, job->n * sizeof *job->table, err);
 }
 
 tdm_status gpt2_set_pages(gpt2_run *r, const int32_t *table, tdm_err *err)
@@ -162,12 +210,56 @@ tdm_status gpt2_set_pages(gpt2_run *r, const int32_t *table, tdm_err *err)
     for (size_t i = 0; i < n; i++)
         TDM_REQUIRE(table[i] >= -1 && table[i] < r->limits.pages, TDM_EARG,
                     "page %d, the cache has %d", (int)table[i], (int)r->limits.pages);
-    TDM_TRY(tdm_upload(r->model->be, r->pages, table, n * sizeof *table, err));
+    TDM_TRY(tdm_each_rank(r->model->be, set_pages, &(pages_job){r->works, table, n}, err));
 done:
     return st;
 }
 
+typedef struct {
+    gpt2_work *works;
+    int32_t to, from;
+} copy_job;
+
+static tdm_status copy_page(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
+{
+    const copy_job *job = ctx;
+    return tdm_kv_copy(be, job->works[rank].kv, job->to, job->from, err);
+}
+
 tdm_status gpt2_copy_page(gpt2_run *r, int32_t to, int32_t from, tdm_err *err)
 {
-    return tdm_kv_copy(r->model->be, r->kv, to, from, err);
+    return tdm_each_rank(r->model->be, copy_page, &(copy_job){r->works, to, from}, err);
+}
+
+/* ---- what comes back ---- */
+
+typedef struct {
+    gpt2_work *works;
+    int lane;
+} fetch_job;
+
+static tdm_status fetch_rank(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
+{
+    const fetch_job *job = ctx;
+    return tdm_fetch_end(be, job->lane, &job->works[rank].fetched, err);
+}
+
+tdm_status gpt2_fetch(gpt2_run *r, int lane, tdm_err *err)
+{
+    return tdm_each_rank(r->model->be, fetch_rank, &(fetch_job){r->works, lane}, err);
+}
+
+size_t gpt2_first_difference(const gpt2_run *r, size_t n, int32_t *rank)
+{
+    const char *want = r->works[0].fetched;
+    for (*rank = 1; *rank < tdm_rank_count(r->model->be); ++*rank) {
+        const char *got = r->works[*rank].fetched;
+        if (memcmp(got, want, n) == 0)
+            continue;
+        size_t at = 0;
+        while (got[at] == want[at])
+            at++;
+        return at;
+    }
+    return n;
 }

@@ -18,7 +18,7 @@ enum {
 tdm_status tdm_loader_open(tdm_loader *l, const tdm_backend *be, const tdm_checkpoint *ck,
                            const char *prefix, bool check_finite, tdm_err *err)
 {
-    *l = (tdm_loader){.be = be, .ck = ck, .prefix = prefix, .check_finite = check_finite};
+    *l = (tdm_loader){.be = be, .ck = ck, .prefix = prefix, .check_finite = check_finite, .stop = be->stop};
     tdm_status st = TDM_OK;
     l->used = calloc(tdm_checkpoint_count(ck) + 1, sizeof *l->used);
     TDM_REQUIRE(l->used, TDM_ENOMEM, "list of tensors");
@@ -147,7 +147,7 @@ static void read_share(void *ctx, size_t i)
         find_run(r->g, at / run, &from, &to);
         n = run - at % run < end - at ? run - at % run : end - at;
         n = n < PIECE_BYTES / item ? n : PIECE_BYTES / item;
-        r->status[i] = tdm_check_stop(r->l->be->stop, &r->err[i]);
+        r->status[i] = tdm_check_stop(r->l->stop, &r->err[i]);
         if (r->status[i] == TDM_OK)
             r->status[i] = tdm_checkpoint_read_part(r->l->ck, r->t, (from + at % run) * item, n * item,
                                                     r->l->check_finite, r->dst + (to + at % run) * item,

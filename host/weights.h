@@ -55,6 +55,7 @@ typedef struct {
     const tdm_checkpoint *ck; /* borrowed */
     const char *prefix;       /* borrowed; put in front of every name below */
     bool check_finite;        /* refuse NaN and infinity in what is read of weights */
+    const struct tdm_stop *stop; /* borrowed; looked at while reading: at first the backend's */
     size_t bytes;     /* loaded so far, in the backend's memory: matrices and biases in act */
     bool *used;       /* [tdm_checkpoint_count] which tensors have been asked for */
     void *staging[2]; /* host memory: tensors as in the file; in another type */
