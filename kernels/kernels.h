@@ -111,6 +111,19 @@ cudaError_t tdmk_cross_stats(tdm_cross *stats, tdm_mat p, tdm_mat q, const int32
 cudaError_t tdmk_top_tokens(tdm_top *top, int32_t k, tdm_mat logits, const int32_t *targets,
                             cudaStream_t stream);
 
+/* ---- kernels/ranks.cu: what ranks sent each other ---- */
+
+/* y[i] = the sum of parts[r][i] over the ranks r, in f32, from the first rank on, rounded once.
+ *   y [n]; parts [ranks][n]; both of dtype. 16 bytes at a time where n elements are a multiple of 16 bytes and both
+ * are aligned; one element at a time otherwise, with the same bits. Reads ranks n elements. */
+cudaError_t tdmk_add_ranks(void *y, const void *parts, tdm_dtype dtype, int32_t ranks, int64_t n,
+                           cudaStream_t stream);
+
+/* y[row, r * width + j] = parts[r][row, j], as far as y has columns. y.cols need not be a multiple of anything: of a
+ * gap behind them, up to three values are overwritten. 16 bytes at a time where width and the stride allow it.
+ *   y [rows, V] f32, rows <= 65535; parts [ranks][rows][width], ranks * width >= V */
+cudaError_t tdmk_join_ranks(tdm_mat y, const float *parts, int32_t width, cudaStream_t stream);
+
 /* ---- kernels/ceilings.cu: the memory of this device, for the bench ---- */
 
 /* Fill dst with words that look random; copy src to dst; or add up the words of each tile of src.
