@@ -6,7 +6,7 @@ static tdm_status embed(void *self, tdm_mat y, const tdm_step *step, tdm_mat wor
 {
     const cuda_backend *c = self;
     return cuda_enqueued(c,
-                         tdmk_embed(y, step, words, first_word, positions, first_position, c->is_rank,
+                         tdmk_embed(y, step, words, first_word, positions, first_position, c->rank.n > 0,
                                     c->stream),
                          "kernel", err);
 }
@@ -164,4 +164,7 @@ const tdm_ops cuda_ops = {
     .token_stats = token_stats,
     .cross_stats = cross_stats,
     .top_tokens = top_tokens,
+    .sum_ranks = cuda_sum_ranks,
+    .join_ranks = cuda_join_ranks,
+    .give_up = cuda_give_up,
 };

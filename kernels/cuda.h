@@ -3,11 +3,13 @@
 #define KERNELS_CUDA_H
 
 #include <cuda_runtime_api.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "host/backend.h"
+#include "kernels/comm.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 
@@ -28,12 +30,24 @@ typedef struct {
     bool busy; /* between begin and end */
 } cuda_lane;
 
+/* What makes a backend one of several ranks (host/ranks.h). */
+enum { CUDA_STAGING_BYTES = 32 << 20 };
+typedef struct cuda_meeting cuda_meeting; /* where the threads of all ranks wait for each other */
+typedef struct {
+    int32_t number, n;        /* which of how many; 0 of 0: alone */
+    const atomic_int *failed; /* not 0: another rank failed */
+    cuda_meeting *meeting;
+    tdm_comm *comm; /* NULL until the devices are joined */
+    void *staging;  /* [CUDA_STAGING_BYTES] on the device: what the other ranks sent */
+    bool dead;      /* given up */
+} cuda_rank;
+
 typedef struct {
     int device;
     tdm_dtype dtype, kv_dtype;
     bool sync_each; /* wait after every operation, so that an error names the one that caused it */
     bool capturing;
-    bool is_rank; /* one of several: host/ranks.h */
+    cuda_rank rank;
     cudaStream_t stream;
     tdm_gemm *gemm;
     cuda_ring ring;
@@ -41,6 +55,7 @@ typedef struct {
     void
         *landing; /* [CUDA_SEGMENT_BYTES] on the device: rows of a weight as they are in the file */
     char name[128], identity[160];
+    tdm_graph *graphs; /* those that are open */
     tdm_ops ops;
 } cuda_backend;
 
@@ -71,6 +86,9 @@ tdm_status cuda_status(cudaError_t error);
 
 /* TDM_OK, or the error in words; clears it. `what` says what was tried. */
 tdm_status cuda_check(cudaError_t error, const char *what, tdm_err *err);
+
+/* How many devices there are, at least one; or why none can be used. */
+tdm_status cuda_count(int *count, tdm_err *err);
 
 /* cuda_check for work that was just enqueued; waits for it where sync_each is set. */
 tdm_status cuda_enqueued(const cuda_backend *c, cudaError_t error, const char *what, tdm_err *err);
@@ -108,6 +126,40 @@ tdm_status cuda_graph_begin(void *self, tdm_err *err);
 tdm_status cuda_graph_end(void *self, tdm_graph **graph, tdm_err *err);
 tdm_status cuda_graph_run(void *self, const tdm_graph *graph, tdm_err *err);
 void cuda_graph_close(void *self, tdm_graph *graph);
+/* Those that are open can be closed, and nothing else. A communicator cannot be closed before them. */
+void cuda_graphs_end(cuda_backend *c);
+
+/* ---- cuda_ranks.c ---- */
+
+/* Wait for an event, or (NULL) for all that was enqueued. A rank polls, and waits no longer once another one has
+ * failed or something is wrong between the devices: TDM_ESTOPPED. */
+tdm_status cuda_wait(const cuda_backend *c, cudaEvent_t event, const char *what, tdm_err *err);
+
+/* A meeting of n ranks, with `users` of 1; take makes one more, leave one less, and the last frees it. */
+tdm_status cuda_meeting_open(int32_t n, cuda_meeting **out, tdm_err *err);
+cuda_meeting *cuda_meeting_take(cuda_meeting *m);
+void cuda_meeting_leave(cuda_meeting *m); /* NULL is fine */
+
+/* Wait on the host until all ranks are here; TDM_ESTOPPED where one has failed. A backend that stands alone, and a
+ * rank that records a graph, goes on at once. Before and behind whatever makes a device wait for another one: the driver
+ * may hold up a thread that takes memory, or loads a kernel, until all devices of the process are idle, and none may
+ * wait then for what that thread is still to launch. */
+tdm_status cuda_meet(const cuda_backend *c, tdm_err *err);
+
+/* Send the first messages of a rank, after which no message needs its peers' threads. */
+tdm_status cuda_rank_connect(cuda_backend *c, tdm_err *err);
+
+/* The two ways of a sum, of the same bits: all parts to all ranks; or slices of them, of which each rank adds up one
+ * and sends the sum to all. y as in sum_ranks. */
+tdm_status cuda_sum_gathered(cuda_backend *c, tdm_mat y, tdm_err *err);
+tdm_status cuda_sum_exchanged(cuda_backend *c, tdm_mat y, tdm_err *err);
+
+tdm_status cuda_sum_ranks(void *self, tdm_mat y, tdm_err *err);
+tdm_status cuda_join_ranks(void *self, tdm_mat y, tdm_mat x, tdm_err *err);
+void cuda_give_up(void *self);
+
+/* What of a rank is closed before the stream. false: the device does not answer, and all of the backend is to be left. */
+bool cuda_rank_close(cuda_backend *c);
 
 /* ---- cuda_load.c: weights and caches ---- */
 

@@ -5,6 +5,7 @@
 
 struct tdm_graph {
     cudaGraphExec_t exec;
+    tdm_graph **of, *next; /* among the open ones of the backend: what points here, and the next */
 };
 
 /* Thread-local: another thread's cudaMalloc, of another backend, does not end the capture. */
@@ -30,6 +31,11 @@ tdm_status cuda_graph_end(void *self, tdm_graph **graph, tdm_err *err)
     TDM_REQUIRE(g, TDM_ENOMEM, "graph");
     TDM_TRY(cuda_check(cudaGraphInstantiate(&g->exec, recorded, 0), "graph", err));
     TDM_TRY(cuda_check(cudaGraphUpload(g->exec, c->stream), "graph", err));
+    g->of = &c->graphs;
+    g->next = c->graphs;
+    if (g->next)
+        g->next->of = &g->next;
+    c->graphs = g;
     *graph = g;
     g = NULL;
 done:
@@ -41,14 +47,34 @@ done:
 
 tdm_status cuda_graph_run(void *self, const tdm_graph *graph, tdm_err *err)
 {
+    tdm_status st = TDM_OK;
     const cuda_backend *c = self;
-    return cuda_check(cudaGraphLaunch(graph->exec, c->stream), "graph", err);
+    TDM_TRY(cuda_meet(c, err));
+    TDM_TRY(cuda_check(cudaGraphLaunch(graph->exec, c->stream), "graph", err));
+    TDM_TRY(cuda_meet(c, err));
+done:
+    return st;
 }
 
 void cuda_graph_close(void *self, tdm_graph *graph)
 {
     (void)self;
-    if (graph && graph->exec)
+    if (!graph)
+        return;
+    if (graph->exec)
         (void)cudaGraphExecDestroy(graph->exec);
+    if (graph->of)
+        *graph->of = graph->next;
+    if (graph->next)
+        graph->next->of = graph->of;
     free(graph);
+}
+
+void cuda_graphs_end(cuda_backend *c)
+{
+    for (tdm_graph *g = c->graphs; g; g = g->next) {
+        if (g->exec)
+            (void)cudaGraphExecDestroy(g->exec); /* one that runs ends first */
+        g->exec = NULL;
+    }
 }

@@ -94,7 +94,7 @@ tdm_status cuda_ring_room(cuda_backend *c, size_t least, void **p, size_t *room,
         TDM_TRY(cuda_check(cudaEventRecord(r->left[r->at], c->stream), "upload", err));
         r->at = (r->at + 1) % CUDA_SEGMENTS;
         r->used = 0;
-        TDM_TRY(cuda_check(cudaEventSynchronize(r->left[r->at]), "upload", err));
+        TDM_TRY(cuda_wait(c, r->left[r->at], "upload", err));
     }
     *p = r->base + (size_t)r->at * CUDA_SEGMENT_BYTES + r->used;
     *room = CUDA_SEGMENT_BYTES - r->used;
@@ -135,17 +135,18 @@ tdm_status cuda_download(void *self, void *dst, const void *src, size_t bytes, t
     cuda_backend *c = self;
     if (!bytes)
         return TDM_OK;
+    if (c->rank.n) /* a copy to memory that is not pinned waits by itself, whoever else has failed */
+        TDM_TRY(cuda_wait(c, NULL, "download", err));
     TDM_TRY(cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, c->stream),
                        "download", err));
-    TDM_TRY(cuda_check(cudaStreamSynchronize(c->stream), "download", err));
+    TDM_TRY(cuda_wait(c, NULL, "download", err));
 done:
     return st;
 }
 
 tdm_status cuda_sync(void *self, tdm_err *err)
 {
-    const cuda_backend *c = self;
-    return cuda_check(cudaStreamSynchronize(c->stream), "waiting for the device", err);
+    return cuda_wait(self, NULL, "waiting for the device", err);
 }
 
 tdm_status cuda_fetch_begin(void *self, int lane, const void *src, size_t bytes, tdm_err *err)
@@ -170,7 +171,7 @@ tdm_status cuda_fetch_end(void *self, int lane, const void **host, tdm_err *err)
     cuda_lane *l = &c->lanes[lane];
     TDM_REQUIRE(l->busy, TDM_EARG, "lane %d has nothing under way", lane);
     l->busy = false;
-    TDM_TRY(cuda_check(cudaEventSynchronize(l->arrived), "fetch", err));
+    TDM_TRY(cuda_wait(c, l->arrived, "fetch", err));
     *host = l->host;
 done:
     return st;

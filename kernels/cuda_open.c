@@ -63,7 +63,7 @@ tdm_status cuda_check(cudaError_t error, const char *what, tdm_err *err)
 tdm_status cuda_enqueued(const cuda_backend *c, cudaError_t error, const char *what, tdm_err *err)
 {
     if (error == cudaSuccess && c->sync_each && !c->capturing)
-        error = cudaStreamSynchronize(c->stream);
+        return cuda_wait(c, NULL, what, err);
     return cuda_check(error, what, err);
 }
 
@@ -87,16 +87,35 @@ done:
     return st;
 }
 
+tdm_status cuda_count(int *count, tdm_err *err)
+{
+    const cudaError_t error = cudaGetDeviceCount(count);
+    if (error != cudaSuccess)
+        return check_driver(error, err);
+    return *count > 0 ? TDM_OK : tdm_fail(err, TDM_ENODEV, "cuda: there is no CUDA device");
+}
+
+/* Make the device that of the thread. */
+static tdm_status occupy(int device, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    cudaError_t error = cudaSetDevice(device);
+    if (error == cudaSuccess)
+        error = cudaFree(NULL); /* CUDA 12.0 and later: done already */
+    TDM_REQUIRE(error != cudaErrorDevicesUnavailable, TDM_ENODEV, "cuda:%d is busy: another program has it to itself",
+                device);
+    TDM_TRY(cuda_check(error, "taking the device", err));
+done:
+    return st;
+}
+
 /* Whether the device is there and can run these kernels; makes it that of the thread. */
 static tdm_status take_device(cuda_backend *c, int device, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     struct cudaDeviceProp properties;
     int count = 0;
-    const cudaError_t error = cudaGetDeviceCount(&count);
-    if (error != cudaSuccess)
-        return check_driver(error, err);
-    TDM_REQUIRE(count > 0, TDM_ENODEV, "cuda: there is no CUDA device");
+    TDM_TRY(cuda_count(&count, err));
     TDM_REQUIRE(device >= 0 && device < count, TDM_ENODEV, "cuda:%d: there %s %d CUDA device%s",
                 device, count == 1 ? "is" : "are", count, count == 1 ? ", number 0" : "s, from 0");
     TDM_TRY(
@@ -105,7 +124,7 @@ static tdm_status take_device(cuda_backend *c, int device, tdm_err *err)
                 "cuda:%d: %s has compute capability %d.%d, the kernels need %d.%d", device,
                 properties.name, properties.major, properties.minor, LEAST_CAPABILITY / 10,
                 LEAST_CAPABILITY % 10);
-    TDM_TRY(cuda_check(cudaSetDevice(device), "taking the device", err));
+    TDM_TRY(occupy(device, err));
     snprintf(c->name, sizeof c->name, "cuda:%d %.64s, sm_%d%d, %.1f GiB, %s", device,
              properties.name, properties.major, properties.minor,
              (double)properties.totalGlobalMem / 0x1p30, tdm_dtype_name(c->dtype));
@@ -132,6 +151,8 @@ void cuda_close(void *self)
 {
     cuda_backend *c = self;
     if (!c)
+        return;
+    if (c->rank.n && !cuda_rank_close(c))
         return;
     if (c->stream)
         (void)cudaStreamSynchronize(c->stream); /* what is under way uses the memory below */

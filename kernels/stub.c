@@ -9,6 +9,23 @@ tdm_status tdm_open_cuda(const tdm_cuda_options *options, tdm_backend *out, tdm_
     return tdm_fail(err, TDM_ENODEV, "cuda:%d: this build has no CUDA backend", options->device);
 }
 
+tdm_status tdm_open_cuda_ranks(const int *devices, int32_t n, const tdm_cuda_options *options, tdm_backend *out,
+                               tdm_err *err)
+{
+    (void)devices;
+    (void)n;
+    (void)options;
+    *out = (tdm_backend){0};
+    return tdm_fail(err, TDM_ENODEV, "cuda: this build has no CUDA backend");
+}
+
+tdm_status tdm_list_cuda(tdm_cuda_device **out, int32_t *n, tdm_err *err)
+{
+    *out = NULL;
+    *n = 0;
+    return tdm_fail(err, TDM_ENODEV, "cuda: this build has no CUDA backend");
+}
+
 tdm_status tdm_cuda_ceilings(size_t bytes, tdm_ceilings *out, tdm_err *err)
 {
     (void)bytes;
