@@ -61,12 +61,13 @@ typedef struct {
 
 typedef struct {
     int32_t worker;
-    chunk_list open; /* without those that turned out to be innocent */
+    chunk_list open;
 } fault;
 
 struct chunk_board {
     int32_t n_workers;
-    life *lives; /* [n_workers] */
+    life *lives;      /* [n_workers] */
+    bool *has_worked; /* [n_workers] got a chunk done, in any of its lives */
     chunk_set taken;
     suspect *suspects;
     size_t n_suspects, cap_suspects;
@@ -182,7 +183,8 @@ tdm_status chunks_open(int32_t n_workers, chunk_board **out, tdm_err *err)
     TDM_REQUIRE(b, TDM_ENOMEM, "the chunks of the workers");
     b->n_workers = n_workers;
     b->lives = calloc((size_t)n_workers, sizeof *b->lives);
-    TDM_REQUIRE(b->lives, TDM_ENOMEM, "%d workers", (int)n_workers);
+    b->has_worked = calloc((size_t)n_workers, sizeof *b->has_worked);
+    TDM_REQUIRE(b->lives && b->has_worked, TDM_ENOMEM, "%d workers", (int)n_workers);
     *out = b;
     b = NULL;
 done:
@@ -209,6 +211,7 @@ void chunks_close(chunk_board *b)
     for (size_t i = 0; i < b->n_faults; i++)
         free(b->faults[i].open.p);
     free(b->lives);
+    free(b->has_worked);
     free(b->suspects);
     free(b->faults);
     set_free(&b->taken);
@@ -244,8 +247,6 @@ static void acquit(chunk_board *b, chunk_id c)
         return;
     free(s->bad);
     *s = b->suspects[--b->n_suspects];
-    for (size_t i = 0; i < b->n_faults; i++)
-        list_drop(&b->faults[i].open, c);
 }
 
 /* One of its records was the reason. */
@@ -275,13 +276,40 @@ static bool died_with(const chunk_board *b, int32_t worker, chunk_id c)
 
 /* ---- what to do ---- */
 
-/* Where only one device died with a chunk, another one is better to tell which of the two is the reason. */
+/* How much the death of a careful worker would say about a chunk's records, rather than about the device. */
+static int standing(const chunk_board *b, int32_t worker, chunk_id c)
+{
+    if (!b->has_worked[worker])
+        return 0;
+    return died_with(b, worker, c) ? 1 : 2;
+}
+
 static bool is_for(const chunk_board *b, int32_t worker, chunk_id c)
 {
     bool better = false;
     for (int32_t v = 0; v < b->n_workers && !better; v++)
-        better = v != worker && chunks_faults(b, v) < CHUNKS_MOST_FAULTS && !died_with(b, v, c);
-    return !better || !died_with(b, worker, c);
+        better = chunks_faults(b, v) < CHUNKS_MOST_FAULTS && standing(b, v, c) > standing(b, worker, c);
+    return !better;
+}
+
+/* Careful work for a worker; own: only with a chunk that it died with. NULL: none. */
+static const suspect *find_careful(const chunk_board *b, int32_t worker, bool own)
+{
+    for (size_t i = 0; i < b->n_suspects; i++) {
+        const suspect *s = &b->suspects[i];
+        if (is_careful(s) && !s->is_out && is_for(b, worker, s->chunk) && (!own || died_with(b, worker, s->chunk)))
+            return s;
+    }
+    return NULL;
+}
+
+/* Whether a device stays out: no chunk can explain enough of its faults, or it never got anything done. */
+static bool is_hopeless(const chunk_board *b, int32_t worker)
+{
+    int32_t n = 0;
+    for (size_t i = 0; i < b->n_faults; i++)
+        n += b->faults[i].worker == worker && b->faults[i].open.n == 0;
+    return n >= CHUNKS_MOST_FAULTS || !b->has_worked[worker];
 }
 
 /* Lives that will come by all that went back. */
@@ -306,14 +334,14 @@ chunks_task chunks_next(const chunk_board *b, int32_t worker)
 {
     if (b->lives[worker].kind != CHUNKS_NOTHING)
         return (chunks_task){.kind = CHUNKS_NOTHING};
-    if (chunks_faults(b, worker) >= CHUNKS_MOST_FAULTS)
+    const bool is_out = chunks_faults(b, worker) >= CHUNKS_MOST_FAULTS;
+    const suspect *careful = find_careful(b, worker, is_out);
+    if (is_out && (!careful || is_hopeless(b, worker)))
         return (chunks_task){.kind = CHUNKS_LEFT_OUT};
-    for (size_t i = 0; i < b->n_suspects; i++) {
-        const suspect *s = &b->suspects[i];
-        if (is_careful(s) && !s->is_out && is_for(b, worker, s->chunk))
-            return (chunks_task){CHUNKS_CAREFUL, s->chunk.file, s->chunk.number};
-    }
-    return (chunks_task){.kind = needs_worker(b) ? CHUNKS_NORMAL : CHUNKS_NOTHING};
+    const bool normal = needs_worker(b);
+    if (careful && (b->has_worked[worker] || !normal))
+        return (chunks_task){CHUNKS_CAREFUL, careful->chunk.file, careful->chunk.number};
+    return (chunks_task){.kind = normal ? CHUNKS_NORMAL : CHUNKS_NOTHING};
 }
 
 bool chunks_is_done(const chunk_board *b)
@@ -374,16 +402,20 @@ void chunks_committed(chunk_board *b, int32_t worker, size_t file, uint64_t numb
 {
     life *l = &b->lives[worker];
     const chunk_id c = {file, number};
-    if (l->kind == CHUNKS_CAREFUL)
-        l->has_announced = l->has_announced && !is_same(c, l->careful);
-    else if (list_drop(&l->open, c))
+    const bool careful = l->kind == CHUNKS_CAREFUL;
+    if (careful ? !is_same(c, l->careful) : !list_drop(&l->open, c))
+        return;
+    b->has_worked[worker] = true;
+    l->has_announced = false;
+    if (!careful)
         acquit(b, c);
 }
 
 void chunks_announced(chunk_board *b, int32_t worker, uint64_t place)
 {
-    b->lives[worker].has_announced = true;
-    b->lives[worker].place = place;
+    life *l = &b->lives[worker];
+    l->has_announced = true;
+    l->place = place;
 }
 
 bool chunks_is_bad(const chunk_board *b, size_t file, uint64_t number, uint64_t place, const char **reason)

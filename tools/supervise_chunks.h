@@ -21,8 +21,9 @@
  * record after the other, and announces each. If that worker dies, the announced record is bad, and faults that
  * remember this chunk are forgotten; the next careful worker leaves bad records out. If it finishes, the chunk is free of
  * suspicion, and faults remain. A careful worker that dies with no record announced is a fault that nothing can explain.
- *   A device with three faults is left out. Careful work goes to a device that did not die with the chunk, as long as there
- * is one: else a broken device would have its own chunk's records declared bad, one after the other.
+ *   A device with three faults is left out, unless it has worked before and careful work may explain one of them. A device
+ * that is broken must not have good records declared bad, one after the other: careful work goes to those that
+ * have worked and did not die with the chunk, then to those that have worked, and to others only where nothing else is left.
  *
  * Memory: three bits for each chunk and running worker at most, and what is under suspicion.
  * Thread safety: one board, one thread. */
