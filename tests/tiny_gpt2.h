@@ -22,16 +22,23 @@ enum { TINY_GPT2_VOCAB = 256 + TINY_MERGES + 1, TINY_EOS = TINY_GPT2_VOCAB - 1 }
 
 typedef struct {
     int layers, heads, positions;
+    int inner;          /* 0: four times the width */
     bool untied, masks; /* an output matrix of its own; the mask buffers of old files */
     const char *prefix; /* "" or "transformer." */
     float words;        /* scale of wte: small is flat logits. 0: 1 */
+    float weights;      /* of the other matrices: small for a wide model. 0: 1 */
     tiny_roberta list;  /* of tensors; the rest of it is not used */
 } tiny_gpt2;
 
+static inline int tiny_gpt2_inner(const tiny_gpt2 *m)
+{
+    return m->inner ? m->inner : 4 * 64 * m->heads;
+}
+
 static inline void tiny_gpt2_make(tiny_gpt2 *m, uint64_t seed)
 {
-    const int E = 64 * m->heads, F = 4 * E;
-    const float words = m->words > 0 ? m->words : 1.f;
+    const int E = 64 * m->heads, F = tiny_gpt2_inner(m);
+    const float words = m->words > 0 ? m->words : 1.f, scale = m->weights > 0 ? m->weights : 1.f;
     tiny_roberta *l = &m->list;
     uint64_t state = seed;
     *l = (tiny_roberta){0};
@@ -40,15 +47,15 @@ static inline void tiny_gpt2_make(tiny_gpt2 *m, uint64_t seed)
     for (int i = 0; i < m->layers; i++) {
         tiny_add(l, &state, E, 0, 0.25f, 1.f, "h.%d.ln_1.weight", i);
         tiny_add(l, &state, E, 0, 0.25f, 0.f, "h.%d.ln_1.bias", i);
-        tiny_add(l, &state, E, 3 * E, 0.25f, 0.f, "h.%d.attn.c_attn.weight", i);
+        tiny_add(l, &state, E, 3 * E, 0.25f * scale, 0.f, "h.%d.attn.c_attn.weight", i);
         tiny_add(l, &state, 3 * E, 0, 0.5f, 0.f, "h.%d.attn.c_attn.bias", i);
-        tiny_add(l, &state, E, E, 0.125f, 0.f, "h.%d.attn.c_proj.weight", i);
+        tiny_add(l, &state, E, E, 0.125f * scale, 0.f, "h.%d.attn.c_proj.weight", i);
         tiny_add(l, &state, E, 0, 0.5f, 0.f, "h.%d.attn.c_proj.bias", i);
         tiny_add(l, &state, E, 0, 0.25f, 1.f, "h.%d.ln_2.weight", i);
         tiny_add(l, &state, E, 0, 0.25f, 0.f, "h.%d.ln_2.bias", i);
-        tiny_add(l, &state, E, F, 0.25f, 0.f, "h.%d.mlp.c_fc.weight", i);
+        tiny_add(l, &state, E, F, 0.25f * scale, 0.f, "h.%d.mlp.c_fc.weight", i);
         tiny_add(l, &state, F, 0, 0.5f, 0.f, "h.%d.mlp.c_fc.bias", i);
-        tiny_add(l, &state, F, E, 0.0625f, 0.f, "h.%d.mlp.c_proj.weight", i);
+        tiny_add(l, &state, F, E, 0.0625f * scale, 0.f, "h.%d.mlp.c_proj.weight", i);
         tiny_add(l, &state, E, 0, 0.5f, 0.f, "h.%d.mlp.c_proj.bias", i);
         if (m->masks) {
             tiny_add(l, &state, m->positions, m->positions, 1.f, 0.f, "h.%d.attn.bias", i);
@@ -79,10 +86,10 @@ static inline void tiny_gpt2_write(const tiny_gpt2 *m, char dir[TINY_PATH], tdm_
                        "{\"model_type\": \"gpt2\", \"architectures\": [\"GPT2LMHeadModel\"], "
                        "\"vocab_size\": %d, \"n_positions\": %d, \"n_ctx\": %d, \"n_embd\": %d, "
                        "\"n_layer\": %d, \"n_head\": %d, \"activation_function\": \"gelu_new\", "
-                       "\"layer_norm_epsilon\": 1e-05, \"bos_token_id\": %d, \"eos_token_id\": %d, "
+                       "\"layer_norm_epsilon\": 1e-05, \"n_inner\": %d, \"bos_token_id\": %d, \"eos_token_id\": %d, "
                        "\"tie_word_embeddings\": %s}",
                        TINY_GPT2_VOCAB, m->positions, m->positions, 64 * m->heads, m->layers,
-                       m->heads, TINY_EOS, TINY_EOS, m->untied ? "false" : "true"),
+                       m->heads, tiny_gpt2_inner(m), TINY_EOS, TINY_EOS, m->untied ? "false" : "true"),
         TDM_OK);
     tiny_write_file(dir, "model.safetensors", weights.p, weights.len);
     tiny_write_file(dir, "merges.txt", merges.p, merges.len);
@@ -166,7 +173,7 @@ static inline void tiny_attention(double *y, const double *qkv, int n, int heads
 
 static inline void tiny_gpt2_block(const tiny_gpt2 *m, int l, double *x, int n)
 {
-    const int E = 64 * m->heads, F = 4 * E;
+    const int E = 64 * m->heads, F = tiny_gpt2_inner(m);
     const size_t rows = (size_t)n;
     double *norm = tiny_doubles(rows * (size_t)E), *qkv = tiny_doubles(rows * 3 * (size_t)E);
     double *more = tiny_doubles(rows * (size_t)E), *hidden = tiny_doubles(rows * (size_t)F);
