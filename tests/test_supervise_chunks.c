@@ -59,6 +59,7 @@ static const course COURSES[] = {
      "0+ 0?4 0.4 0?5 0X 0+ 0?5 0X 0+ 0@1 0.5 0E 0#2 0=N 0+ 0?6 0X 0#3 0=L busy"},
     {"a chunk that was done by another after one death", 2, "0+ 1+ 0?5 0X 1?5 1.5 0#1 0+ 0!5 0?6 0X 0#2 1E 0+ 0?6 0E done"},
     {"nobody gets a careful chunk", 2, "0+ 1+ 0?5 0X 0+ 0?5 0X 1!5 1?6 0#2 0+ 0!5 0E 1E busy"},
+    {"another's walk says nothing of a chunk that is out", 2, "0+ 0?4 0.4 0?5 0X 0+ 1+ 0?5 1!5 1E 0X 0#2 0=C5"},
     {"careful work goes to a device that did not die with it", 2,
      "0+ 1+ 0?4 0.4 0?5 0X 0+ 0?5 0X 0=C5 1?6 1.6 0=N 1E 1=C5 0=N 1+ 1?5 1@1 1.5 1E 0#2 0+ 0E done"},
     {"nor to one that has never worked", 2, "0+ 1+ 0?4 0.4 0?5 0X 0+ 0?5 0X 1X 0=C5 1=N 0+ 0.5 0E 0+ 0E 1=- done"},
