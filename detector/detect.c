@@ -6,6 +6,7 @@
 
 #include "detector/detector.h"
 #include "host/checkpoint.h"
+#include "host/ranks.h"
 
 /* Tokens of a forward pass. On a device: its matrix products are at their best from about 8192 rows on, and
  * at 32768 the work between two launches is hundreds of times longer than the gap; more costs only
@@ -33,20 +34,22 @@ done:
     return st;
 }
 
-static int64_t default_rows(const tdm_backend *be, const tdm_config *config)
+static int64_t default_rows(const tdm_backend *be, const tdm_config *config, size_t memory)
 {
     if (!strcmp(be->ops->name, "cpu"))
         return CPU_ROWS;
-    const size_t memory = tdm_backend_memory(be) / MEMORY_SHARE;
-    const size_t fit = memory / roberta_row_bytes(config, be->dtype);
+    const tdm_backend *one = tdm_rank_backend(be, 0);
+    const size_t fit = memory / MEMORY_SHARE / roberta_row_bytes(config, one->dtype, one->n_ranks);
     return memory && fit < DEVICE_ROWS ? (int64_t)fit : DEVICE_ROWS;
 }
 
-/* How much goes through the network at once. */
-static void set_limits(tdm_detector *d, const tdm_backend *be, const tdm_detect_options *options)
+/* How much goes through the network at once.
+ *   memory  of the backend, before the weights are there; 0: unknown */
+static roberta_limits choose_limits(const tdm_backend *be, const tdm_config *config, const tdm_detect_options *options,
+                                    size_t memory)
 {
-    const int64_t context = d->config.n_context;
-    int64_t rows = options->max_rows ? options->max_rows : default_rows(be, &d->config);
+    const int64_t context = config->n_context;
+    int64_t rows = options->max_rows ? options->max_rows : default_rows(be, config, memory);
     if (rows < context)
         rows = context;
     if (options->batch && options->batch < rows / context)
@@ -54,8 +57,17 @@ static void set_limits(tdm_detector *d, const tdm_backend *be, const tdm_detect_
     int64_t texts = rows / 3; /* the shortest text is <s>, one token, </s> */
     if (options->batch && options->batch < texts)
         texts = options->batch;
-    d->max_rows = (int32_t)rows;
-    d->max_texts = (int32_t)(texts < ROBERTA_MOST_TEXTS ? texts : ROBERTA_MOST_TEXTS);
+    return (roberta_limits){.rows = (int32_t)rows,
+                            .texts = (int32_t)(texts < ROBERTA_MOST_TEXTS ? texts : ROBERTA_MOST_TEXTS)};
+}
+
+void tdm_detector_plan(const tdm_backend *be, const tdm_config *config, const tdm_detect_options *options,
+                       size_t memory, int32_t *rows, size_t *scratch)
+{
+    const roberta_limits limits = choose_limits(be, config, options, memory);
+    *rows = limits.rows;
+    if (!roberta_run_bytes(be, config, &limits, scratch))
+        *scratch = SIZE_MAX;
 }
 
 tdm_status tdm_detector_load(tdm_detector *d, tdm_err *err)
@@ -89,7 +101,9 @@ tdm_status tdm_detector_open(const char *dir, const tdm_backend *be,
     d->dir = strdup(dir);
     TDM_REQUIRE(d->dir, TDM_ENOMEM, "detector handle");
     TDM_TRY(open_tokenizer(d, dir, options, err));
-    set_limits(d, be, options);
+    const roberta_limits limits = choose_limits(be, &d->config, options, tdm_backend_memory(be));
+    d->max_rows = limits.rows;
+    d->max_texts = limits.texts;
     TDM_TRY(tdm_checkpoint_open(dir, &d->checkpoint, err));
     TDM_TRY(tdm_detect_window_open(d, &d->own, err));
     *out = d;

@@ -74,6 +74,11 @@ tdm_status tdm_detector_open(const char *dir, const tdm_backend *be,
 tdm_status tdm_detector_load(tdm_detector *d, tdm_err *err);
 void tdm_detector_close(tdm_detector *d); /* NULL is fine */
 const tdm_config *tdm_detector_config(const tdm_detector *d);
+/* What judging takes on a backend with so much memory (before the weights are there; 0: unknown), without a model: tokens
+ * in one forward pass, and bytes of scratch, SIZE_MAX where they cannot be counted. Of be only name, dtype, rank and
+ * n_ranks count, so a copy of a backend with other numbers there shows what it would be. */
+void tdm_detector_plan(const tdm_backend *be, const tdm_config *config, const tdm_detect_options *options,
+                       size_t memory, int32_t *rows, size_t *scratch);
 /* Tokens in one forward pass at most. */
 int32_t tdm_detector_rows(const tdm_detector *d);
 /* CPU seconds so far of the threads that tokenise, without those of who calls prepare. */

@@ -64,8 +64,10 @@ bool roberta_ignores(const char *name);
 /* Bytes of the weights and of the scratch memory, on the backend; of several ranks, on one that has most. */
 size_t roberta_weight_bytes(const roberta *m);
 size_t roberta_scratch_bytes(const roberta *m);
-/* Bytes of scratch memory that one more token takes at most, where activations are of type act. */
-size_t roberta_row_bytes(const tdm_config *config, tdm_dtype act);
+/* Bytes of scratch memory that one more token takes at most, where activations are of type act; n_ranks 0: alone. */
+size_t roberta_row_bytes(const tdm_config *config, tdm_dtype act, int32_t n_ranks);
+/* What roberta_scratch_bytes will be. Of be only dtype, rank and n_ranks count. False: more than can be counted. */
+bool roberta_run_bytes(const tdm_backend *be, const tdm_config *config, const roberta_limits *limits, size_t *bytes);
 /* What roberta_weight_bytes will be of rank `rank` of n_ranks (0 of 0: alone), without reading any weights.
  * Errors: those of roberta_each_tensor. */
 tdm_status roberta_plan_weights(const tdm_checkpoint *ck, const tdm_config *config, tdm_dtype act, int32_t rank,

@@ -229,11 +229,11 @@ static void test_row_bytes(void **state)
     (void)state;
     subject s;
     subject_open(&s, 1, 2, "roberta.", TDM_F32, 1);
-    const size_t fixed = roberta_scratch_bytes(s.model) - MAX_ROWS * roberta_row_bytes(&s.config, TDM_F32);
+    const size_t fixed = roberta_scratch_bytes(s.model) - MAX_ROWS * roberta_row_bytes(&s.config, TDM_F32, 0);
     assert_true(fixed < MAX_TEXTS * (3 * 128 + 3) * sizeof(float) + 12 * 256 + 256);
     const size_t E = 128, W = s.config.n_inner > 384 ? (size_t)s.config.n_inner : 384;
-    assert_int_equal(roberta_row_bytes(&s.config, TDM_F32), 4 * (3 * E + W) + 3 * 4);
-    assert_int_equal(roberta_row_bytes(&s.config, TDM_F16), 4 * E + 2 * (3 * E + W) + 3 * 4);
+    assert_int_equal(roberta_row_bytes(&s.config, TDM_F32, 0), 4 * (3 * E + W) + 3 * 4);
+    assert_int_equal(roberta_row_bytes(&s.config, TDM_F16, 0), 4 * E + 2 * (3 * E + W) + 3 * 4);
     subject_close(&s);
 }
 
