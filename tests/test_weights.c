@@ -205,6 +205,7 @@ static void sliced_matrices(void **state)
         {{ROWS, 1, {0, 0}, 16}, {COLS, 1, {0, COLS}, COLS}},
         {{ROWS, 4, {1, 3}, 5}, {COLS, GROUPS, {30, 2}, 4}},
         {{ROWS, 4, {1, 3}, 5}, {COLS, 1, {0, COLS}, COLS}},
+        {{ROWS, 1, {2, 50}, 50}, {COLS, 1, {0, COLS}, COLS + 5}},
         {{ROWS, 2, {0, 32}, 32}, {COLS, GROUPS, {0, 32}, 32}}, /* everything, in groups */
     };
     float *values = random_floats(ROWS * COLS, 2);
