@@ -22,6 +22,43 @@ static long long number(const char *name, long long otherwise)
     return value;
 }
 
+/* One number for all devices, or a list by device, whose last holds for those behind it. */
+static std::vector<long long> numbers(const char *name, long long otherwise)
+{
+    const char *text = getenv(name);
+    std::vector<long long> list;
+    if (!text || !*text)
+        return {otherwise};
+    for (const char *p = text;; p++) {
+        char *end = nullptr;
+        list.push_back(strtoll(p, &end, 10));
+        if (end == p || list.back() < 0 || (*end && *end != ','))
+            fail("%s=%s: want whole numbers, with commas between", name, text);
+        p = end;
+        if (!*p)
+            return list;
+    }
+}
+
+/* n, or n@d */
+static Lost lost_at()
+{
+    const char *text = getenv("TDM_EMU_LOST"), *at = text ? strchr(text, '@') : nullptr;
+    if (!at)
+        return {static_cast<long>(number("TDM_EMU_LOST", 0)), -1};
+    char *end = nullptr;
+    const Lost lost = {strtol(text, nullptr, 10), static_cast<int>(strtol(at + 1, &end, 10))};
+    if (lost.kernel < 1 || end == at + 1 || *end || lost.device < 0)
+        fail("TDM_EMU_LOST=%s: want the number of a kernel, or KERNEL@DEVICE", text);
+    return lost;
+}
+
+template <class T> static void by_device(T (&to)[MAX_DEVICES], const std::vector<long long> &list)
+{
+    for (size_t d = 0; d < MAX_DEVICES; d++)
+        to[d] = static_cast<T>(list[d < list.size() ? d : list.size() - 1]);
+}
+
 static bool is(const char *name, const char *value)
 {
     const char *text = getenv(name);
@@ -48,10 +85,22 @@ void read_config()
     const long cores = static_cast<long>(std::thread::hardware_concurrency());
     settings.workers = static_cast<int>(number("TDM_EMU_WORKERS", cores < 1 ? 1 : cores));
     settings.devices = static_cast<int>(number("TDM_EMU_DEVICES", 1));
+    if (settings.devices > MAX_DEVICES)
+        fail("TDM_EMU_DEVICES=%d: at most %d", settings.devices, MAX_DEVICES);
+    settings.patience = static_cast<int>(number("TDM_EMU_PATIENCE", 20));
     settings.old_driver = is("TDM_EMU_DRIVER", "old");
-    settings.memory = static_cast<size_t>(number("TDM_EMU_MEMORY", 1ll << 30));
-    settings.cc = static_cast<int>(number("TDM_EMU_CC", 90));
-    settings.lost = static_cast<long>(number("TDM_EMU_LOST", 0));
+    by_device(settings.memory, numbers("TDM_EMU_MEMORY", 1ll << 30));
+    by_device(settings.cc, numbers("TDM_EMU_CC", 90));
+    by_device(settings.busy, {0});
+    for (long long d : numbers("TDM_EMU_BUSY", MAX_DEVICES))
+        if (d < MAX_DEVICES)
+            settings.busy[d] = true;
+    settings.lost = lost_at();
+    settings.poison.clear();
+    if (getenv("TDM_EMU_POISON"))
+        for (long long word : numbers("TDM_EMU_POISON", 0))
+            settings.poison.push_back(static_cast<int32_t>(word));
+    settings.nccl_fail = static_cast<long>(number("TDM_EMU_NCCL_FAIL", 0));
     settings.copies = copies_mode();
     settings.gemm_varies = number("TDM_EMU_GEMM_VARIES", 0) != 0;
 }
@@ -64,9 +113,9 @@ const Config &config()
 }
 
 /* Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
-size_t shared_limit()
+size_t shared_limit(int device)
 {
-    switch (config().cc) {
+    switch (config().cc[device]) {
     case 75:
         return 64 * 1024;
     case 80:

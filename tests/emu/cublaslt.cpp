@@ -131,7 +131,7 @@ static void require_operand(const void *p, const Layout *l, uint32_t alignment, 
         fail("cublasLtMatmul: leading dimension %lld of %s is not a multiple of 16 bytes",
              static_cast<long long>(l->ld), name);
     const uint64_t last = (l->cols - 1) * static_cast<uint64_t>(l->ld) + l->rows;
-    require_device(p, last * type_bytes(l->type), name);
+    require_device(p, last * type_bytes(l->type), name, current_device());
 }
 
 static Matrix matrix(const void *p, const Layout *l, bool transposed)
@@ -173,7 +173,7 @@ static void require_all(const Operands &o, const Algorithm &algorithm, const Pro
     if (!p.bias || reinterpret_cast<uintptr_t>(p.bias) % 16)
         fail("cublasLtMatmul: bias at %p, want 16-byte aligned device memory", p.bias);
     require_device(p.bias, static_cast<size_t>(p.m) * type_bytes(p.bias_type),
-                   "bias of cublasLtMatmul");
+                   "bias of cublasLtMatmul", current_device());
 }
 
 } // namespace tdm_emu
@@ -424,7 +424,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     Algorithm algorithm;
     if (!handle)
         return CUBLAS_STATUS_NOT_INITIALIZED;
-    if (set_error(device_state()) != cudaSuccess)
+    if (set_error(device_state()) != cudaSuccess || device_of(stream) != current_device())
         return CUBLAS_STATUS_EXECUTION_FAILED;
     if (!algo)
         fail("cublasLtMatmul: without an algorithm the result depends on the heuristic");
@@ -439,7 +439,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     memcpy(&p.beta, beta, sizeof p.beta);
     require_all(o, algorithm, p);
     if (workspace_bytes)
-        require_device(workspace, workspace_bytes, "workspace of cublasLtMatmul");
+        require_device(workspace, workspace_bytes, "workspace of cublasLtMatmul", current_device());
     static const char KERNELS[N_ALGORITHMS][2] = {};
     require_loaded(stream, &KERNELS[algorithm.id][o.d->cols > FEW_COLUMNS], "cublasLtMatmul");
     const size_t scribble = workspace_bytes < SPLIT_WORKSPACE ? workspace_bytes : SPLIT_WORKSPACE;

@@ -15,8 +15,8 @@ namespace tdm_emu
 constexpr int VERSION = CUDART_VERSION, MULTIPROCESSORS = 4;
 
 static std::mutex lock;
-static std::map<const void *, size_t> dynamic_limits;
-static std::atomic<bool> lost{false};
+static std::map<std::pair<int, const void *>, size_t> dynamic_limits; /* by device */
+static std::atomic<bool> lost[MAX_DEVICES];
 static thread_local cudaError_t last_error = cudaSuccess;
 static thread_local int device = 0;
 
@@ -27,24 +27,44 @@ cudaError_t set_error(cudaError_t error)
     return error;
 }
 
-cudaError_t device_state()
+/* What can be asked of a device without a context needs no more than this. */
+static cudaError_t driver_state(int ordinal)
 {
     if (config().old_driver)
         return cudaErrorInsufficientDriver;
     if (config().devices == 0)
         return cudaErrorNoDevice;
-    return lost ? cudaErrorLaunchFailure : cudaSuccess;
+    if (ordinal < 0 || ordinal >= config().devices)
+        return cudaErrorInvalidDevice;
+    return lost[ordinal] ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
-void lose_device()
+cudaError_t device_state(int ordinal)
 {
-    lost = true;
+    const cudaError_t e = driver_state(ordinal);
+    return e == cudaSuccess && config().busy[ordinal] ? cudaErrorDevicesUnavailable : e;
 }
 
-void find_device()
+void lose_device(int which)
 {
-    lost = false;
+    for (int d = 0; d < MAX_DEVICES; d++)
+        if (which == -1 || which == d)
+            lost[d] = true;
+}
+
+void find_devices()
+{
+    for (std::atomic<bool> &l : lost)
+        l = false;
     last_error = cudaSuccess;
+}
+
+bool any_device_lost()
+{
+    for (const std::atomic<bool> &l : lost)
+        if (l)
+            return true;
+    return false;
 }
 
 int current_device()
@@ -52,28 +72,36 @@ int current_device()
     return device;
 }
 
-size_t dynamic_limit(const void *function)
+size_t dynamic_limit(const void *function, int on)
 {
     std::lock_guard<std::mutex> l(lock);
-    const auto found = dynamic_limits.find(function);
+    const auto found = dynamic_limits.find({on, function});
     return found == dynamic_limits.end() ? SHARED_DEFAULT : found->second;
 }
 
-static int attribute(cudaDeviceAttr which)
+constexpr int FIRST_BUS = 0x1a; /* PCI bus of device 0 */
+
+static int attribute(cudaDeviceAttr which, int ordinal)
 {
     switch (which) {
     case cudaDevAttrMultiProcessorCount:
         return MULTIPROCESSORS;
     case cudaDevAttrComputeCapabilityMajor:
-        return config().cc / 10;
+        return config().cc[ordinal] / 10;
     case cudaDevAttrComputeCapabilityMinor:
-        return config().cc % 10;
+        return config().cc[ordinal] % 10;
+    case cudaDevAttrPciBusId:
+        return FIRST_BUS + ordinal;
+    case cudaDevAttrPciDeviceId:
+    case cudaDevAttrPciDomainId:
+    case cudaDevAttrComputeMode:
+        return 0;
     case cudaDevAttrMaxSharedMemoryPerBlock:
         return SHARED_DEFAULT;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-        return static_cast<int>(shared_limit());
+        return static_cast<int>(shared_limit(ordinal));
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-        return static_cast<int>(shared_limit() + 1024);
+        return static_cast<int>(shared_limit(ordinal) + 1024);
     case cudaDevAttrWarpSize:
         return 32;
     case cudaDevAttrMaxThreadsPerBlock:
@@ -107,6 +135,9 @@ static const ErrorText ERRORS[] = {
      "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorDevicesUnavailable, "cudaErrorDevicesUnavailable",
+     "CUDA-capable device(s) is/are busy or unavailable"},
+    {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorIllegalState, "cudaErrorIllegalState",
      "the operation cannot be performed in the present state"},
@@ -145,8 +176,9 @@ extern "C" {
 void tdm_emu_configure(void)
 {
     read_config();
-    find_device();
+    find_devices();
     count_kernels_from_here();
+    count_collectives_from_here();
 }
 
 const char *cudaGetErrorName(cudaError_t error)
@@ -166,37 +198,37 @@ cudaError_t cudaGetLastError(void)
 {
     const cudaError_t e = last_error;
     last_error = cudaSuccess;
-    return lost ? device_state() : e;
+    return lost[device] ? device_state() : e;
 }
 
 cudaError_t cudaPeekAtLastError(void)
 {
-    return lost ? device_state() : last_error;
+    return lost[device] ? device_state() : last_error;
 }
 
 cudaError_t cudaGetDeviceCount(int *n)
 {
     *n = 0;
-    const cudaError_t state = device_state();
+    const cudaError_t state = driver_state(0);
     if (state == cudaErrorNoDevice || state == cudaErrorInsufficientDriver)
         return set_error(state);
     *n = config().devices;
     return cudaSuccess;
 }
 
+/* Makes the context, as since CUDA 12. A lost device can be taken; what is done with it then fails. */
 cudaError_t cudaSetDevice(int which)
 {
-    TDM_EMU_REQUIRE_STATE();
-    if (which < 0 || which >= config().devices)
-        return set_error(cudaErrorInvalidDevice);
-    device = which;
-    return cudaSuccess;
+    const cudaError_t e = device_state(which);
+    if (e == cudaSuccess || e == cudaErrorLaunchFailure)
+        device = which;
+    return set_error(e);
 }
 
 cudaError_t cudaGetDevice(int *which)
 {
     *which = device;
-    return set_error(device_state());
+    return set_error(driver_state(device));
 }
 
 cudaError_t cudaDriverGetVersion(int *version)
@@ -213,28 +245,37 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr which, int ordinal)
 {
-    TDM_EMU_REQUIRE_STATE();
-    if (ordinal < 0 || ordinal >= config().devices)
-        return set_error(cudaErrorInvalidDevice);
-    *value = attribute(which);
-    return cudaSuccess;
+    const cudaError_t e = driver_state(ordinal);
+    if (e == cudaSuccess)
+        *value = attribute(which, ordinal);
+    return set_error(e);
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *out, int bytes, int ordinal)
+{
+    const cudaError_t e = driver_state(ordinal);
+    if (e == cudaSuccess)
+        snprintf(out, static_cast<size_t>(bytes), "0000:%02x:00.0", FIRST_BUS + ordinal);
+    return set_error(e);
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int ordinal)
 {
-    TDM_EMU_REQUIRE_STATE();
-    if (ordinal < 0 || ordinal >= config().devices)
-        return set_error(cudaErrorInvalidDevice);
+    const cudaError_t e = driver_state(ordinal);
+    if (e != cudaSuccess)
+        return set_error(e);
     memset(p, 0, sizeof *p);
-    snprintf(p->name, sizeof p->name, "emulated sm_%d", config().cc);
-    p->major = config().cc / 10;
-    p->minor = config().cc % 10;
-    p->totalGlobalMem = config().memory;
+    snprintf(p->name, sizeof p->name, "emulated sm_%d", config().cc[ordinal]);
+    p->major = config().cc[ordinal] / 10;
+    p->minor = config().cc[ordinal] % 10;
+    p->pciBusID = FIRST_BUS + ordinal;
+    p->uuid.bytes[0] = static_cast<char>(ordinal + 1);
+    p->totalGlobalMem = config().memory[ordinal];
     p->multiProcessorCount = MULTIPROCESSORS;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;
     p->sharedMemPerBlock = SHARED_DEFAULT;
-    p->sharedMemPerBlockOptin = shared_limit();
+    p->sharedMemPerBlockOptin = shared_limit(ordinal);
     p->l2CacheSize = 50 << 20;
     p->memoryBusWidth = 5120;
     return cudaSuccess;
@@ -247,11 +288,11 @@ cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute which, 
         return cudaSuccess;
     if (which != cudaFuncAttributeMaxDynamicSharedMemorySize)
         fail("cudaFuncSetAttribute: attribute %d is not emulated", static_cast<int>(which));
-    if (value < 0 || static_cast<size_t>(value) > shared_limit())
+    if (value < 0 || static_cast<size_t>(value) > shared_limit(device))
         return set_error(cudaErrorInvalidValue);
     std::lock_guard<std::mutex> l(lock);
     const size_t bytes = static_cast<size_t>(value);
-    dynamic_limits[function] = bytes < SHARED_DEFAULT ? SHARED_DEFAULT : bytes;
+    dynamic_limits[{device, function}] = bytes < SHARED_DEFAULT ? SHARED_DEFAULT : bytes;
     return cudaSuccess;
 }
 }

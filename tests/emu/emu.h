@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string>
+#include <vector>
 
 #include "tests/emu/runtime.h"
 
@@ -19,14 +20,23 @@ namespace tdm_emu
 
 /* ---- config.cpp: the environment, read once (README.md lists it) ---- */
 enum class Copies { lazy, eager, random };
+constexpr int MAX_DEVICES = 16;
+struct Lost {
+    long kernel; /* counted from 1; 0: never */
+    int device;  /* the one that counts and is lost; -1: all */
+};
 struct Config {
     uint64_t seed; /* 0: first come, first served */
     int workers;   /* CPU threads that run blocks */
     int devices;
     bool old_driver;
-    size_t memory; /* bytes of one device */
-    int cc;        /* compute capability, 90 for 9.0 */
-    long lost;     /* the device is lost at this kernel, counted from 1; 0: never */
+    int patience; /* seconds that a host waits for work that cannot go on */
+    size_t memory[MAX_DEVICES];
+    int cc[MAX_DEVICES];    /* compute capability, 90 for 9.0 */
+    bool busy[MAX_DEVICES]; /* belongs to another program */
+    Lost lost;
+    std::vector<int32_t> poison; /* a device that is sent this is lost; empty: none */
+    long nccl_fail;              /* this collective fails, counted from 1; 0: none */
     Copies copies;
     bool gemm_varies;
 };
@@ -34,7 +44,7 @@ const Config &config();
 void read_config();
 /* Shared memory per block: without and with cudaFuncAttributeMaxDynamicSharedMemorySize. */
 constexpr size_t SHARED_DEFAULT = 48 * 1024;
-size_t shared_limit();
+size_t shared_limit(int device);
 
 /* xorshift64*; the state must not be 0. */
 inline uint32_t next_random(uint64_t *state)
@@ -73,37 +83,51 @@ struct Allocation {
 /* The live device allocation that holds p, or NULL. Valid until it is freed. */
 Allocation *find_allocation(const void *p);
 bool in_device_arena(const void *p);
-/* Device memory is there only between these, which count. */
+/* Device memory is there only between these, which count: that of `device` alone, or of all (-1). */
 void device_memory_open();
 void device_memory_close();
-/* Fail unless [p, p + bytes) lies in one live device allocation. */
-void require_device(const void *p, size_t bytes, const char *what);
+void device_memory_select(int device);
+int selected_device();
+/* Fail unless [p, p + bytes) lies in one live allocation of the device (-1: of any). */
+void require_device(const void *p, size_t bytes, const char *what, int device = -1);
 
 /* ---- device.cpp ---- */
 /* Remember an error for cudaGetLastError() and return it. */
 cudaError_t set_error(cudaError_t error);
-/* What every call of the runtime returns first: no device, old driver, device lost. */
-cudaError_t device_state();
-void lose_device();
-void find_device();
+/* What every call of the runtime returns first: no device, old driver, device lost or busy. */
 int current_device();
-#define TDM_EMU_REQUIRE_STATE()                                                                    \
+cudaError_t device_state(int device = current_device());
+/* -1: all */
+void lose_device(int device);
+void find_devices();
+bool any_device_lost();
+#define TDM_EMU_REQUIRE_STATE() TDM_EMU_REQUIRE_STATE_OF(current_device())
+#define TDM_EMU_REQUIRE_STATE_OF(device)                                                           \
     do {                                                                                           \
-        const cudaError_t state_ = device_state();                                                 \
+        const cudaError_t state_ = device_state(device);                                           \
         if (state_ != cudaSuccess)                                                                 \
             return set_error(state_);                                                              \
     } while (0)
-size_t dynamic_limit(const void *function);
+size_t dynamic_limit(const void *function, int device);
 
 /* ---- stream.cpp ---- */
-/* Work for a stream; in a capture it becomes a node. */
-cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run);
+/* Work for a stream; in a capture it becomes a node. reaches: memory of the stream's device alone, as
+ * a kernel does, or of all. */
+enum class Reach { own, all };
+cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run,
+                    Reach reach = Reach::own);
+int device_of(cudaStream_t stream);
+/* Wait for all work of a device. */
+cudaError_t synchronize_device(int device);
 
 /* CUDA loads a kernel when it is first used, which a capture may forbid: fails if the stream is in
  * one. kernel: any address that stands for it. */
 void require_loaded(cudaStream_t stream, const void *kernel, const char *what);
-/* Let TDM_EMU_LOST count kernels from now on. */
+/* Let TDM_EMU_LOST and TDM_EMU_NCCL_FAIL count from now on. */
 void count_kernels_from_here();
+void count_collectives_from_here();
+/* Communicators that were neither destroyed nor aborted. */
+int open_communicators();
 /* cudaSuccess, or the error for a call that a capture forbids, which it invalidates. */
 cudaError_t capture_allows_unsafe_call();
 #define TDM_EMU_REQUIRE_NO_CAPTURE()                                                               \

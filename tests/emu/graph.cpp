@@ -1,5 +1,5 @@
-/* tests/emu/graph.cpp - stream capture and graphs. A graph is a set of closures with dependencies,
- * replayed in a topological order that is not the order of the capture. */
+/* tests/emu/graph.cpp - stream capture and graphs. A graph is a set of closures with dependencies;
+ * a launch puts them on the stream in a topological order that is not the order of the capture. */
 #include "tests/emu/stream.h"
 
 #include <atomic>
@@ -47,9 +47,9 @@ static std::set<size_t> joined(const Capture &c, std::vector<size_t> open)
 }
 
 /* Without a seed the node that became ready last goes first. */
-static void replay(const std::vector<Node> &nodes, uint64_t random)
+static std::vector<size_t> order_of(const std::vector<Node> &nodes, uint64_t random)
 {
-    std::vector<size_t> waits_for(nodes.size()), ready;
+    std::vector<size_t> waits_for(nodes.size()), ready, order;
     std::vector<std::vector<size_t>> before(nodes.size());
     for (size_t i = 0; i < nodes.size(); i++) {
         const std::set<size_t> after(nodes[i].after.begin(), nodes[i].after.end());
@@ -59,15 +59,16 @@ static void replay(const std::vector<Node> &nodes, uint64_t random)
         if (after.empty())
             ready.push_back(i);
     }
-    while (!ready.empty() && device_state() == cudaSuccess) {
+    while (!ready.empty()) {
         const size_t k = config().seed ? next_random(&random) % ready.size() : ready.size() - 1;
         const size_t i = ready[k];
         ready.erase(ready.begin() + static_cast<long>(k));
-        nodes[i].run();
+        order.push_back(i);
         for (size_t n : before[i])
             if (--waits_for[n] == 0)
                 ready.push_back(n);
     }
+    return order;
 }
 
 } // namespace tdm_emu
@@ -140,13 +141,17 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
     return set_error(device_state());
 }
 
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle)
 {
     static std::atomic<uint64_t> n_launches{0};
-    TDM_EMU_REQUIRE_STATE();
-    const auto nodes = exec->nodes;
+    TDM_EMU_REQUIRE_STATE_OF(device_of(handle));
+    const std::vector<Node> &nodes = *exec->nodes;
     const uint64_t random = (config().seed << 32 | ++n_launches) | 1ull << 63;
-    return enqueue(stream, "cudaGraphLaunch", [=] { replay(*nodes, random); });
+    std::unique_lock<std::mutex> l(streams_lock);
+    cudaStream_t s = stream_of(handle);
+    for (size_t i : order_of(nodes, random))
+        push(l, s, {nodes[i].work});
+    return cudaSuccess;
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *n)

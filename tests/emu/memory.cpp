@@ -27,14 +27,12 @@ constexpr size_t RESERVED = size_t{1} << 38, PAGE = 4096;
 constexpr size_t LARGE = size_t{1} << 20, PATTERN = size_t{4} << 20;
 constexpr size_t KEPT_BACK = size_t{64}
                              << 20; /* bytes of freed memory that are not used again yet */
-constexpr int MAX_DEVICES = 16;
-
 static std::mutex lock;
 static char *arena;
 static size_t arena_used;
 static std::map<const char *, Allocation> allocations;
 static size_t device_used[MAX_DEVICES];
-static int times_open;
+static int times_open, selected = -1;
 struct Freed {
     char *p;
     size_t room;
@@ -84,25 +82,55 @@ static void make_ff(char *p, size_t room)
     }
 }
 
-/* Of live allocations; what was freed stays closed. */
-static void protect(int protection)
+/* The race checker looks at every access, so there nothing is closed to a kernel. */
+static bool in_reach(int of, const Allocation &a)
 {
-    for (const auto &a : allocations)
-        mprotect(a.second.p - REDZONE, room_for(a.second.bytes), protection);
+    return race_on || of == -1 || of == a.device;
+}
+
+static bool is_open(const Allocation &a)
+{
+    return times_open && in_reach(selected, a);
+}
+
+/* Of live allocations, after a change; what was freed stays closed. */
+static void protect(int times_before, int selected_before)
+{
+    for (const auto &entry : allocations) {
+        const Allocation &a = entry.second;
+        const bool was = times_before && in_reach(selected_before, a);
+        if (is_open(a) != was)
+            mprotect(a.p - REDZONE, room_for(a.bytes),
+                     is_open(a) ? PROT_READ | PROT_WRITE : PROT_NONE);
+    }
 }
 
 void device_memory_open()
 {
     std::lock_guard<std::mutex> l(lock);
     if (times_open++ == 0)
-        protect(PROT_READ | PROT_WRITE);
+        protect(0, selected);
 }
 
 void device_memory_close()
 {
     std::lock_guard<std::mutex> l(lock);
     if (--times_open == 0)
-        protect(PROT_NONE);
+        protect(1, selected);
+}
+
+void device_memory_select(int device)
+{
+    std::lock_guard<std::mutex> l(lock);
+    const int before = selected;
+    selected = device;
+    if (times_open && before != device)
+        protect(1, before);
+}
+
+int selected_device()
+{
+    return selected;
 }
 
 bool in_device_arena(const void *p)
@@ -135,11 +163,13 @@ Allocation *find_allocation(const void *p)
     return last;
 }
 
-void require_device(const void *p, size_t bytes, const char *what)
+void require_device(const void *p, size_t bytes, const char *what, int device)
 {
     const Allocation *a = find_allocation(p);
     if (!a || bytes > static_cast<size_t>(a->p + a->bytes - static_cast<const char *>(p)))
         fail("%s: %zu bytes at %p are not within one allocation of device memory", what, bytes, p);
+    if (device != -1 && a->device != device)
+        fail("%s: %p is memory of device %d, used on device %d", what, p, a->device, device);
 }
 
 static char *find_room(size_t room)
@@ -162,19 +192,19 @@ static char *find_room(size_t room)
 
 static Allocation *allocate(size_t bytes, int device)
 {
-    if (bytes > config().memory - device_used[device])
+    if (bytes > config().memory[device] - device_used[device])
         return nullptr;
     const size_t room = room_for(bytes);
     char *start = find_room(room), *p = start + REDZONE;
     make_ff(start, room);
-    if (!times_open)
-        mprotect(start, room, PROT_NONE);
     poison(start, REDZONE);
     poison(p + bytes, room - REDZONE - bytes);
     device_used[device] += bytes;
     generation++;
     Allocation *a = &allocations[p];
     *a = {p, bytes, device, nullptr, 0};
+    if (!is_open(*a))
+        mprotect(start, room, PROT_NONE);
     return a;
 }
 
@@ -202,10 +232,14 @@ static void forget(Allocation *a)
 struct LeakCheck {
     ~LeakCheck()
     {
-        if (device_state() == cudaSuccess && !allocations.empty())
+        if (any_device_lost())
+            return;
+        if (open_communicators())
+            fail("%d communicators of NCCL were not destroyed", open_communicators());
+        if (!allocations.empty())
             fail("%zu allocations of device memory were not freed; one has %zu bytes",
                  allocations.size(), allocations.begin()->second.bytes);
-        if (device_state() == cudaSuccess && !pinned.empty())
+        if (!pinned.empty())
             fail("%zu allocations of pinned memory were not freed; one has %zu bytes",
                  pinned.size(), pinned.begin()->second);
     }
@@ -230,6 +264,26 @@ static cudaError_t check_copy(const void *to, const void *from, size_t bytes, cu
     return cudaSuccess;
 }
 
+/* Whether these bytes hold the words of TDM_EMU_POISON, one behind the other. */
+static bool is_poison(const void *from, size_t bytes)
+{
+    const std::vector<int32_t> &words = config().poison;
+    const size_t want = words.size() * sizeof words[0];
+    const char *p = static_cast<const char *>(from);
+    for (size_t at = 0; want && at + want <= bytes; at += sizeof words[0])
+        if (memcmp(p + at, words.data(), want) == 0)
+            return true;
+    return false;
+}
+
+static void copy_row(void *to, const void *from, size_t bytes, int device)
+{
+    if (in_device_arena(to) && !in_device_arena(from) && is_poison(from, bytes))
+        lose_device(device);
+    else
+        memmove(to, from, bytes);
+}
+
 } // namespace tdm_emu
 
 using namespace tdm_emu;
@@ -240,6 +294,12 @@ long tdm_emu_allocations(void)
 {
     std::lock_guard<std::mutex> l(lock);
     return n_allocations;
+}
+
+size_t tdm_emu_device_bytes(int device)
+{
+    std::lock_guard<std::mutex> l(lock);
+    return device_used[device];
 }
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
@@ -262,9 +322,11 @@ cudaError_t cudaFree(void *p)
 {
     if (!p)
         return cudaSuccess;
-    TDM_EMU_REQUIRE_STATE();
+    const Allocation *of = find_allocation(p);
+    const int device = of ? of->device : current_device();
+    TDM_EMU_REQUIRE_STATE_OF(device);
     TDM_EMU_REQUIRE_NO_CAPTURE();
-    const cudaError_t e = cudaDeviceSynchronize();
+    const cudaError_t e = synchronize_device(device);
     if (e != cudaSuccess)
         return e;
     std::lock_guard<std::mutex> l(lock);
@@ -279,8 +341,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     TDM_EMU_REQUIRE_STATE();
     std::lock_guard<std::mutex> l(lock);
-    *total = config().memory;
-    *free_bytes = config().memory - device_used[current_device()];
+    *total = config().memory[current_device()];
+    *free_bytes = *total - device_used[current_device()];
     return cudaSuccess;
 }
 
@@ -326,10 +388,14 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     const cudaError_t e = check_copy(to, from, bytes, kind);
     if (e != cudaSuccess)
         return set_error(e);
-    return enqueue(stream, "cudaMemcpyAsync", [=] {
-        check_copy(to, from, bytes, kind);
-        memmove(to, from, bytes);
-    });
+    const int device = device_of(stream);
+    return enqueue(
+        stream, "cudaMemcpyAsync",
+        [=] {
+            check_copy(to, from, bytes, kind);
+            copy_row(to, from, bytes, device);
+        },
+        Reach::all);
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
@@ -341,14 +407,18 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     if (width == 0 || height == 0)
         return cudaSuccess;
     check_copy(to, from, width, kind);
-    return enqueue(stream, "cudaMemcpy2DAsync", [=] {
-        for (size_t row = 0; row < height; row++) {
-            char *t = static_cast<char *>(to) + row * to_pitch;
-            const char *f = static_cast<const char *>(from) + row * from_pitch;
-            check_copy(t, f, width, kind);
-            memmove(t, f, width);
-        }
-    });
+    const int device = device_of(stream);
+    return enqueue(
+        stream, "cudaMemcpy2DAsync",
+        [=] {
+            for (size_t row = 0; row < height; row++) {
+                char *t = static_cast<char *>(to) + row * to_pitch;
+                const char *f = static_cast<const char *>(from) + row * from_pitch;
+                check_copy(t, f, width, kind);
+                copy_row(t, f, width, device);
+            }
+        },
+        Reach::all);
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)

@@ -4,6 +4,7 @@
 
 #include "tests/emu/control.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cuda_runtime_api.h>
@@ -12,16 +13,15 @@
 namespace tdm_emu
 {
 
-constexpr int MAX_DEVICES = 16;
-
 std::mutex streams_lock;
-static std::condition_variable moved;
+std::condition_variable moved;
 static std::mutex gpu; /* one operation at a time */
 static CUstream_st legacy[MAX_DEVICES];
 static std::vector<cudaStream_t> streams;
 static uint64_t stream_random = 1;
+static uint64_t n_moves; /* work that came or was done */
 
-static const std::vector<cudaStream_t> &all_streams()
+const std::vector<cudaStream_t> &all_streams()
 {
     if (streams.empty()) {
         stream_random = config().seed * 0x9e3779b97f4a7c15ull | 1;
@@ -40,27 +40,89 @@ cudaStream_t stream_of(cudaStream_t handle)
     return !handle || handle == cudaStreamLegacy ? &legacy[current_device()] : handle;
 }
 
-/* ---- progress ---- */
-
-static bool is_ready(const CUstream_st *s)
+int device_of(cudaStream_t handle)
 {
-    return !s->busy && !s->ops.empty() &&
-           (!s->ops.front().event || s->ops.front().event->completed >= s->ops.front().until);
+    return !handle || handle == cudaStreamLegacy ? current_device() : handle->device;
 }
 
-/* s itself, or the stream that it waits for, if that can go on. */
-static cudaStream_t find_progress(cudaStream_t s)
+/* ---- progress ---- */
+
+static bool is_lost(const CUstream_st *s)
 {
-    for (size_t depth = 0; s && depth <= streams.size(); depth++) {
-        if (is_ready(s))
-            return s;
-        if (s->busy || s->ops.empty() || !s->ops.front().event)
-            return nullptr;
-        s = s->ops.front().event->stream;
-    }
+    return device_state(s->device) != cudaSuccess;
+}
+
+static bool is_idle(const CUstream_st *s)
+{
+    return s->ops.empty() && !s->busy;
+}
+
+static bool has_reached(const CUstream_st *s, const Meeting *m)
+{
+    return s && !s->busy && !s->ops.empty() && s->ops.front().meeting.get() == m && !is_lost(s);
+}
+
+static bool all_reached(const Meeting *m)
+{
+    for (cudaStream_t s : m->streams)
+        if (!has_reached(s, m))
+            return false;
+    return m->is_complete();
+}
+
+/* On a lost device everything is done, without effect. */
+static bool is_ready(const CUstream_st *s)
+{
+    if (s->busy || s->ops.empty())
+        return false;
+    const Op &op = s->ops.front();
+    return is_lost(s) || ((!op.waits || op.waits->completed >= op.number) &&
+                          (!op.meeting || all_reached(op.meeting.get())));
+}
+
+/* The streams that have to go on before s can. */
+static std::vector<cudaStream_t> waits_for(const CUstream_st *s)
+{
+    std::vector<cudaStream_t> list;
+    if (s->busy || s->ops.empty())
+        return list;
+    const Op &op = s->ops.front();
+    if (op.waits)
+        list.push_back(op.source);
+    if (op.meeting)
+        for (cudaStream_t other : op.meeting->streams)
+            if (other && other != s && !has_reached(other, op.meeting.get()))
+                list.push_back(other);
+    if (config().seed && list.size() > 1)
+        std::swap(list[0], list[next_random(&stream_random) % list.size()]);
+    return list;
+}
+
+static std::string waiting(const CUstream_st *s)
+{
+    const Op &op = s->ops.front();
+    return op.meeting ? op.meeting->missing()
+                      : std::string(op.work.what) + " on device " + std::to_string(s->device);
+}
+
+/* s itself, or a stream that it waits for, if that can go on. path: from the target to s. */
+static cudaStream_t find_progress(cudaStream_t s, std::vector<cudaStream_t> *path)
+{
+    if (is_ready(s))
+        return s;
+    for (const cudaStream_t p : *path)
+        if (p == s)
+            fail("streams wait for each other: %s; %s", waiting(path->back()).c_str(),
+                 waiting(s).c_str());
+    path->push_back(s);
+    for (cudaStream_t other : waits_for(s))
+        if (cudaStream_t found = find_progress(other, path))
+            return found;
+    path->pop_back();
     return nullptr;
 }
 
+/* target: the stream that matters, NULL: all. */
 static cudaStream_t choose(cudaStream_t target)
 {
     if (!target || (config().seed && next_random(&stream_random) & 1)) {
@@ -71,51 +133,156 @@ static cudaStream_t choose(cudaStream_t target)
         if (!ready.empty())
             return ready[config().seed ? next_random(&stream_random) % ready.size() : 0];
     }
-    return target ? find_progress(target) : nullptr;
+    std::vector<cudaStream_t> path;
+    return target ? find_progress(target, &path) : nullptr;
 }
 
-static void execute(std::unique_lock<std::mutex> &l, cudaStream_t s)
+static bool others_run()
 {
-    s->busy = true;
-    const Op op = std::move(s->ops.front());
-    l.unlock();
-    if (op.run && device_state() == cudaSuccess) {
-        std::lock_guard<std::mutex> one(gpu);
-        op.run();
-    }
-    l.lock();
+    for (const cudaStream_t s : all_streams())
+        if (s->busy)
+            return true;
+    return false;
+}
+
+static void forget_stream(cudaStream_t s)
+{
+    streams.erase(std::find(streams.begin(), streams.end(), s));
+    delete s;
+}
+
+static double now_in_milliseconds()
+{
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration<double, std::milli>(now).count();
+}
+
+static void finish_first(cudaStream_t s)
+{
+    Op &op = s->ops.front();
+    if (op.records && op.records->completed < op.number)
+        op.records->completed = op.number;
     s->ops.pop_front();
     s->busy = false;
+    if (s->destroyed && s->ops.empty())
+        forget_stream(s);
+}
+
+static void run_alone(std::unique_lock<std::mutex> &l, int device, const std::function<void()> &run)
+{
+    l.unlock();
+    {
+        std::lock_guard<std::mutex> one(gpu);
+        device_memory_select(device);
+        run();
+    }
+    l.lock();
+}
+
+/* Do the first work of s, which is ready; of a meeting, on all its streams. */
+static void execute(std::unique_lock<std::mutex> &l, cudaStream_t s)
+{
+    const std::shared_ptr<Meeting> meeting = s->ops.front().meeting;
+    const bool lost = is_lost(s);
+    std::vector<cudaStream_t> taking_part = {s};
+    if (meeting && !lost)
+        taking_part = meeting->streams;
+    else if (meeting)
+        std::replace(meeting->streams.begin(), meeting->streams.end(), s, cudaStream_t{});
+    for (cudaStream_t t : taking_part)
+        t->busy = true;
+    const Op &op = s->ops.front(); /* stays where it is while others are added behind it */
+    if (meeting && !lost) {
+        run_alone(l, -1, [&] { meeting->run(); });
+        meeting->end();
+    } else if (op.work.run && !lost) {
+        run_alone(l, op.work.device, op.work.run);
+    }
+    if (op.records)
+        op.records->milliseconds = now_in_milliseconds();
+    for (cudaStream_t t : taking_part)
+        finish_first(t);
+    n_moves++;
     moved.notify_all();
 }
 
-/* Run work until done() or the device is lost. target: the stream that matters, NULL: all. */
-template <class F> static void drain(std::unique_lock<std::mutex> &l, cudaStream_t target, F done)
+/* ---- waiting ---- */
+
+/* How long nothing has moved. */
+class Patience
 {
+  public:
+    explicit Patience(int seconds) : limit_(seconds) {}
+    bool is_over()
+    {
+        if (std::exchange(seen_, n_moves) != n_moves)
+            since_ = Clock::now();
+        return Clock::now() - since_ > limit_;
+    }
+
+  private:
     using Clock = std::chrono::steady_clock;
-    constexpr std::chrono::seconds patience(20);
-    Clock::time_point since = Clock::now();
+    std::chrono::seconds limit_;
+    Clock::time_point since_ = Clock::now();
+    uint64_t seen_ = n_moves;
+};
+
+[[noreturn]] static void report_stuck()
+{
+    std::string text;
+    for (const cudaStream_t s : all_streams())
+        if (!s->ops.empty() && !s->busy)
+            text += (text.empty() ? ": " : "; ") + waiting(s);
+    fail("the host waits for stream work that cannot go on%s", text.c_str());
+}
+
+/* Run work until done() or the device is lost. */
+template <class F>
+static void drain(std::unique_lock<std::mutex> &l, int device, cudaStream_t target, F done)
+{
+    Patience patience(config().patience);
     bool open = false;
-    while (!done() && device_state() == cudaSuccess) {
-        if (cudaStream_t s = choose(target)) {
-            if (!open)
-                device_memory_open();
-            open = true;
+    while (!done() && device_state(device) == cudaSuccess) {
+        cudaStream_t s = choose(target);
+        if (open != (s != nullptr))
+            s ? device_memory_open() : device_memory_close();
+        open = s != nullptr;
+        if (s)
             execute(l, s);
-            since = Clock::now();
-        } else if (moved.wait_for(l, std::chrono::seconds(1)) == std::cv_status::timeout &&
-                   Clock::now() - since > patience) {
-            fail("the host waits for stream work that cannot go on");
-        }
+        else if (moved.wait_for(l, std::chrono::seconds(1)) == std::cv_status::timeout &&
+                 patience.is_over())
+            report_stuck();
     }
     if (open)
         device_memory_close();
 }
 
-static bool is_idle(const CUstream_st *s)
+/* For a host that polls: lets one operation run, so that a loop of polls ends. Where nothing can go
+ * on, it leaves the processor to other threads for a moment. */
+static void poll(std::unique_lock<std::mutex> &l, cudaStream_t target)
 {
-    return s->ops.empty() && !s->busy;
+    static Patience patience(3 * config().patience);
+    if (cudaStream_t s = choose(target)) {
+        device_memory_open();
+        execute(l, s);
+        device_memory_close();
+    } else if (moved.wait_for(l, std::chrono::milliseconds(1)) == std::cv_status::timeout &&
+               patience.is_over()) {
+        report_stuck();
+    }
 }
+
+void wait_for_host(std::unique_lock<std::mutex> &l, const std::function<bool()> &done,
+                   const std::function<std::string()> &what)
+{
+    Patience patience(config().patience);
+    while (!done())
+        if (moved.wait_for(l, std::chrono::seconds(1)) == std::cv_status::timeout &&
+            patience.is_over())
+            fail("%s", what().c_str());
+}
+
+/* ---- new work ---- */
 
 /* The legacy stream and blocking streams of a device wait for each other. */
 static void order_with_legacy(std::unique_lock<std::mutex> &l, cudaStream_t s)
@@ -128,64 +295,76 @@ static void order_with_legacy(std::unique_lock<std::mutex> &l, cudaStream_t s)
     };
     cudaStream_t default_stream = &legacy[s->device];
     if (s == default_stream && !others_idle())
-        drain(l, nullptr, others_idle);
+        drain(l, s->device, nullptr, others_idle);
     else if (s != default_stream && s->blocking && !is_idle(default_stream))
-        drain(l, default_stream, [&] { return is_idle(default_stream); });
+        drain(l, s->device, default_stream, [&] { return is_idle(default_stream); });
 }
 
 void push(std::unique_lock<std::mutex> &l, cudaStream_t s, Op op)
 {
     if (Capture *c = s->capture) {
-        c->nodes.push_back({op.what, std::move(op.run), c->tips[s]});
+        c->nodes.push_back({std::move(op.work), c->tips[s]});
         c->tips[s] = {c->nodes.size() - 1};
         return;
     }
     order_with_legacy(l, s);
+    if (op.work.join)
+        op.meeting = op.work.join(s);
     s->ops.push_back(std::move(op));
+    n_moves++;
     moved.notify_all();
 }
 
-cudaError_t enqueue(cudaStream_t handle, const char *what, std::function<void()> run)
+cudaError_t enqueue(cudaStream_t handle, const char *what, std::function<void()> run, Reach reach)
 {
     std::unique_lock<std::mutex> l(streams_lock);
     cudaStream_t s = stream_of(handle);
     if (s == &legacy[s->device] && capture_forbids() != cudaSuccess)
         return set_error(cudaErrorStreamCaptureImplicit);
-    push(l, s, {what, std::move(run), nullptr});
+    const int device = reach == Reach::own ? s->device : -1;
+    push(l, s, {{what, std::move(run), device}});
     return cudaSuccess;
 }
 
 /* ---- launches ---- */
 
-static cudaError_t check_launch(const Launch &k)
+static cudaError_t check_launch(const Launch &k, int device)
 {
+    if (device != current_device())
+        return cudaErrorInvalidResourceHandle;
     const size_t threads = size_t{k.block.x} * k.block.y * k.block.z;
     if (threads == 0 || threads > 1024 || k.block.z > 64 || k.grid.x == 0 || k.grid.y == 0 ||
         k.grid.z == 0 || k.grid.x > 0x7fffffff || k.grid.y > 65535 || k.grid.z > 65535)
         return cudaErrorInvalidConfiguration;
-    return k.shared_bytes > dynamic_limit(k.function) ? cudaErrorInvalidValue : cudaSuccess;
+    return k.shared_bytes > dynamic_limit(k.function, device) ? cudaErrorInvalidValue : cudaSuccess;
 }
 
-static std::atomic<long> n_kernels{0}, first_kernel{0};
+static std::atomic<long> n_kernels{0};
+static long kernels_counted[MAX_DEVICES + 1]; /* by device, then of all */
 
 void count_kernels_from_here()
 {
-    first_kernel = n_kernels.load();
+    std::fill(std::begin(kernels_counted), std::end(kernels_counted), 0);
 }
 
-static void run_launch(const Launch &k)
+static void run_launch(const Launch &k, int device)
 {
-    if (++n_kernels - first_kernel == config().lost)
-        lose_device();
+    const Lost lost = config().lost;
+    const long of_device = ++kernels_counted[device], of_all = ++kernels_counted[MAX_DEVICES];
+    n_kernels++;
+    if (lost.kernel && lost.device == -1 && of_all == lost.kernel)
+        lose_device(-1);
+    else if (lost.device == device && of_device == lost.kernel)
+        lose_device(device);
     else
         run_grid(k);
 }
 
 void require_loaded(cudaStream_t stream, const void *kernel, const char *what)
 {
-    static std::set<const void *> loaded;
+    static std::set<std::pair<int, const void *>> loaded; /* each device has its own */
     std::lock_guard<std::mutex> l(streams_lock);
-    if (loaded.insert(kernel).second && stream_of(stream)->capture)
+    if (loaded.insert({device_of(stream), kernel}).second && stream_of(stream)->capture)
         fail("%s is first used in a capture, which may forbid to load it: run it once before",
              what);
 }
@@ -193,15 +372,31 @@ void require_loaded(cudaStream_t stream, const void *kernel, const char *what)
 void launch(const Launch &k, cudaStream_t stream)
 {
     const std::shared_ptr<void> call(k.call, k.destroy);
-    cudaError_t e = device_state();
+    const int device = device_of(stream);
+    cudaError_t e = device_state(device);
     if (e == cudaSuccess)
-        e = check_launch(k);
+        e = check_launch(k, device);
     if (e != cudaSuccess) {
         set_error(e);
         return;
     }
     require_loaded(stream, k.function, k.name);
-    enqueue(stream, k.name, [k, call] { run_launch(k); });
+    enqueue(stream, k.name, [k, call, device] { run_launch(k, device); });
+}
+
+cudaError_t synchronize_device(int device)
+{
+    TDM_EMU_REQUIRE_STATE_OF(device);
+    std::unique_lock<std::mutex> l(streams_lock);
+    if (capture_forbids() != cudaSuccess)
+        return set_error(cudaErrorStreamCaptureUnsupported);
+    drain(l, device, nullptr, [&] {
+        for (cudaStream_t s : all_streams())
+            if (s->device == device && !is_idle(s))
+                return false;
+        return true;
+    });
+    return set_error(device_state(device));
 }
 
 } // namespace tdm_emu
@@ -241,59 +436,57 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 {
-    TDM_EMU_REQUIRE_STATE();
+    const int device = device_of(handle);
+    TDM_EMU_REQUIRE_STATE_OF(device);
     std::unique_lock<std::mutex> l(streams_lock);
     if (capture_forbids() != cudaSuccess)
         return set_error(cudaErrorStreamCaptureUnsupported);
     cudaStream_t s = stream_of(handle);
-    if (s == &legacy[s->device])
+    if (s == &legacy[device])
         order_with_legacy(l, s);
-    drain(l, s, [&] { return is_idle(s); });
-    return set_error(device_state());
+    drain(l, device, s, [&] { return is_idle(s); });
+    return set_error(device_state(device));
 }
 
 cudaError_t cudaDeviceSynchronize(void)
 {
-    TDM_EMU_REQUIRE_STATE();
-    std::unique_lock<std::mutex> l(streams_lock);
-    if (capture_forbids() != cudaSuccess)
-        return set_error(cudaErrorStreamCaptureUnsupported);
-    drain(l, nullptr, [&] {
-        for (cudaStream_t s : all_streams())
-            if (s->device == current_device() && !is_idle(s))
-                return false;
-        return true;
-    });
-    return set_error(device_state());
+    return synchronize_device(current_device());
 }
 
+/* Work that waits for another rank stays behind, as it would on a GPU, and is done when that comes. */
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
     std::unique_lock<std::mutex> l(streams_lock);
     if (s->capture)
         return set_error(cudaErrorStreamCaptureUnsupported);
-    drain(l, s, [&] { return is_idle(s); });
-    for (size_t i = 0; i < streams.size(); i++) {
-        if (streams[i] == s) {
-            streams.erase(streams.begin() + static_cast<long>(i));
+    const int device = s->device;
+    device_memory_open();
+    while (!is_idle(s)) {
+        if (cudaStream_t next = choose(s))
+            execute(l, next);
+        else if (others_run())
+            moved.wait(l);
+        else
             break;
-        }
     }
-    delete s;
-    return set_error(device_state());
+    device_memory_close();
+    s->destroyed = true;
+    if (is_idle(s))
+        forget_stream(s);
+    return set_error(device_state(device));
 }
 
-/* Polling lets one operation run, so that a loop of polls ends. */
 cudaError_t cudaStreamQuery(cudaStream_t handle)
 {
-    TDM_EMU_REQUIRE_STATE();
+    const int device = device_of(handle);
+    TDM_EMU_REQUIRE_STATE_OF(device);
     std::unique_lock<std::mutex> l(streams_lock);
     if (capture_forbids() != cudaSuccess)
         return set_error(cudaErrorStreamCaptureUnsupported);
     cudaStream_t s = stream_of(handle);
-    bool polled = false;
-    drain(l, s, [&] { return is_idle(s) || std::exchange(polled, true); });
-    return is_idle(s) ? set_error(device_state()) : cudaErrorNotReady;
+    if (!is_idle(s))
+        poll(l, s);
+    return is_idle(s) ? set_error(device_state(device)) : cudaErrorNotReady;
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t f, void *user)
@@ -309,6 +502,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
     *out = nullptr;
     TDM_EMU_REQUIRE_STATE();
     *out = new CUevent_st{std::make_shared<EventState>()};
+    (*out)->state->device = current_device();
     return cudaSuccess;
 }
 
@@ -325,10 +519,12 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle)
 {
-    TDM_EMU_REQUIRE_STATE();
+    const std::shared_ptr<EventState> e = event->state;
+    TDM_EMU_REQUIRE_STATE_OF(e->device);
     std::unique_lock<std::mutex> l(streams_lock);
     cudaStream_t s = stream_of(handle);
-    const std::shared_ptr<EventState> e = event->state;
+    if (s->device != e->device)
+        return set_error(cudaErrorInvalidResourceHandle);
     e->capture = s->capture;
     if (s->capture) {
         e->tips = s->capture->tips[s];
@@ -336,15 +532,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle)
     }
     e->stream = s;
     const uint64_t number = ++e->recorded;
-    push(l, s,
-         {"cudaEventRecord",
-          [=] {
-              const auto now = std::chrono::steady_clock::now().time_since_epoch();
-              std::lock_guard<std::mutex> inner(streams_lock);
-              e->completed = number;
-              e->milliseconds = std::chrono::duration<double, std::milli>(now).count();
-          },
-          nullptr});
+    push(l, s, {{"cudaEventRecord"}, nullptr, e, number});
     return cudaSuccess;
 }
 
@@ -359,7 +547,7 @@ static bool is_live(const Capture *capture)
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned)
 {
-    TDM_EMU_REQUIRE_STATE();
+    TDM_EMU_REQUIRE_STATE_OF(device_of(handle));
     std::unique_lock<std::mutex> l(streams_lock);
     cudaStream_t s = stream_of(handle);
     const std::shared_ptr<EventState> e = event->state;
@@ -378,35 +566,33 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
         return set_error(cudaErrorStreamCaptureIsolation);
     }
     if (e->recorded)
-        push(l, s, {"cudaStreamWaitEvent", nullptr, e, e->recorded});
+        push(l, s, {{"cudaStreamWaitEvent"}, e, nullptr, e->recorded, e->stream});
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    TDM_EMU_REQUIRE_STATE();
+    const std::shared_ptr<EventState> e = event->state;
+    TDM_EMU_REQUIRE_STATE_OF(e->device);
     std::unique_lock<std::mutex> l(streams_lock);
     if (capture_forbids() != cudaSuccess)
         return set_error(cudaErrorStreamCaptureUnsupported);
-    const std::shared_ptr<EventState> e = event->state;
     const uint64_t number = e->recorded;
-    if (number)
-        drain(l, e->stream, [&] { return e->completed >= number; });
-    return set_error(device_state());
+    if (e->completed < number)
+        drain(l, e->device, e->stream, [&] { return e->completed >= number; });
+    return set_error(device_state(e->device));
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    TDM_EMU_REQUIRE_STATE();
+    const std::shared_ptr<EventState> e = event->state;
+    TDM_EMU_REQUIRE_STATE_OF(e->device);
     std::unique_lock<std::mutex> l(streams_lock);
     if (capture_forbids() != cudaSuccess)
         return set_error(cudaErrorStreamCaptureUnsupported);
-    const std::shared_ptr<EventState> e = event->state;
-    bool polled = false;
-    if (e->recorded)
-        drain(l, e->stream,
-              [&] { return e->completed >= e->recorded || std::exchange(polled, true); });
-    return e->completed >= e->recorded ? set_error(device_state()) : cudaErrorNotReady;
+    if (e->completed < e->recorded)
+        poll(l, e->stream);
+    return e->completed >= e->recorded ? set_error(device_state(e->device)) : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t stop)

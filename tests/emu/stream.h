@@ -15,9 +15,31 @@
 namespace tdm_emu
 {
 
-struct Node {
+/* What several streams do together once each has reached it: a collective of NCCL. All under
+ * streams_lock, but run(). */
+struct Meeting {
+    std::vector<cudaStream_t> streams; /* by rank; NULL: has not called, or will not take part */
+
+    virtual ~Meeting() = default;
+    /* Whether every rank is ready, given that their streams are. */
+    virtual bool is_complete() const = 0;
+    virtual void run() = 0;
+    virtual void end() = 0; /* after run() */
+    virtual std::string missing() const = 0;
+};
+/* Take part in the next meeting of a rank; NULL: it is done without the others, by `run`. */
+using Join = std::function<std::shared_ptr<Meeting>(cudaStream_t)>;
+
+/* Work for a stream. */
+struct Work {
     const char *what;
-    std::function<void()> run;
+    std::function<void()> run = nullptr;
+    int device = -1;     /* whose memory it may touch; -1: of all */
+    Join join = nullptr; /* of a collective */
+};
+
+struct Node {
+    Work work;
     std::vector<size_t> after;
 };
 
@@ -32,6 +54,7 @@ struct Capture {
 };
 
 struct EventState {
+    int device = 0;
     uint64_t recorded = 0, completed = 0;
     double milliseconds = 0;
     cudaStream_t stream = nullptr; /* of the last record */
@@ -40,19 +63,25 @@ struct EventState {
 };
 
 struct Op {
-    const char *what;
-    std::function<void()> run;
-    std::shared_ptr<EventState> event; /* what a wait waits for, or NULL */
-    uint64_t until = 0;
+    Work work;
+    std::shared_ptr<EventState> waits = nullptr, records = nullptr;
+    uint64_t number = 0;           /* which record of the event */
+    cudaStream_t source = nullptr; /* where the record is that this waits for */
+    std::shared_ptr<Meeting> meeting = nullptr;
 };
 
 extern std::mutex streams_lock;
+extern std::condition_variable moved; /* something that a host may wait for has changed */
 extern std::vector<Capture *> captures;
 
 cudaStream_t stream_of(cudaStream_t handle);
-/* Both with streams_lock held. */
+/* All with streams_lock held. */
 void push(std::unique_lock<std::mutex> &l, cudaStream_t s, Op op);
 cudaError_t capture_forbids();
+const std::vector<cudaStream_t> &all_streams();
+/* Wait for other host threads; fails with what() when they do not come. */
+void wait_for_host(std::unique_lock<std::mutex> &l, const std::function<bool()> &done,
+                   const std::function<std::string()> &what);
 
 } // namespace tdm_emu
 
@@ -60,7 +89,8 @@ struct CUstream_st {
     int device = 0;
     bool blocking = true;
     std::deque<tdm_emu::Op> ops;
-    bool busy = false;
+    bool busy = false;      /* the first of them runs */
+    bool destroyed = false; /* by its owner; lives until its work is done */
     tdm_emu::Capture *capture = nullptr;
 };
 struct CUevent_st {
