@@ -44,7 +44,7 @@ typedef struct {
     double limit;
 } tdm_max_errors;
 
-enum { TDM_FAULTS_CAP = 16 };
+enum { TDM_FAULTS_CAP = 24 };
 
 typedef struct {
     int64_t ok, bad, skipped; /* in = ok + bad + skipped; blank lines are skipped */

@@ -1,9 +1,10 @@
 /* A journal is lines of text. The first names the format, the job (a hash of its manifest) and the
  * rank; each of the others is a chunk: FILE CHUNK LAST HASH  DATA HASH  ERRORS HASH  TOKENS OK BAD
  * SKIPPED FAULT...  SUM with lengths of data and errors in bytes, a count for each of
- * TDM_FAULTS_CAP faults, and, of the bytes before it, a checksum. Where data and errors lie is the
- * sum of the lengths before them. Reading ends at the first line that is not as it was written, be
- * it torn at the end or damaged before it: what is behind counts for nothing and is done again. */
+ * TDM_FAULTS_CAP faults (at first there were FIRST_FAULTS; such lines are read too), and, of the bytes
+ * before it, a checksum. Where data and errors lie is the sum of the lengths before them. Reading ends at the
+ * first line that is not as it was written, be it torn at the end or damaged before it: what is behind
+ * counts for nothing and is done again. */
 #include "host/job_state.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SUM_TEXT = 16 };
+enum { SUM_TEXT = 16, FIRST_FAULTS = 16 };
 #define MOST_COUNT ((uint64_t)1 << 40) /* of a chunk, which has far fewer; 2^22 such lines add up */
 
 /* ---- writing ---- */
@@ -124,7 +125,7 @@ static bool read_line(const char *line, size_t len, job_entry *e, tdm_counts *co
     counts->bad = (int64_t)next_number(&f, MOST_COUNT);
     counts->skipped = (int64_t)next_number(&f, MOST_COUNT);
     for (int i = 0; i < TDM_FAULTS_CAP; i++)
-        counts->by_fault[i] = (int64_t)next_number(&f, MOST_COUNT);
+        counts->by_fault[i] = i < FIRST_FAULTS || f.p < f.end ? (int64_t)next_number(&f, MOST_COUNT) : 0;
     return !f.bad && f.p == f.end;
 }
 

@@ -41,7 +41,8 @@
     X(COLLISION, "collision")                                                                      \
     X(NON_FINITE, "non-finite")                                                                    \
     X(CSV, "csv") /* quotes, or the number of fields (host/csv.h) */                               \
-    X(DAMAGED, "damaged") /* compressed data: what is behind it cannot be read */
+    X(DAMAGED, "damaged") /* compressed data: what is behind it cannot be read */                  \
+    X(DEVICE, "device-fault") /* workers died with it (tools/supervise.h) */
 
 typedef enum {
 #define X(name, text) TDM_FAULT_##name,

@@ -15,7 +15,8 @@ static void put_line(const char *text)
 
 #define HASH "0123456789abcdef"
 #define HASHES HASH HASH
-#define NO_FAULTS " 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 "
+#define NO_FAULTS " 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 " /* as many as a journal had at first */
+#define NO_MORE_FAULTS "0 0 0 0 0 0 0 0 "
 
 /* FILE CHUNK LAST HASH  DATA HASH  ERRORS HASH  TOKENS OK BAD SKIPPED FAULT... */
 static const struct {
@@ -37,7 +38,9 @@ static const struct {
     {"4294967297 0 0 " HASH " 0 " HASHES " 0 " HASHES " 7 2 0 1" NO_FAULTS, 0},
     {"1 0 2 " HASH " 0 " HASHES " 0 " HASHES " 7 2 0 1" NO_FAULTS, 0},
     {"1 -1 0 " HASH " 0 " HASHES " 0 " HASHES " 7 2 0 1" NO_FAULTS, 0},
-    {"1 0 0 " HASH " 0 " HASHES " 0 " HASHES " 7 2 0 1" NO_FAULTS "0 ", 0},
+    {"1 0 0 " HASH " 0 " HASHES " 0 " HASHES " 7 2 0 1" NO_FAULTS NO_MORE_FAULTS, 1},
+    {"1 0 0 " HASH " 0 " HASHES " 0 " HASHES " 7 2 0 1" NO_FAULTS NO_MORE_FAULTS "0 ", 0},
+    {"1 0 0 " HASH " 0 " HASHES " 0 " HASHES " 7 2 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 ", 0},
     {"1 0 0 " HASH " 0 " HASHES " 0 " HASHES " 7 2 0 1 0 ", 0},
     {"", 0},
 };
