@@ -119,6 +119,10 @@ extern const char *const DTYPE_CHOICES[], *const PROGRESS_CHOICES[];
     {.name = "threads", .kind = ARG_I64, .out = &(c)->threads, .value = "N", .min = 0,             \
      .max = 1024,                                                                                  \
      .help = "CPU threads; 0 is one per core. While a model loads, four more read its files"}
+#define ARGS_DEVICES(c)                                                                            \
+    {.name = "devices", .kind = ARG_STR, .out = &(c)->devices, .value = "all|N,N,...",             \
+     .help = "work on several GPUs, with a process for each (or for each --tp of them) that takes chunks as it is free. " \
+             "Wants --out FILE"}
 #define ARGS_TP(c)                                                                                 \
     {.name = "tp", .kind = ARG_BATCH, .out = &(c)->tp, .value = "N|auto", .max = TDM_MOST_RANKS,   \
      .help = "GPUs that hold the weights together, each a share; auto is the fewest with which the model and a " \
@@ -206,5 +210,8 @@ void args_note(const char *name, const char *fmt, ...) __attribute__((format(pri
  * Errors: TDM_EARG (unknown device; f16 or bf16 on the CPU); what tdm_open_cuda says: TDM_ENODEV when
  * CUDA was asked for by name, TDM_ENOMEM. */
 tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_err *err);
+/* The same of n ranks (host/ranks.h) of one backend: tools/tp.h knows which.
+ *   devices  [n] CUDA devices; NULL: on the CPU */
+tdm_status args_open_ranks(const common_args *common, const int *devices, int32_t n, tdm_backend *out, tdm_err *err);
 
 #endif

@@ -29,21 +29,26 @@ static tdm_dtype read_dtype(int choice, tdm_dtype automatic)
     return choice ? TYPES[choice - 1] : automatic;
 }
 
+static tdm_cuda_options cuda_options(const common_args *common)
+{
+    tdm_cuda_options options = {.dtype = read_dtype(common->dtype, TDM_F16)};
+    options.kv_dtype = read_dtype(common->kv_dtype, options.dtype);
+    return options;
+}
+
 static tdm_status open_cuda(const common_args *common, tdm_backend *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_cuda_options options = {.dtype = read_dtype(common->dtype, TDM_F16)};
-    options.kv_dtype = read_dtype(common->kv_dtype, options.dtype);
+    tdm_cuda_options options = cuda_options(common);
     TDM_TRY(read_cuda_device(common->device, &options.device, err));
     TDM_TRY(tdm_open_cuda(&options, out, err));
 done:
     return st;
 }
 
-/* The devices that have f32 alone: the CPU, or none at all.
+/* Of the devices that have f32 alone: the CPU, or none at all.
  *   why_not  why CUDA was not taken where it could have been; empty: it could not */
-static tdm_status open_f32(const common_args *common, const char *why_not, tdm_backend *out,
-                           tdm_err *err)
+static tdm_status check_f32(const common_args *common, const char *why_not, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const bool is_null = !strcmp(common->device, "null");
@@ -56,9 +61,24 @@ static tdm_status open_f32(const common_args *common, const char *why_not, tdm_b
                     "--%s %s: the %s computes in f32 alone; weights of any dtype are read%s%s",
                     types[i].name, DTYPE_CHOICES[types[i].choice], is_null ? "null device" : "CPU",
                     *why_not ? "; " : "", why_not);
-    TDM_TRY(is_null ? tdm_open_null(out, err) : tdm_open_cpu((int)common->threads, out, err));
 done:
     return st;
+}
+
+static tdm_status open_f32(const common_args *common, const char *why_not, tdm_backend *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(check_f32(common, why_not, err));
+    TDM_TRY(!strcmp(common->device, "null") ? tdm_open_null(out, err) : tdm_open_cpu((int)common->threads, out, err));
+done:
+    return st;
+}
+
+static void say_device(const common_args *common, const tdm_backend *be, const char *why_not)
+{
+    if (!common->quiet)
+        fprintf(stderr, "device: %s%s%s%s\n", be->device ? be->device : be->ops->name, *why_not ? " (" : "", why_not,
+                *why_not ? ")" : "");
 }
 
 tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_err *err)
@@ -75,9 +95,23 @@ tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_er
         TDM_TRY(open_f32(common, no_cuda.msg, out, err));
     else
         TDM_REQUIRE(st == TDM_OK, st, "%s", no_cuda.msg);
-    if (!common->quiet)
-        fprintf(stderr, "device: %s%s%s%s\n", out->device ? out->device : out->ops->name,
-                no_cuda.msg[0] ? " (" : "", no_cuda.msg, no_cuda.msg[0] ? ")" : "");
+    say_device(common, out, no_cuda.msg);
+done:
+    return st;
+}
+
+tdm_status args_open_ranks(const common_args *common, const int *devices, int32_t n, tdm_backend *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const tdm_cuda_options options = cuda_options(common);
+    *out = (tdm_backend){0};
+    if (devices) {
+        TDM_TRY(tdm_open_cuda_ranks(devices, n, &options, out, err));
+    } else {
+        TDM_TRY(check_f32(common, "", err));
+        TDM_TRY(tdm_open_cpu_ranks(n, (int)common->threads, out, err));
+    }
+    say_device(common, out, "");
 done:
     return st;
 }

@@ -11,6 +11,8 @@
 #include "tools/detect_job.h"
 #include "tools/dry_run.h"
 #include "tools/signals.h"
+#include "tools/tp.h"
+#include "tools/supervise.h"
 
 /* So many that the last, which is not full, costs little, and that what comes next is ready by then. */
 enum { WINDOW_BATCHES = 16 };
@@ -102,7 +104,7 @@ static tdm_status open_model(detect_job *job, tdm_err *err)
                                         .batch = c->batch,
                                         .threads = (int)c->threads,
                                         .skip_weight_check = c->skip_weight_check};
-    TDM_TRY(args_open_backend(c, &job->backend, err));
+    TDM_TRY(tp_open(c, &(tp_work){0}, &job->backend, err));
     job->backend.stop = job->records.stop.also;
     TDM_TRY(tdm_detector_open(c->model, &job->backend, &options, &job->detector, err));
 done:
@@ -271,6 +273,8 @@ int cmd_detect(int argc, char **argv)
          .help = "put TEXT before the names of the new fields"},
         ARGS_BATCH(&args->common),
         ARGS_DEVICE(&args->common),
+        ARGS_TP(&args->common),
+        ARGS_DEVICES(&args->common),
         ARGS_WEIGHTS(&args->common),
         ARGS_RECORDS(&args->common),
         ARGS_CHUNK(&args->common),
@@ -278,7 +282,8 @@ int cmd_detect(int argc, char **argv)
         ARGS_DRY_RUN(&args->common),
         ARGS_REPORT(&args->common),
     };
-    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code)) {
+    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code) &&
+        supervise(COMMAND.name, &args->common, &code)) {
         job->records.stop.also = signals_catch();
         const tdm_status st = run_job(job, &operands, &err);
         code = args->common.dry_run

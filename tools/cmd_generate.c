@@ -5,6 +5,7 @@
 #include "tools/dry_run.h"
 #include "tools/generate_job.h"
 #include "tools/summary.h"
+#include "tools/supervise.h"
 
 /* ---- running ---- */
 
@@ -196,6 +197,8 @@ int cmd_generate(int argc, char **argv)
          .min = 1, .max = INT32_MAX, .help = "documents for each prompt"},
         ARGS_BATCH(&a->common),
         ARGS_DEVICE(&a->common),
+        ARGS_TP(&a->common),
+        ARGS_DEVICES(&a->common),
         ARGS_KV_DTYPE(&a->common),
         ARGS_WEIGHTS(&a->common),
         ARGS_RECORDS(&a->common),
@@ -205,7 +208,8 @@ int cmd_generate(int argc, char **argv)
         ARGS_DRY_RUN(&a->common),
         ARGS_REPORT(&a->common),
     };
-    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code)) {
+    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code) &&
+        supervise(COMMAND.name, &a->common, &code)) {
         tdm_status st = TDM_OK;
         if (operands.n > 0)
             st = tdm_fail(&err, TDM_EARG, "%s: generate takes no files; prompts go with --prompts",

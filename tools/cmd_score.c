@@ -12,6 +12,8 @@
 #include "tools/commands.h"
 #include "tools/score_job.h"
 #include "tools/signals.h"
+#include "tools/tp.h"
+#include "tools/supervise.h"
 
 /* So many that the last, which is not full, costs little; on a slow CPU each is some seconds. */
 enum { WINDOW_BATCHES = 4 };
@@ -150,7 +152,7 @@ static tdm_status open_folders(score_job *job, tdm_err *err)
     TDM_REQUIRE(a->gltr <= job->folder.config.n_vocab, TDM_EARG, "--gltr %" PRId64 ": %s has %d tokens", a->gltr,
                 a->common.model, job->folder.config.n_vocab);
     name_project(job);
-    TDM_TRY(args_open_backend(&a->common, &job->backend, err));
+    TDM_TRY(tp_open(&a->common, &(tp_work){.observer = a->observer, .top = (int32_t)a->gltr}, &job->backend, err));
     job->backend.stop = job->records.stop.also;
 done:
     return st;
@@ -357,13 +359,16 @@ int cmd_score(int argc, char **argv)
         {.name = "batch", .kind = ARG_BATCH, .out = &a->common.batch, .value = "N|auto",
          .help = "texts as long as the context that one pass takes; short ones share the room"},
         ARGS_DEVICE(&a->common),
+        ARGS_TP(&a->common),
+        ARGS_DEVICES(&a->common),
         ARGS_WEIGHTS(&a->common),
         ARGS_RECORDS(&a->common),
         ARGS_CHUNK(&a->common),
         ARGS_JOB(&a->common),
         ARGS_REPORT(&a->common),
     };
-    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code)) {
+    if (args_parse(&COMMAND, specs, COUNT(specs), argc, argv, &operands, &code) &&
+        supervise(COMMAND.name, &a->common, &code)) {
         job->records.stop.also = signals_catch();
         const tdm_status st = run_job(job, &operands, &err);
         code = summary_finish(COMMAND.name, &a->common, &job->run, st, &err, &job->totals);

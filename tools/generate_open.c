@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "tools/signals.h"
+#include "tools/tp.h"
 
 #define MOST_CHUNKS ((uint64_t)1 << 32) /* what a journal can number */
 
@@ -37,7 +38,8 @@ tdm_status generate_open_model(generate_job *job, tdm_err *err)
     TDM_TRY(set_options(job, err));
     if (job->args.prompts)
         TDM_TRY(tdm_inputs_list(&job->args.prompts, 1, c->out, &job->prompts, err));
-    TDM_TRY(args_open_backend(c, &job->backend, err));
+    const tp_work work = {.generate = &job->options, .has_prompts = job->args.prompts != NULL};
+    TDM_TRY(tp_open(c, &work, &job->backend, err));
     job->backend.stop = job->options.stop;
 done:
     return st;

@@ -1,0 +1,231 @@
+#include "tools/tp.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/tp_plan.h"
+
+typedef struct {
+    const common_args *common;
+    tdm_config config, observer;
+    tdm_checkpoint *ck, *observer_ck; /* owned */
+    tp_job job;
+    int *devices; /* [n_devices] owned; NULL: the CPU */
+    int32_t n_devices;
+} choice;
+
+/* ---- what there is ---- */
+
+static tdm_status open_models(choice *c, const tp_work *work, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_TRY(tdm_config_load(c->common->model, &c->config, err));
+    TDM_TRY(tdm_checkpoint_open(c->common->model, &c->ck, err));
+    c->job = (tp_job){.model = {c->ck, &c->config},
+                      .generate = work->generate,
+                      .has_prompts = work->has_prompts,
+                      .batch = c->common->batch,
+                      .top = work->top};
+    if (work->observer) {
+        TDM_TRY(tdm_config_load(work->observer, &c->observer, err));
+        TDM_TRY(tdm_checkpoint_open(work->observer, &c->observer_ck, err));
+        c->job.observer = (tp_model){c->observer_ck, &c->observer};
+    }
+done:
+    return st;
+}
+
+static int32_t fewest_heads(const choice *c)
+{
+    return c->observer_ck && c->observer.n_head < c->config.n_head ? c->observer.n_head : c->config.n_head;
+}
+
+static tdm_status list_devices(choice *c, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    tdm_cuda_device *found = NULL;
+    TDM_TRY(tdm_list_cuda(&found, &c->n_devices, err));
+    c->devices = calloc((size_t)c->n_devices, sizeof *c->devices);
+    TDM_REQUIRE(c->devices, TDM_ENOMEM, "list of %d devices", (int)c->n_devices);
+    for (int32_t i = 0; i < c->n_devices; i++)
+        c->devices[i] = found[i].number;
+done:
+    free(found);
+    return st;
+}
+
+/* ---- --tp auto ---- */
+
+static void put_size(char *text, size_t size, size_t bytes)
+{
+    const bool large = bytes >= (size_t)1 << 30;
+    snprintf(text, size, "%.1f %s", (double)bytes / (large ? 0x1p30 : 0x1p20), large ? "GiB" : "MiB");
+}
+
+/* What is to be known of n devices. */
+typedef struct {
+    int32_t n;
+    size_t memory; /* of the one that has least */
+    tp_share share;
+} candidate;
+
+/* "on 2 the weights take 1.5 GiB of 11.2 GiB and leave room for 31" */
+static void describe(const candidate *c, char *text, size_t size)
+{
+    char weights[24], memory[24], room[40] = "no room";
+    put_size(weights, sizeof weights, c->share.weights);
+    put_size(memory, sizeof memory, c->memory);
+    if (c->share.batch > 0)
+        snprintf(room, sizeof room, "room for %" PRId64, c->share.batch);
+    snprintf(text, size, "on %d the weights take %s of %s and leave %s", (int)c->n, weights, memory, room);
+}
+
+/* Memory of a device with nothing on it but what CUDA itself takes. Some backends do not know: no limit. */
+static tdm_status measure(const choice *c, int device, tdm_backend *be, size_t *memory, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    char name[24];
+    common_args alone = *c->common;
+    snprintf(name, sizeof name, "cuda:%d", device);
+    alone.device = name;
+    alone.quiet = true;
+    TDM_TRY(args_open_backend(&alone, be, err));
+    const size_t found = tdm_backend_memory(be);
+    *memory = found ? found : SIZE_MAX;
+done:
+    return st;
+}
+
+/* Try 1, 2, ... devices until the batch is useful. *best is the first with the largest batch, *before the one that was
+ * tried last before it. */
+static tdm_status try_numbers(const choice *c, int64_t *useful, candidate *before, candidate *best, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    candidate last = {0}, now = {.memory = SIZE_MAX};
+    const int32_t heads = fewest_heads(c), most = c->n_devices < heads ? c->n_devices : heads;
+    for (now.n = 1; now.n <= most && (now.n == 1 || best->share.batch < *useful); now.n++) {
+        tdm_backend be = {0};
+        size_t memory = 0;
+        st = measure(c, c->devices[now.n - 1], &be, &memory, err);
+        now.memory = memory < now.memory ? memory : now.memory;
+        if (st == TDM_OK && now.n == 1)
+            st = tp_useful(&c->job, &be, useful, err);
+        if (st == TDM_OK)
+            st = tp_plan(&c->job, &be, now.n, 0, now.memory, &now.share, err);
+        tdm_backend_close(&be);
+        TDM_TRY(st);
+        if (now.n == 1 || now.share.batch > best->share.batch) {
+            *before = last;
+            *best = now;
+        }
+        last = now;
+    }
+done:
+    return st;
+}
+
+static tdm_status choose(const choice *c, int32_t *n, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    candidate before = {0}, best = {0};
+    int64_t useful = 0;
+    char few[128] = "", enough[128];
+    TDM_TRY(try_numbers(c, &useful, &before, &best, err));
+    describe(&best, enough, sizeof enough);
+    TDM_REQUIRE(best.share.batch > 0, TDM_ENOMEM, "--tp auto, of %d devices: %s", (int)c->n_devices, enough);
+    if (before.n > 0)
+        describe(&before, few, sizeof few);
+    *n = best.n;
+    if (!c->common->quiet)
+        fprintf(stderr, "tp: %d of %d device%s, for %" PRId64 " %s at once%s: %s%s%s\n", (int)best.n, (int)c->n_devices,
+                c->n_devices == 1 ? "" : "s", useful, c->job.generate ? "texts" : "tokens",
+                best.share.batch < useful ? ", which no number of them has room for" : "", few, *few ? "; " : "", enough);
+done:
+    return st;
+}
+
+/* ---- opening ---- */
+
+/* The devices that have no memory of their own. */
+static tdm_status open_f32(const choice *c, tdm_backend *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const int64_t n = c->common->tp;
+    const bool is_null = !strcmp(c->common->device, "null");
+    TDM_REQUIRE(!is_null || n == 0, TDM_EARG, "--tp %" PRId64 ": the null device has no weights to share", n);
+    if (n == 0 && !c->common->quiet)
+        fprintf(stderr, "tp: 1: %s\n", is_null ? "the null device holds no weights" : "ranks on the CPU share its memory");
+    TDM_TRY(n == 0 ? args_open_backend(c->common, out, err) : args_open_ranks(c->common, NULL, (int32_t)n, out, err));
+done:
+    return st;
+}
+
+static tdm_status count_devices(choice *c, int32_t *n, tdm_err *err)
+{
+    tdm_status st = list_devices(c, err);
+    *n = (int32_t)c->common->tp;
+    if (st != TDM_OK)
+        return *n ? tdm_context(err, st, "--tp %d", (int)*n) : st;
+    TDM_REQUIRE(*n <= c->n_devices, TDM_ENODEV, "--tp %d: the machine has %d CUDA device%s", (int)*n,
+                (int)c->n_devices, c->n_devices == 1 ? "" : "s");
+    if (*n == 0)
+        TDM_TRY(choose(c, n, err));
+done:
+    return st;
+}
+
+/* --device auto and --tp auto together take the CPU where no device is usable: args_open_backend says why. */
+static tdm_status open_cuda(choice *c, tdm_backend *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    int32_t n = 0;
+    tdm_err why = {0};
+    st = count_devices(c, &n, &why);
+    if (st == TDM_ENODEV && c->common->tp == 0 && !strcmp(c->common->device, "auto"))
+        return args_open_backend(c->common, out, err);
+    TDM_REQUIRE(st == TDM_OK, st, "%s", why.msg);
+    if (n == 1) {
+        char name[24];
+        common_args one = *c->common;
+        snprintf(name, sizeof name, "cuda:%d", c->devices[0]);
+        one.device = name;
+        TDM_TRY(args_open_backend(&one, out, err));
+    } else {
+        TDM_TRY(args_open_ranks(c->common, c->devices, n, out, err));
+    }
+done:
+    return st;
+}
+
+static tdm_status check(const choice *c, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const common_args *common = c->common;
+    const bool by_observer = c->observer_ck && c->observer.n_head < c->config.n_head;
+    TDM_REQUIRE(strncmp(common->device, "cuda:", 5) != 0, TDM_EARG,
+                "--device %s is one device, and --tp may want several: --devices names them", common->device);
+    TDM_REQUIRE(common->tp <= fewest_heads(c), TDM_EARG, "--tp %" PRId64 ": the %s has %d heads", common->tp,
+                by_observer ? "observer" : "model", (int)fewest_heads(c));
+done:
+    return st;
+}
+
+tdm_status tp_open(const common_args *common, const tp_work *work, tdm_backend *out, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    choice c = {.common = common};
+    const bool is_f32 = !strcmp(common->device, "cpu") || !strcmp(common->device, "null");
+    *out = (tdm_backend){0};
+    if (common->tp == 1)
+        return args_open_backend(common, out, err);
+    TDM_TRY(open_models(&c, work, err));
+    TDM_TRY(check(&c, err));
+    TDM_TRY(is_f32 ? open_f32(&c, out, err) : open_cuda(&c, out, err));
+done:
+    tdm_checkpoint_close(c.ck);
+    tdm_checkpoint_close(c.observer_ck);
+    free(c.devices);
+    return st;
+}
