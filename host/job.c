@@ -21,9 +21,15 @@ bool tdm_rank_owns(tdm_rank rank, uint64_t first, uint64_t number, uint64_t tota
     return (first + number) / length % count == (uint64_t)rank.index;
 }
 
+/* Its workers share what a process owns. */
+static tdm_rank process_of(const tdm_job *j)
+{
+    return j->o.turns ? j->o.process : j->o.rank;
+}
+
 static bool owns(const tdm_job *j, size_t file, uint64_t number)
 {
-    const tdm_rank rank = j->o.rank;
+    const tdm_rank rank = process_of(j);
     if (j->o.n_chunks[file] != TDM_CHUNKS_UNKNOWN)
         return tdm_rank_owns(rank, j->first[file], number, j->total);
     const uint64_t turn = j->o.all_read ? number : j->first[file];
@@ -33,7 +39,9 @@ static bool owns(const tdm_job *j, size_t file, uint64_t number)
 static bool is_wanted(void *ctx, size_t file, uint64_t number)
 {
     const tdm_job *j = ctx;
-    return file < j->n_files && owns(j, file, number) && !job_index_has(&j->index, file, number);
+    const tdm_job_turns *turns = j->o.turns;
+    return file < j->n_files && owns(j, file, number) && !job_index_has(&j->index, file, number) &&
+           (!turns || turns->grant(turns->ctx, file, number));
 }
 
 static tdm_status pass(void *ctx, const tdm_chunk *chunk, tdm_err *err)
@@ -129,11 +137,12 @@ static void leave(tdm_job *j)
     job_index_close(&j->index);
 }
 
-/* --restart: the one process of a job has it to itself (job_lock_take). The locks stay, so that
- * nobody comes between. */
+/* --restart: the one rank of a job has it to itself (job_lock_take), and so has the first of several workers. The
+ * locks stay, so that nobody comes between. */
 static tdm_status discard(tdm_job *j, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    TDM_TRY(job_lock_alone(j->lock, &j->names, j->o.rank, err));
     TDM_TRY(job_remove(j->names.final, err));
     TDM_TRY(job_clear_folder(&j->names, false, err));
     TDM_TRY(job_sync_folder(j->names.folder, err));
@@ -257,8 +266,8 @@ tdm_status tdm_job_open(const tdm_job_options *options, tdm_job **out, tdm_err *
     const tdm_rank rank = j->o.rank;
     TDM_REQUIRE(0 <= rank.index && rank.index < rank.count && rank.count <= 1000000, TDM_EARG,
                 "rank %" PRId64 " of %" PRId64, rank.index, rank.count);
-    TDM_REQUIRE(!j->o.restart || rank.count == 1, TDM_EARG,
-                "--restart is for one process, this is one of %" PRId64, rank.count);
+    TDM_REQUIRE(!j->o.restart || process_of(j).count == 1, TDM_EARG,
+                "--restart is for one process, this is one of %" PRId64, process_of(j).count);
     TDM_TRY(number_files(j, err));
     TDM_TRY(job_names_find(&j->names, j->o.out, err));
     TDM_TRY(job_commit_open(j, err));
@@ -286,10 +295,10 @@ static tdm_status note_work(void *ctx, uint32_t rank, const job_ends *ends, tdm_
 }
 
 /* A job of which nothing is committed is of no use to anybody, and in the way of the next command for OUT. One
- * of several ranks leaves it: another one may be about to come in. */
+ * of several processes leaves it: another one may be about to come in. */
 static void clear_nothing(tdm_job *j)
 {
-    if (!j->is_open || j->lock < 0 || j->o.rank.count > 1 || j->totals.chunks_done > 0 ||
+    if (!j->is_open || j->lock < 0 || process_of(j).count > 1 || j->totals.chunks_done > 0 ||
         !job_lock_all(j->lock))
         return;
     job_index_close(&j->index);

@@ -51,6 +51,16 @@ typedef struct {
     int64_t by_fault[TDM_FAULTS_CAP]; /* indexed by tdm_fault */
 } tdm_counts;
 
+/* Several workers do the chunks of one process: each is a rank of its own in all but whose chunks it may do. */
+typedef struct {
+    void *ctx;
+    /* Whether this worker may do a chunk of the process that is not committed. Asking again gives the same answer. */
+    bool (*grant)(void *ctx, size_t file, uint64_t number);
+    /* A chunk was handed to commit. This and what follows: on the thread that calls it. */
+    void (*committed)(void *ctx, const tdm_chunk *chunk, const tdm_counts *counts, uint64_t tokens);
+    void (*waiting)(void *ctx, bool begins); /* for the disk: begins, or ends */
+} tdm_job_turns;
+
 typedef struct {
     const char *out;      /* a name for a regular file, existing or not; a link to one is followed */
     const char *command;  /* "detect" */
@@ -64,8 +74,10 @@ typedef struct {
     uint64_t chunk_bytes; /* of the chunks of files, for messages; 0: they are of documents */
     bool all_read;        /* every rank reads a file whose chunks are unknown, and takes its share of the chunks
                              (prompts); otherwise such a file belongs to one rank */
-    tdm_rank rank;
-    bool restart;         /* discard what an earlier run left. Only with rank.count 1 */
+    tdm_rank rank;        /* whose files and locks */
+    tdm_rank process;     /* with turns: whose chunks; otherwise not used */
+    const tdm_job_turns *turns; /* NULL: all chunks of the rank are its own. Borrowed until close */
+    bool restart;         /* discard what an earlier run left. Only of one process; no other rank may be at work */
     const tdm_stop *stop; /* NULL allowed */
 } tdm_job_options;
 
@@ -77,11 +89,11 @@ bool tdm_job_is_for(const char *path);
 /* Make or continue the job of options->out. out, inputs, n_chunks and stop are borrowed until close, the rest
  * until this returns.
  * Errors: TDM_EMISMATCH lists what differs from the manifest (options, inputs, model, engine); TDM_ECANTCREATE
- * when OUT.job cannot be made, or another process has this rank, or ranks of another count are at work, or
+ * when OUT.job cannot be made, or another process has this rank, or ranks of another count (restart: any) are at work, or
  * OUT is a folder, or a link to nothing; TDM_EFORMAT when the manifest is damaged; TDM_EARG for more than 2^32 chunks of
  * a file; TDM_ENOINPUT, TDM_EIO, TDM_ENOMEM. */
 tdm_status tdm_job_open(const tdm_job_options *options, tdm_job **out, tdm_err *err);
-/* Leaves OUT.job as it is: committed chunks stay; where there are none, a process without other ranks removes it. Waits
+/* Leaves OUT.job as it is: committed chunks stay; where there are none, one without other processes removes it. Waits
  * until what was handed to commit is on the disk. */
 void tdm_job_close(tdm_job *j); /* NULL is fine */
 
@@ -90,7 +102,7 @@ bool tdm_job_is_complete(const tdm_job *j);
 /* Whether another rank has work left that only it can do: OUT is not there yet. After tdm_job_finish. */
 bool tdm_job_is_waiting(const tdm_job *j);
 
-/* For readers: a chunk is wanted when it belongs to this rank and is not committed. */
+/* For readers: a chunk is wanted when it belongs to this rank, is not committed, and is granted where that is asked. */
 tdm_chunk_filter tdm_job_filter(tdm_job *j);
 /* The rule by which chunks belong to ranks, also where there is no job: stripes of consecutive chunks that are
  * short in small inputs. first: chunks of the files before this one; total: of all files. */

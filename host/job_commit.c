@@ -206,6 +206,26 @@ done:
     return earlier_failure(j, err);
 }
 
+static bool has_room(const tdm_job *j, size_t bytes)
+{
+    const size_t pending = batch_bytes(&j->batch[0]) + batch_bytes(&j->batch[1]);
+    return j->status != TDM_OK || pending == 0 || pending + bytes <= MOST_PENDING;
+}
+
+/* With the mutex held. */
+static void wait_for_room(tdm_job *j, size_t bytes)
+{
+    const tdm_job_turns *turns = j->o.turns;
+    if (has_room(j, bytes))
+        return;
+    if (turns)
+        turns->waiting(turns->ctx, true);
+    while (!has_room(j, bytes))
+        pthread_cond_wait(&j->written, &j->mutex);
+    if (turns)
+        turns->waiting(turns->ctx, false);
+}
+
 tdm_status tdm_job_commit(tdm_job *j, const tdm_chunk_result *result, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -219,15 +239,12 @@ tdm_status tdm_job_commit(tdm_job *j, const tdm_chunk_result *result, tdm_err *e
     pthread_mutex_lock(&j->mutex);
     locked = true;
     TDM_TRY(start(j, err));
-    for (;;) {
-        const size_t pending = batch_bytes(&j->batch[0]) + batch_bytes(&j->batch[1]);
-        if (j->status != TDM_OK || pending == 0 || pending + bytes <= MOST_PENDING)
-            break;
-        pthread_cond_wait(&j->written, &j->mutex);
-    }
+    wait_for_room(j, bytes);
     TDM_TRY(earlier_failure(j, err));
     TDM_TRY(put(j, &j->batch[j->filling], result, err));
     pthread_cond_signal(&j->filled);
+    if (j->o.turns)
+        j->o.turns->committed(j->o.turns->ctx, &result->chunk, &result->counts, result->tokens);
 done:
     if (locked)
         pthread_mutex_unlock(&j->mutex);

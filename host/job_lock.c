@@ -78,6 +78,23 @@ bool job_lock_all(int fd)
     return set_lock(fd, F_WRLCK, 0, 0);
 }
 
+tdm_status job_lock_alone(int fd, const job_names *n, tdm_rank rank, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    TDM_REQUIRE(rank.count == 1 || job_lock_all(fd), TDM_ECANTCREATE,
+                "%s: another process is at work on it, which --restart would discard", n->out);
+    if (rank.count == 1)
+        goto done;
+    /* What was taken beside its own (job_lock_take). */
+    const off_t mine = (off_t)rank.index, count = COUNTS + (off_t)rank.count;
+    const bool given = (mine == 0 || set_lock(fd, F_UNLCK, 0, mine)) &&
+                       set_lock(fd, F_UNLCK, mine + 1, count - mine - 1) && set_lock(fd, F_RDLCK, count, 1) &&
+                       set_lock(fd, F_UNLCK, count + 1, 0);
+    TDM_REQUIRE(given, TDM_ECANTCREATE, "%s: cannot be locked: %s", n->lock, strerror(errno));
+done:
+    return st;
+}
+
 bool job_lock_held(int fd, uint32_t rank)
 {
     off_t where;

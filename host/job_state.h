@@ -60,6 +60,8 @@ tdm_status job_lock_join(int fd, const job_names *n, bool *taken, tdm_err *err);
 /* Waits for whoever is giving the manifest its name. Errors: TDM_EIO. */
 tdm_status job_lock_name(int fd, const job_names *n, bool take, tdm_err *err);
 bool job_lock_all(int fd);    /* false: another process has one */
+/* Whether rank, which has taken its locks, is the only one at work. Errors: TDM_ECANTCREATE when it is not. */
+tdm_status job_lock_alone(int fd, const job_names *n, tdm_rank rank, tdm_err *err);
 bool job_lock_held(int fd, uint32_t rank);
 bool job_lock_joining(int fd);
 int64_t job_lock_count(int fd); /* of the ranks at work, 0: none is */

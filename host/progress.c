@@ -266,6 +266,12 @@ tdm_status tdm_progress_start(tdm_progress *p, const tdm_progress_options *optio
                         .done = options->records_before,
                         .bad = options->bad_before};
     p->last = p->last_metrics = p->start;
+    if (options->watch) {
+        p->set.mode = TDM_PROGRESS_NONE;
+        p->set.metrics_file = NULL;
+        options->watch(options->watch_ctx, p, TDM_EVENT_START);
+        goto done;
+    }
     if (options->quiet)
         p->set.mode = TDM_PROGRESS_NONE;
     else if (options->mode == TDM_PROGRESS_AUTO)
@@ -291,6 +297,8 @@ void tdm_progress_add(tdm_progress *p, uint64_t records, uint64_t tokens, uint64
     p->done += records;
     p->tokens += tokens;
     p->bad += bad;
+    if (p->set.watch)
+        p->set.watch(p->set.watch_ctx, p, TDM_EVENT_PROGRESS);
     if (p->set.mode == TDM_PROGRESS_NONE && !p->set.metrics_file)
         return;
     const double t = seconds_of(CLOCK_MONOTONIC);
@@ -330,6 +338,8 @@ void tdm_progress_clear(const tdm_progress *p)
 static void end(tdm_progress *p, tdm_progress_event event)
 {
     const double seconds = tdm_progress_seconds(p);
+    if (p->set.watch)
+        p->set.watch(p->set.watch_ctx, p, event);
     print(p, seconds, event);
     write_metrics(p, seconds, event, NULL);
 }

@@ -33,6 +33,8 @@ typedef enum {
 
 typedef enum { TDM_EVENT_START, TDM_EVENT_PROGRESS, TDM_EVENT_FINISH, TDM_EVENT_STOP } tdm_progress_event;
 
+typedef struct tdm_progress tdm_progress;
+
 typedef struct {
     tdm_progress_mode mode;
     bool quiet; /* wins over every mode; the metrics are written all the same */
@@ -43,16 +45,19 @@ typedef struct {
     tdm_rank rank;              /* a label of the metrics and events */
     uint64_t records_before, bad_before; /* done by earlier runs of the job: shown, but not in the rates. With
                                             several ranks these and total are of the share of this one */
+    /* Set: it prints and writes instead, at the start, each time that something was added, and at the end. */
+    void (*watch)(void *ctx, const tdm_progress *p, tdm_progress_event event);
+    void *watch_ctx;
 } tdm_progress_options;
 
-typedef struct {
+struct tdm_progress {
     tdm_progress_options set; /* mode resolved: never AUTO; NONE when quiet */
     double start, last, last_metrics;    /* monotonic seconds */
     uint64_t done, bad;                  /* those before included */
     uint64_t tokens;                     /* of this run */
     uint64_t bytes_done, bytes_total;    /* where the record count is unknown, ETA from bytes */
     uint64_t bytes_before;               /* passed when the first record of this run was done */
-} tdm_progress;
+};
 
 /* Begin to count. Strings are borrowed until the end. Errors: TDM_ECANTCREATE when the metrics file cannot be
  * written; TDM_ENOMEM. Nothing is printed or written then, also by what is called after it. */

@@ -7,6 +7,7 @@
 
 #include "host/json.h"
 #include "tools/ranks.h"
+#include "tools/supervise.h"
 
 /* ---- chunks ---- */
 
@@ -101,6 +102,10 @@ static tdm_status check_ranks(const command_run *run, const run_options *o, tdm_
                     "%s: %" PRId64 " processes cannot read the same stream; give them files",
                     strcmp(in->path, "-") ? in->path : "stdin", run->rank.count);
     }
+    for (size_t i = 0; o->inputs && i < o->inputs->n && run->worker; i++)
+        TDM_REQUIRE(o->inputs->items[i].is_regular, TDM_EARG,
+                    "%s: the workers of --devices cannot read a stream; give them files",
+                    strcmp(o->inputs->items[i].path, "-") ? o->inputs->items[i].path : "stdin");
 done:
     return st;
 }
@@ -114,22 +119,23 @@ static bool reads_stream(const run_options *o)
     return false;
 }
 
-static void say_progress_of_job(const run_options *o, const command_run *run)
+void run_say_rank(const char *command, tdm_rank rank, const char *source)
 {
-    tdm_job_totals t;
-    tdm_job_totals_get(run->job, &t);
-    const tdm_counts *c = &t.counts;
-    if (run->is_complete) {
-        fprintf(stderr, "tandem %s: %s: complete already, %" PRId64 " records", o->command,
-                o->common->out, c->ok + c->bad);
+    fprintf(stderr, "tandem %s: rank %" PRId64 " of %" PRId64 " (%s)\n", command, rank.index, rank.count, source);
+}
+
+void run_say_job(const char *command, const char *out, bool is_complete, bool has_stream, const tdm_job_totals *t)
+{
+    const tdm_counts *c = &t->counts;
+    if (is_complete) {
+        fprintf(stderr, "tandem %s: %s: complete already, %" PRId64 " records", command, out, c->ok + c->bad);
         if (c->bad)
             fprintf(stderr, ", %" PRId64 " of them bad", c->bad);
-        fputs(reads_stream(o) ? "; what comes now was not read (--restart reads it)\n" : "\n", stderr);
-    } else if (t.chunks_done > 0) {
-        fprintf(stderr, "tandem %s: %s.job: going on, %" PRIu64, o->command, o->common->out,
-                t.chunks_done);
-        if (t.chunks_total != TDM_CHUNKS_UNKNOWN)
-            fprintf(stderr, " of %" PRIu64, t.chunks_total);
+        fputs(has_stream ? "; what comes now was not read (--restart reads it)\n" : "\n", stderr);
+    } else if (t->chunks_done > 0) {
+        fprintf(stderr, "tandem %s: %s.job: going on, %" PRIu64, command, out, t->chunks_done);
+        if (t->chunks_total != TDM_CHUNKS_UNKNOWN)
+            fprintf(stderr, " of %" PRIu64, t->chunks_total);
         fputs(" chunks are done\n", stderr);
     }
 }
@@ -140,6 +146,7 @@ static tdm_status open_job(command_run *run, const run_options *o, tdm_err *err)
     tdm_buf settings = {0}, engine = {0};
     TDM_TRY(put_settings(&settings, o, err));
     TDM_TRY(put_engine(&engine, o->backend, err));
+    tdm_job_totals totals;
     const tdm_job_options options = {.out = o->common->out,
                                      .command = o->command,
                                      .settings = settings.p,
@@ -150,14 +157,19 @@ static tdm_status open_job(command_run *run, const run_options *o, tdm_err *err)
                                      .n_chunks = run->n_chunks,
                                      .chunk_bytes = o->by_documents ? 0 : o->common->chunk,
                                      .all_read = run->all_read,
-                                     .rank = run->rank,
+                                     .rank = run->worker ? worker_rank(run->worker, run->rank) : run->rank,
+                                     .process = run->rank,
+                                     .turns = run->worker ? worker_turns(run->worker) : NULL,
                                      .restart = o->common->restart,
                                      .stop = o->stop};
     TDM_TRY(tdm_job_open(&options, &run->job, err));
     run->is_complete = tdm_job_is_complete(run->job);
     run->filter = tdm_job_filter(run->job);
+    tdm_job_totals_get(run->job, &totals);
     if (!o->common->quiet)
-        say_progress_of_job(o, run);
+        run_say_job(o->command, o->common->out, run->is_complete, reads_stream(o), &totals);
+    if (run->worker)
+        worker_opened(run->worker, o->backend, run->job);
 done:
     tdm_buf_free(&settings);
     tdm_buf_free(&engine);
@@ -170,15 +182,14 @@ tdm_status run_open(command_run *run, const run_options *o, tdm_err *err)
     const char *source = NULL;
     const char *out = o->common->out;
     const bool is_job = tdm_job_is_for(out);
-    *run = (command_run){0};
+    *run = (command_run){.worker = o->common->worker};
     TDM_TRY(ranks_find(o->common->shard, &run->rank, &source, err));
     TDM_REQUIRE(is_job || !o->common->restart, TDM_EARG, "--restart: %s is a stream: nothing of it is kept",
                 strcmp(out, "-") ? out : "stdout");
     TDM_TRY(count_chunks(run, o, err));
     TDM_TRY(check_ranks(run, o, err));
     if (run->rank.count > 1 && !o->common->quiet)
-        fprintf(stderr, "tandem %s: rank %" PRId64 " of %" PRId64 " (%s)\n", o->command,
-                run->rank.index, run->rank.count, source);
+        run_say_rank(o->command, run->rank, source);
     if (is_job)
         TDM_TRY(open_job(run, o, err));
     else if (run->rank.count > 1)
@@ -218,12 +229,16 @@ tdm_progress_options run_progress(const command_run *run, const common_args *com
                                   .unit = unit,
                                   .metrics_file = common->metrics_file,
                                   .rank = run->rank,
+                                  .watch = run->worker ? worker_watch : NULL,
+                                  .watch_ctx = run->worker,
                                   .records_before = (uint64_t)((t.counts.ok + t.counts.bad) / share),
                                   .bad_before = (uint64_t)(t.counts.bad / share)};
 }
 
 tdm_status run_finish(command_run *run, tdm_progress *progress, double *seconds, tdm_status st, tdm_err *err)
 {
+    if (run->worker)
+        worker_worked(run->worker);
     if (st == TDM_OK)
         st = tdm_sink_finish(run->sink, err);
     *seconds = tdm_progress_seconds(progress);

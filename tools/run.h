@@ -33,8 +33,9 @@ typedef struct {
 } run_options;
 
 typedef struct {
-    tdm_rank rank;
+    tdm_rank rank;      /* of the processes; a worker's own is another one (tools/supervise.h) */
     tdm_job *job;   /* NULL: results go to stdout, a pipe or a device */
+    struct worker *worker; /* NULL, or what this process is under --devices. Borrowed */
     tdm_sink *sink; /* NULL when is_complete */
     bool is_complete; /* the job was complete already; said on stderr */
     tdm_chunk_filter filter; /* the chunks of this process that are left; without a job and with one rank: all.
@@ -48,9 +49,12 @@ typedef struct {
 
 /* Say on stderr, unless quiet: which rank of how many and by what; what is there already of a job that goes on.
  * Errors: those of ranks_find, tdm_job_open and tdm_sink_open; TDM_EARG for --restart without a job or with
- * several ranks, and stdin as an input of several ranks. */
+ * several ranks, and stdin as an input of several ranks or of a worker. */
 tdm_status run_open(command_run *run, const run_options *options, tdm_err *err);
 void run_close(command_run *run); /* a zeroed one is fine */
+/* What run_open says. source: of ranks_find; t: of the job when it was opened. */
+void run_say_rank(const char *command, tdm_rank rank, const char *source);
+void run_say_job(const char *command, const char *out, bool is_complete, bool reads_stream, const tdm_job_totals *t);
 /* What the progress of every command begins with. Of several ranks, what is done before is taken to be shared
  * equally.
  *   unit  plural: "texts" */

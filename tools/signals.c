@@ -4,9 +4,13 @@
 #include <stddef.h>
 
 static tdm_stop caught;
+static pid_t only_from; /* 0: anybody */
 
-static void remember(int number)
+static void remember(int number, siginfo_t *info, void *context)
 {
+    (void)context;
+    if (only_from && info->si_pid != only_from)
+        return;
     if (tdm_stopped(&caught)) {
         signal(number, SIG_DFL);
         raise(number); /* kills once this handler has returned */
@@ -17,11 +21,16 @@ static void remember(int number)
 const tdm_stop *signals_catch(void)
 {
     static const int NUMBERS[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
-    const struct sigaction action = {.sa_handler = remember};
+    const struct sigaction action = {.sa_sigaction = remember, .sa_flags = SA_SIGINFO};
     for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS; i++) {
         struct sigaction before;
         if (sigaction(NUMBERS[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
             sigaction(NUMBERS[i], &action, NULL);
     }
     return &caught;
+}
+
+void signals_only_from(pid_t sender)
+{
+    only_from = sender;
 }

@@ -8,8 +8,14 @@
 #ifndef TOOLS_SIGNALS_H
 #define TOOLS_SIGNALS_H
 
+#include <sys/types.h>
+
 #include "host/stop.h"
 
 const tdm_stop *signals_catch(void);
+
+/* From now on signals count only if that process sent them. A worker of --devices hears of them from the first process, while
+ * what a terminal or a launcher sends to all processes of a group reaches it too. */
+void signals_only_from(pid_t sender);
 
 #endif

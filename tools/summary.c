@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/json.h"
+#include "tools/supervise.h"
 
 enum { EXIT_SOME_BAD = 3 };
 
@@ -32,47 +33,35 @@ void summary_steps(run_steps *cpu, const tdm_sink *sink, double all)
 
 /* ---- the end ---- */
 
-/* What there is to say at the end. */
-typedef struct {
-    const char *state;
-    tdm_counts counts;
-    uint64_t tokens;
-    const char *error; /* NULL: none */
-    int64_t before;  /* records that this process did not do */
-    uint64_t n_left; /* chunks of other ranks, or TDM_CHUNKS_UNKNOWN */
-} outcome;
-
-static outcome outcome_of(const command_run *run, const run_totals *totals, tdm_status st,
-                          const tdm_err *err)
+static run_end end_of(const command_run *run, const run_totals *totals, tdm_status st, const tdm_err *err)
 {
-    outcome o = {.state = "stream", .tokens = totals->tokens};
-    tdm_job_totals t = {0};
+    run_end e = {.state = SUMMARY_STREAM, .has_job = run->job, .was_complete = run->is_complete, .began = run->sink,
+                 .rank = run->rank, .tokens = totals->tokens, .totals = *totals};
+    if (totals->cpu)
+        e.cpu = *totals->cpu;
     if (run->sink)
-        o.counts = *tdm_sink_counts(run->sink);
+        e.counts = *tdm_sink_counts(run->sink);
+    if (run->job)
+        tdm_job_totals_get(run->job, &e.job);
     if (st != TDM_OK) {
-        o.state = st == TDM_ESTOPPED ? "stopped" : "failed";
-        o.error = err->msg;
-        return o;
+        e.state = st == TDM_ESTOPPED ? SUMMARY_STOPPED : SUMMARY_FAILED;
+        e.pipe_closed = run->sink && tdm_sink_pipe_closed(run->sink);
+        e.err = *err;
+        e.err.status = st;
+    } else if (run->job && tdm_job_is_waiting(run->job)) {
+        e.state = SUMMARY_WAITING;
+    } else if (run->job) {
+        e.state = SUMMARY_COMPLETE;
+        e.before = e.job.counts.ok + e.job.counts.bad - e.counts.ok - e.counts.bad;
+        e.counts = e.job.counts;
+        e.tokens = e.job.tokens;
     }
-    if (!run->job)
-        return o;
-    tdm_job_totals_get(run->job, &t);
-    if (tdm_job_is_waiting(run->job)) {
-        const bool known = t.chunks_total != TDM_CHUNKS_UNKNOWN;
-        o.state = "waiting";
-        o.n_left = known ? t.chunks_total - t.chunks_done : TDM_CHUNKS_UNKNOWN;
-        return o;
-    }
-    o.state = "complete";
-    o.before = t.counts.ok + t.counts.bad - o.counts.ok - o.counts.bad;
-    o.counts = t.counts;
-    o.tokens = t.tokens;
-    return o;
+    return e;
 }
 
-static void print_bad(const char *command, const common_args *common, const command_run *run,
-                      const tdm_counts *counts)
+static void print_bad(const char *command, const common_args *common, const run_end *end)
 {
+    const tdm_counts *counts = &end->counts;
     const char *separator = "";
     fprintf(stderr, "tandem %s: %" PRId64 " of %" PRId64 " records are bad:", command, counts->bad,
             counts->ok + counts->bad);
@@ -83,20 +72,20 @@ static void print_bad(const char *command, const common_args *common, const comm
                 tdm_fault_name((tdm_fault)i));
         separator = ",";
     }
-    if (run->job && !tdm_job_is_waiting(run->job))
+    if (end->state == SUMMARY_COMPLETE)
         fprintf(stderr, "; see %s.errors.jsonl", common->out);
     fputc('\n', stderr);
 }
 
-static void print_waiting(const char *command, const common_args *common, const command_run *run,
-                          uint64_t n_left)
+static void print_waiting(const char *command, const common_args *common, const run_end *end)
 {
+    const tdm_job_totals *t = &end->job;
     fprintf(stderr, "tandem %s: %s: rank %" PRId64 " of %" PRId64 " is done, the others have ", command,
-            common->out, run->rank.index, run->rank.count);
-    if (n_left == TDM_CHUNKS_UNKNOWN)
+            common->out, end->rank.index, end->rank.count);
+    if (t->chunks_total == TDM_CHUNKS_UNKNOWN)
         fputs("work left\n", stderr);
     else
-        fprintf(stderr, "%" PRIu64 " chunks left\n", n_left);
+        fprintf(stderr, "%" PRIu64 " chunks left\n", t->chunks_total - t->chunks_done);
 }
 
 static void print_steps(FILE *to, const run_steps *cpu)
@@ -120,13 +109,15 @@ static void print_error(FILE *to, const char *message)
     tdm_buf_free(&text);
 }
 
-static void print_json(FILE *to, const char *command, const outcome *o, const run_totals *totals)
+static void print_json(FILE *to, const char *command, const run_end *e, const char *workers)
 {
+    static const char *const STATES[] = {"stream", "complete", "waiting", "stopped", "failed"};
     const char *separator = "";
-    const tdm_counts *c = &o->counts;
-    fprintf(to, "{\"command\": \"%s\", \"state\": \"%s\"", command, o->state);
-    if (o->error)
-        print_error(to, o->error);
+    const tdm_counts *c = &e->counts;
+    const run_totals *totals = &e->totals;
+    fprintf(to, "{\"command\": \"%s\", \"state\": \"%s\"", command, STATES[e->state]);
+    if (e->err.status != TDM_OK)
+        print_error(to, e->err.msg);
     fprintf(to,
             ", \"in\": %" PRId64 ", \"ok\": %" PRId64 ", \"bad\": %" PRId64 ", \"skipped\": %" PRId64
             ", \"by_class\": {",
@@ -139,62 +130,64 @@ static void print_json(FILE *to, const char *command, const outcome *o, const ru
     }
     fprintf(to, "}, \"before\": %" PRId64 ", \"seconds\": %.6f, \"tokens\": %" PRIu64
                 ", \"tokens_per_second\": %.3f",
-            o->before, totals->seconds, o->tokens,
+            e->before, totals->seconds, e->tokens,
             totals->seconds > 0 ? (double)totals->tokens / totals->seconds : 0.0);
     if (totals->steps)
         fprintf(to, ", \"steps\": %" PRIu64, totals->steps);
     if (totals->windows)
         fprintf(to, ", \"windows\": %" PRIu64, totals->windows);
     if (totals->cpu)
-        print_steps(to, totals->cpu);
-    if (o->before == 0)
+        print_steps(to, &e->cpu);
+    if (workers)
+        fprintf(to, ", \"workers\": %s", workers);
+    else if (e->before == 0)
         fprintf(to, ", \"token_hash\": \"%016" PRIx64 "\"", totals->token_hash);
     fputs("}\n", to);
 }
 
 /* What a stopped job has done so far, for whoever wonders whether to run it again. */
-static void print_stopped(const char *command, const common_args *common, const command_run *run,
-                          const tdm_err *err)
+static void print_stopped(const char *command, const common_args *common, const run_end *end)
 {
-    tdm_job_totals t;
-    tdm_err said = *err;
+    const tdm_job_totals *t = &end->job;
+    tdm_err said = end->err;
     char of[32] = "";
-    tdm_job_totals_get(run->job, &t);
-    if (t.chunks_done == 0) { /* nothing stays (tdm_job_close) */
-        args_fail(command, err);
+    if (t->chunks_done == 0) { /* nothing stays (tdm_job_close) */
+        args_fail(command, &end->err);
         return;
     }
-    if (t.chunks_total != TDM_CHUNKS_UNKNOWN)
-        snprintf(of, sizeof of, " of %" PRIu64, t.chunks_total);
+    if (t->chunks_total != TDM_CHUNKS_UNKNOWN)
+        snprintf(of, sizeof of, " of %" PRIu64, t->chunks_total);
     snprintf(said.msg, sizeof said.msg,
              "%.200s; %" PRIu64 "%s chunks are done, the same command again goes on from %.200s.job",
-             err->msg, t.chunks_done, of, common->out);
+             end->err.msg, t->chunks_done, of, common->out);
     args_fail(command, &said);
 }
 
-static void print_failure(const char *command, const common_args *common, const command_run *run,
-                          tdm_status st, const tdm_err *err)
+int summary_print(const char *command, const common_args *common, const run_end *end, const char *workers)
 {
-    if (st == TDM_ESTOPPED && run->job)
-        print_stopped(command, common, run, err);
-    else if (!run->sink || !tdm_sink_pipe_closed(run->sink))
-        args_fail(command, err);
+    const tdm_status st = end->err.status;
+    const bool waits = end->state == SUMMARY_WAITING;
+    if (end->state == SUMMARY_STOPPED && end->has_job)
+        print_stopped(command, common, end);
+    else if (st != TDM_OK && !end->pipe_closed)
+        args_fail(command, &end->err);
+    else if (st == TDM_OK && end->counts.bad && !common->quiet && !end->was_complete) /* which was said already */
+        print_bad(command, common, end);
+    if (waits && !common->quiet)
+        print_waiting(command, common, end);
+    if (common->json && (st == TDM_OK || end->began)) /* a run that did not begin has no summary */
+        print_json(end->has_job ? stdout : stderr, command, end, workers);
+    if (st != TDM_OK)
+        return (int)st;
+    return end->counts.bad && !end->was_complete && !waits ? EXIT_SOME_BAD : TDM_OK;
 }
 
 int summary_finish(const char *command, const common_args *common, const command_run *run, tdm_status st,
                    const tdm_err *err, const run_totals *totals)
 {
-    const outcome o = outcome_of(run, totals, st, err);
-    const bool made_out = !run->is_complete && !(run->job && tdm_job_is_waiting(run->job));
-    if (st != TDM_OK)
-        print_failure(command, common, run, st, err);
-    else if (o.counts.bad && !common->quiet && !run->is_complete) /* which was said already */
-        print_bad(command, common, run, &o.counts);
-    if (st == TDM_OK && run->job && tdm_job_is_waiting(run->job) && !common->quiet)
-        print_waiting(command, common, run, o.n_left);
-    if (common->json && (st == TDM_OK || run->sink)) /* a run that did not begin has no summary */
-        print_json(run->job ? stdout : stderr, command, &o, totals);
-    if (st != TDM_OK)
-        return (int)st;
-    return o.counts.bad && made_out ? EXIT_SOME_BAD : TDM_OK;
+    const run_end end = end_of(run, totals, st, err);
+    if (!common->worker)
+        return summary_print(command, common, &end, NULL);
+    worker_ended(common->worker, &end);
+    return (int)st;
 }

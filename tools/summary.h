@@ -39,6 +39,29 @@ typedef struct {
     uint64_t token_hash; /* TDM_HASH_START, then tdm_hash_ids over the ids in output order */
 } run_totals;
 
+typedef enum { SUMMARY_STREAM, SUMMARY_COMPLETE, SUMMARY_WAITING, SUMMARY_STOPPED, SUMMARY_FAILED } summary_state;
+
+/* How a run ended, as far as it is not in its totals: what a worker of --devices tells the first process. */
+typedef struct {
+    summary_state state;
+    bool has_job;
+    bool was_complete;  /* before it began */
+    bool began;         /* it got as far as records */
+    bool pipe_closed;   /* the reader of the output went away */
+    tdm_rank rank;      /* of the processes */
+    tdm_counts counts;  /* complete: of OUT; else of this process */
+    uint64_t tokens;    /* likewise */
+    int64_t before;     /* records that this process did not do */
+    tdm_job_totals job; /* of all processes */
+    tdm_err err;        /* stopped, failed */
+    run_totals totals;
+    run_steps cpu;      /* totals.cpu points here, or is NULL */
+} run_end;
+
+/* Say the end of a run. workers: appended to the summary object as its last members; NULL: nothing.
+ * Returns: the exit code. */
+int summary_print(const char *command, const common_args *common, const run_end *end, const char *workers);
+
 /* End a run that reads or writes records. On failure: one line on stderr, none when the reader of
  * the output pipe went away; when a job was stopped, it says what is done. Otherwise, unless --quiet, a line
  * that counts the bad records by class, and one when other ranks still have work. With --json, of a run that
@@ -53,6 +76,8 @@ typedef struct {
  *   cpu_seconds  of this process, for each step: {"read": 1.5, ...}; where it was measured
  *   token_hash  of the ids that this process put out; not there when others wrote a part of OUT
  *   run     zeroed when it could not be opened (st is an error then)
+ * Under --devices a worker tells all that to the first process, which prints it of all workers; with a "workers" list,
+ * [{"devices": [0], "chunks": 5, "records": 100, "faults": 0}, ...], of this run.
  * Returns: the exit code: that of st, or 3 when some records of what this run completed were bad. A rank that
  * leaves work to others, and a run that finds the job complete, end with 0: launchers take anything else
  * for a failure, and mpirun kills the other ranks for it. */

@@ -17,21 +17,24 @@
  * device-fault), and the deaths that it explains are no longer held against the devices. Everything else that ends a worker (bad input,
  * a full disk, --max-errors) ends the run, with that exit code.
  *
- * Thread safety: worker_grant on the thread that reads, worker_begin on that too, worker_note on any. */
+ * Thread safety: worker_grant on the thread that reads, worker_begin on that too, all else on any. */
 #ifndef TOOLS_SUPERVISE_H
 #define TOOLS_SUPERVISE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "host/backend.h"
 #include "host/chunk.h"
 #include "host/job.h"
+#include "host/progress.h"
 #include "tools/args.h"
+#include "tools/summary.h"
 
 typedef struct worker worker; /* what a worker process knows of itself, and its line to the first process */
 
-/* Does nothing and returns true where --devices is not given. Otherwise returns true in every worker, with common->worker set
- * and common->device those of the worker, and false in the first process at the very end. */
+/* Does nothing and returns true where --devices is not given. Otherwise returns true in every worker, with common->worker set,
+ * common->device that of the worker, and nothing that is printed; and false in the first process at the very end. */
 bool supervise(const char *command, common_args *common, int *code);
 
 /* ---- in a worker ---- */
@@ -41,13 +44,24 @@ tdm_rank worker_rank(const worker *w, tdm_rank of_process); /* of the job */
 const int *worker_devices(const worker *w, int32_t *n);
 /* Whether this worker is to do a chunk: asks the first process and waits for its word. Asking again gives the same word. */
 bool worker_grant(worker *w, size_t file, uint64_t number);
-/* What was done since the last note: for progress, the summary, and to show that the worker is alive. */
+/* For the job: who does which chunk, and what was done. Valid as long as the worker. */
+const tdm_job_turns *worker_turns(worker *w);
+/* The job is there: the other workers may come.
+ *   be  NULL: none */
+void worker_opened(worker *w, const tdm_backend *be, const tdm_job *job);
+/* What was done since the last note: for the progress, and to show that the worker is alive. A few times a second at most
+ * are sent. */
 typedef struct {
-    uint64_t records, bad, tokens, bytes_done, bytes_total, steps;
+    uint64_t records, bad, tokens;
+    uint64_t bytes_done, bytes_total; /* not since the last note, but in all */
 } worker_news;
 void worker_note(worker *w, const worker_news *news);
-/* A chunk was handed to the job. */
-void worker_committed(worker *w, const tdm_chunk *chunk, const tdm_counts *counts, uint64_t tokens);
+/* A progress that notes instead of printing (tdm_progress_options.watch; ctx is the worker). */
+void worker_watch(void *w, const tdm_progress *p, tdm_progress_event event);
+/* All records are done; what is left is to bring them to the disk, which may take its time. */
+void worker_worked(worker *w);
+/* The last word. Prints nothing. */
+void worker_ended(worker *w, const run_end *end);
 
 /* ---- a chunk that workers died with ---- */
 
