@@ -19,7 +19,7 @@
 
 enum {
     TEXTS = 3,
-    STEPS = 6,    /* tokens drawn for each text */
+    STEPS = 4,    /* tokens drawn for each text */
     CONTEXT = 20,
     SLOTS = 5,    /* more than TEXTS: the class of 8 rows where there are graphs */
     FED = 9 + 5 + 2,
