@@ -38,8 +38,9 @@ typedef struct {
     const atomic_int *failed; /* not 0: another rank failed */
     cuda_meeting *meeting;
     tdm_comm *comm; /* NULL until the devices are joined */
-    void *staging;  /* [CUDA_STAGING_BYTES] on the device: what the other ranks sent */
-    bool dead;      /* given up */
+    void *staging;  /* on the device: what the other ranks sent */
+    size_t staging_bytes;
+    bool dead; /* given up */
 } cuda_rank;
 
 typedef struct {

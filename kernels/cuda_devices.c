@@ -115,7 +115,12 @@ static tdm_status open_rank(void *ctx, int32_t rank, const atomic_int *failed, t
     TDM_TRY(tdm_open_cuda(&options, &be, err));
     TDM_TRY(cuda_take(CUDA_STAGING_BYTES, "staging", CUDA_OTHERS, &staging, err));
     cuda_backend *c = be.self;
-    c->rank = (cuda_rank){rank, job->n, failed, cuda_meeting_take(job->meeting), NULL, staging, false};
+    c->rank = (cuda_rank){.number = rank,
+                          .n = job->n,
+                          .failed = failed,
+                          .meeting = cuda_meeting_take(job->meeting),
+                          .staging = staging,
+                          .staging_bytes = CUDA_STAGING_BYTES};
     *out = be;
     be = (tdm_backend){0};
 done:

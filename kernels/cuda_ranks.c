@@ -170,7 +170,7 @@ static size_t bytes_of(tdm_mat y)
 static tdm_status sum_gathered(cuda_backend *c, char *p, size_t bytes, tdm_dtype dtype, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const size_t most = CUDA_STAGING_BYTES / (size_t)c->rank.n / 16 * 16;
+    const size_t most = c->rank.staging_bytes / (size_t)c->rank.n / 16 * 16;
     for (size_t done = 0, n; done < bytes; done += n) {
         n = bytes - done < most ? bytes - done : most;
         TDM_TRY(gather(c, c->rank.staging, p + done, n, err));
@@ -193,7 +193,7 @@ done:
 tdm_status cuda_sum_exchanged(cuda_backend *c, tdm_mat y, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const size_t n = (size_t)c->rank.n, unit = 16 * n, most = CUDA_STAGING_BYTES / unit * unit;
+    const size_t n = (size_t)c->rank.n, unit = 16 * n, most = c->rank.staging_bytes / unit * unit;
     const size_t bytes = bytes_of(y), even = bytes / unit * unit;
     TDM_TRY(check_alive(c, err));
     for (size_t done = 0, piece; done < even; done += piece) {
@@ -210,11 +210,11 @@ done:
 }
 
 /* A message takes about LATENCY and then RATE. Of M bytes one way sends each rank (N - 1) M in one message, the other
- * 2 (N - 1) / N M in two: they take the same time at M = LATENCY RATE N / ((N - 1) (N - 2)), 2.1 MB for four ranks. Two ranks
- * always gather. (Figures of H200s with NVLink, not measured here: NOTES.md.) */
+ * 2 (N - 1) / N M in two: they take the same time at M = LATENCY RATE N / ((N - 1) (N - 2)), 2.0 MB for four ranks. Two ranks
+ * always gather. (NVLink 4, not measured here: NOTES.md.) */
 static bool exchanges(int32_t ranks, size_t bytes)
 {
-    enum { LATENCY = 8000 /* ns */, RATE = 400 /* bytes a ns */ };
+    enum { LATENCY = 8000 /* ns */, RATE = 370 /* bytes a ns */ };
     const size_t n = (size_t)ranks;
     return n > 2 && bytes >= (size_t)LATENCY * RATE * n / ((n - 1) * (n - 2));
 }
@@ -233,11 +233,11 @@ tdm_status cuda_join_ranks(void *self, tdm_mat y, tdm_mat x, tdm_err *err)
     tdm_status st = TDM_OK;
     cuda_backend *c = self;
     const size_t row = (size_t)x.cols * sizeof(float), stride = (size_t)(y.stride ? y.stride : y.cols);
-    const size_t fits = CUDA_STAGING_BYTES / ((size_t)c->rank.n * row);
+    const size_t fits = c->rank.staging_bytes / ((size_t)c->rank.n * row);
     const int64_t most = fits < MOST_ROWS ? (int64_t)fits : MOST_ROWS;
     TDM_TRY(check_alive(c, err));
-    TDM_REQUIRE(most > 0, TDM_EARG, "rows of %d ranks x %d columns, at most %d bytes", c->rank.n, x.cols,
-                CUDA_STAGING_BYTES);
+    TDM_REQUIRE(most > 0, TDM_EARG, "rows of %d ranks x %d columns, at most %zu bytes", c->rank.n, x.cols,
+                c->rank.staging_bytes);
     for (int64_t done = 0, n; done < x.rows; done += n) {
         n = x.rows - done < most ? x.rows - done : most;
         tdm_mat piece = y;

@@ -24,7 +24,8 @@ extern "C" {
 
 /* y[r] = words[token] + positions[first_position + position]; zeros for an idle row.
  *   y [rows, E] f32; words [V, E], positions [P, E] of any dtype each
- * A token or position outside its table gives a row of NaN. Moves 12 bytes an element (f32 y). */
+ * A token or position outside its table gives a row of NaN. A rank has the words first_word .. and -0 for others; its
+ * words may be empty (NULL), and its positions NULL: then -0 is added. Moves 12 bytes an element (f32 y). */
 cudaError_t tdmk_embed(tdm_mat y, const tdm_step *step, tdm_mat words, int32_t first_word, tdm_mat positions,
                        int32_t first_position, bool is_rank, cudaStream_t stream);
 

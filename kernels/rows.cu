@@ -58,7 +58,9 @@ __global__ __launch_bounds__(kMostThreads) void embed(float *y, tdm_step step, c
     const bool has_word = token >= 0 && token < n_words; /* else, among ranks, another one has it */
     const bool inside = (has_word || is_rank) && (!positions || (position >= 0 && position < n_positions));
     for (int column = threadIdx.x * kColumns; column < width; column += blockDim.x * kColumns) {
-        float a[kColumns] = {}, b[kColumns] = {};
+        float a[kColumns], b[kColumns];
+        for (int i = 0; i < kColumns; i++)
+            a[i] = b[i] = place < 0 ? 0.f : -0.f; /* what changes no sum: 0 would make 0 of -0 */
         if (place >= 0 && inside) {
             if (has_word)
                 load(a, words + token * width + column);
