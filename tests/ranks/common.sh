@@ -2,7 +2,7 @@
 # makes of it, and the comparison.
 #
 #   . "$(dirname "$0")/common.sh"
-#   run_ranks detect "$SOURCE/tools/recipes/gpus.sh" 3
+#   expect_code 3 "$TANDEM" $detect
 #
 # Wants TANDEM (the program), SOURCE (the tree) and MAKE_RECORDS in the environment. A test that ends with 77
 # was skipped, and says why.

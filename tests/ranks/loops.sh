@@ -1,6 +1,6 @@
 #!/bin/sh
-# Ranks without a launcher: tandem started by shell loops with what torchrun, PMI and Kubernetes
-# would set, by the recipe for a machine with several GPUs, and stopped and continued with another number.
+# Ranks without a launcher: tandem started by shell loops with what torchrun, PMI and Kubernetes would set, also with
+# several devices each; stopped and continued with another number.
 . "$(dirname "$0")/common.sh"
 make_references
 
@@ -47,24 +47,40 @@ done
 keep_result judged.jsonl many
 must_equal many one-detect "detect, kubernetes.yaml, one index after the other"
 
-# ---- several GPUs of one machine; stopped, and gone on with another number ----
+# ---- two machines with two GPUs each; three without, stopped and gone on with one ----
+
+# The largest exit code of the processes in $started.
+expect_worst() { # CODE
+    worst=0
+    for rank in $started; do
+        code=0
+        wait "$rank" || code=$?
+        [ $code -le $worst ] || worst=$code
+    done
+    started=
+    [ $worst -eq "$1" ] || fail "the processes ended with $worst at most, want $1"
+}
 
 # shellcheck disable=SC2086 # lists of words
 {
-    expect_code 2 sh "$recipes/gpus.sh" $detect 2>gpus.log # N is forgotten: nothing done is no success
-    expect_code 3 sh "$recipes/gpus.sh" 5 $detect 2>gpus.log
+    for shard in 0 1; do
+        "$TANDEM" $detect --devices 0,1 --shard $shard/2 2>"shard-$shard.log" &
+        started="$started $!"
+    done
+    expect_worst 3
     keep_result judged.jsonl many
-    must_equal many one-detect "detect, gpus.sh with 5 ranks"
+    must_equal many one-detect "detect, --shard I/2 with two devices each"
 
-    sh "$recipes/gpus.sh" 3 $slow 2>gpus.log &
-    started=$!
-    wait_for_chunk slow.jsonl $started
-    kill -TERM $started
-    expect_code 75 wait $started
-    started=
+    for shard in 0 1 2; do
+        "$TANDEM" $slow --shard $shard/3 2>"shard-$shard.log" &
+        started="$started $!"
+    done
+    wait_for_chunk slow.jsonl "${started##* }"
+    kill -TERM $started || true # one may be done already
+    expect_worst 75
     [ ! -e slow.jsonl ] || fail "slow.jsonl is there although the ranks were stopped"
-    expect_code 0 sh "$recipes/gpus.sh" 2 $slow 2>gpus.log
-    grep -q 'going on' gpus.log || fail "nothing was done before the stop"
+    expect_code 0 "$TANDEM" $slow 2>one.log
+    grep -q 'going on' one.log || fail "nothing was done before the stop"
     keep_result slow.jsonl many
-    must_equal many one-slow "detect, 3 ranks stopped by TERM, gone on with 2"
+    must_equal many one-slow "detect, 3 ranks stopped by TERM, gone on with one"
 }
