@@ -70,6 +70,9 @@ typedef struct {
      * first document is in it, in the last chunk also those at the end; hash: of all prompts up to its last.
      * A file of prompts that holds none has one chunk, which is empty. NULL without chunks */
     tdm_status (*end_chunk)(void *ctx, const tdm_chunk *chunk, tdm_err *err);
+    /* Set: one document at a time, and this is asked when all before it were delivered. false: it is not written but
+     * delivered as bad, class device-fault, detail *reason. number: from 0, without first_id. NULL allowed */
+    bool (*begin)(void *ctx, uint64_t number, const char **reason);
     uint64_t chunk_documents; /* 0: no chunks */
     tdm_chunk_filter filter;
     void *ctx;

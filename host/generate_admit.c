@@ -98,11 +98,54 @@ done:
     return st;
 }
 
+/* One that cannot be written, or a prompt that cannot be used. id [id_len]: as JSON. */
+static tdm_status take_bad(generate_state *g, const char *id, size_t id_len, tdm_fault fault, const char *detail,
+                           tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    generate_entry *e = take_entry(g, ENTRY_BAD);
+    e->bad = g->source;
+    e->bad.kind = TDM_RECORD_BAD;
+    e->bad.fault = fault;
+    TDM_TRY(tdm_buf_put(&e->prompt_id, id, id_len, err));
+    TDM_TRY(tdm_buf_put(&e->detail, detail, strlen(detail) + 1, err));
+done:
+    return st;
+}
+
+static tdm_status refuse_text(generate_state *g, const char *reason, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    char id[24];
+    TDM_TRY(require_id(g, err));
+    const int len = snprintf(id, sizeof id, "%" PRIu64, g->o->first_id + g->number);
+    if (g->prompts)
+        TDM_TRY(take_bad(g, g->source_id.p, g->source_id.len, TDM_FAULT_DEVICE, reason, err));
+    else
+        TDM_TRY(take_bad(g, id, (size_t)len, TDM_FAULT_DEVICE, reason, err));
+    g->number++;
+    g->left--;
+done:
+    return st;
+}
+
+/* The next document with nothing else under way, if it is to be written at all. */
+static tdm_status admit_alone(generate_state *g, bool *admitted, tdm_err *err)
+{
+    const char *reason = NULL;
+    *admitted = g->oldest == g->newest;
+    if (!*admitted)
+        return TDM_OK;
+    if (!g->to->begin(g->to->ctx, g->number, &reason))
+        return refuse_text(g, reason, err);
+    return admit_text(g, admitted, err);
+}
+
 static tdm_status admit_texts(generate_state *g, bool *goes_on, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     if (g->is_wanted) {
-        TDM_TRY(admit_text(g, goes_on, err));
+        TDM_TRY(g->to->begin ? admit_alone(g, goes_on, err) : admit_text(g, goes_on, err));
     } else {
         const uint64_t in_chunk = g->chunk_size - g->number % g->chunk_size;
         const uint64_t n = g->left < in_chunk ? g->left : in_chunk;
@@ -151,14 +194,8 @@ static void count_blank_lines(generate_state *g)
 static tdm_status admit_bad(generate_state *g, tdm_fault fault, const char *detail, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    if (g->is_wanted) {
-        generate_entry *e = take_entry(g, ENTRY_BAD);
-        e->bad = g->source;
-        e->bad.kind = TDM_RECORD_BAD;
-        e->bad.fault = fault;
-        TDM_TRY(tdm_buf_put(&e->prompt_id, g->source.id_json, g->source.id_len, err));
-        TDM_TRY(tdm_buf_put(&e->detail, detail, strlen(detail) + 1, err));
-    }
+    if (g->is_wanted)
+        TDM_TRY(take_bad(g, g->source.id_json, g->source.id_len, fault, detail, err));
     g->number += (uint64_t)g->o->samples_per_prompt;
     g->next = NEXT_UNKNOWN;
 done:

@@ -207,6 +207,96 @@ static void test_no_more_ids(void **state)
     unload(&l);
 }
 
+/* ---- one at a time ---- */
+
+static struct {
+    uint64_t first_id;
+    int n;
+    uint64_t last;
+} begun;
+
+/* Refuses every fifth document, and the one behind it. */
+static bool begin_alone(void *ctx, uint64_t number, const char **reason)
+{
+    const output *out = ctx;
+    assert_true(begun.n == 0 || (number > begun.last && out->last_id >= begun.first_id + begun.last));
+    begun.n++;
+    begun.last = number;
+    *reason = "it was refused";
+    return number % 5 > 1;
+}
+
+static bool is_second(void *ctx, size_t file, uint64_t number)
+{
+    (void)ctx;
+    return file == 0 && number == 1;
+}
+
+/* The line of a document: what was refused in place of it. */
+static void expect_alone(tdm_buf *want, const char *line, size_t len, bool has_prompts)
+{
+    const uint64_t id = strtoull(line + strlen("{\"id\": "), NULL, 10);
+    const char *prompt_id = strstr(line, "\"prompt_id\": ");
+    tdm_status st = TDM_OK;
+    if ((id - begun.first_id) % 5 > 1)
+        st = tdm_buf_put(want, line, len, NULL);
+    else if (!has_prompts)
+        st = tdm_buf_printf(want, NULL, "bad 0 device-fault %d it was refused\n", (int)id);
+    else
+        st = tdm_buf_printf(want, NULL, "bad %d device-fault %.*s it was refused\n", (int)id / 3 + 1,
+                            (int)(line + len - 2 - (prompt_id + 13)), prompt_id + 13);
+    assert_int_equal(st, TDM_OK);
+}
+
+static void check_alone(const loaded *l, const tdm_generate_options *o, const char *file, bool second)
+{
+    tdm_generate_to to = {.chunk_documents = 7};
+    tdm_generate_totals totals;
+    output all, got;
+    tdm_buf want = {0};
+    if (second)
+        to.filter = (tdm_chunk_filter){.is_wanted = is_second};
+    generate_ok(l, o, file, &to, &all, &totals);
+    assert_int_equal(totals.bad, 0);
+    for (const char *p = all.lines.p, *end; *p; p = end) {
+        end = strchr(p, '\n') + 1;
+        expect_alone(&want, p, (size_t)(end - p), file != NULL);
+    }
+    assert_int_equal(tdm_buf_put(&want, "", 1, NULL), TDM_OK);
+    to.begin = begin_alone;
+    begun.n = 0;
+    generate_ok(l, o, file, &to, &got, &totals);
+    assert_string_equal(got.lines.p, want.p);
+    assert_int_equal(got.n_ends, all.n_ends);
+    assert_int_equal(begun.n, all.n); /* no bad prompts here */
+    assert_true(got.n == all.n && count(got.lines.p, "device-fault") == (int)totals.bad);
+    tdm_buf_free(&all.lines);
+    tdm_buf_free(&got.lines);
+    tdm_buf_free(&want);
+}
+
+static void test_one_at_a_time(void **state)
+{
+    (void)state;
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    loaded l;
+    load(&l, dir, 2);
+    write_prompts("{\"id\": \"a\", \"text\": \"the \"}\n{\"text\": \"0123\"}\n{\"id\": 7, \"text\": \"the\"}\n"
+                  "{\"id\": 8, \"text\": \"thet\"}\n{\"id\": [9], \"text\": \"012\"}\n");
+    o.n = 20;
+    o.batch = 8;
+    o.seed = 4;
+    o.length = 5;
+    begun.first_id = o.first_id = 1000;
+    for (int second = 0; second < 2; second++)
+        check_alone(&l, &o, NULL, second);
+    o.samples_per_prompt = 3;
+    begun.first_id = o.first_id = 0;
+    for (int second = 0; second < 2; second++)
+        check_alone(&l, &o, prompts, second);
+    unload(&l);
+}
+
 /* ---- ends that are not the end ---- */
 
 static void test_stop_and_failure(void **state)
@@ -301,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_room_behind_prompts),
         cmocka_unit_test(test_window),
         cmocka_unit_test(test_no_more_ids),
+        cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_stop_and_failure),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_records),

@@ -69,7 +69,8 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
         windows[i] = &job->windows[i];
         TDM_TRY(tdm_detect_window_open(job->detector, &job->windows[i].judged, err));
     }
-    const tdm_pipeline_steps steps = {job, windows, DETECT_WINDOWS, fill_window, detect_write,
+    const size_t n_windows = records_windows(&job->records, &job->args.common, DETECT_WINDOWS);
+    const tdm_pipeline_steps steps = {job, windows, n_windows, fill_window, detect_write,
                                       &job->records.stop};
     const tdm_detect_line line = {job, take_window, give_window, batch_done};
     const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);

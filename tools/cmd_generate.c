@@ -37,6 +37,17 @@ static tdm_status end_chunk(void *ctx, const tdm_chunk *chunk, tdm_err *err)
     return tdm_sink_end_chunk(job->run.sink, chunk, tokens, err);
 }
 
+/* In a careful worker: the next document has the device to itself, unless workers died with it. */
+static bool begin(void *ctx, uint64_t number, const char **reason)
+{
+    const generate_job *job = ctx;
+    worker *w = job->args.common.worker;
+    const bool may = worker_begin(w, 0, number / (uint64_t)job->args.chunk, number);
+    if (!may)
+        *reason = worker_reason(w);
+    return may;
+}
+
 static void tick(void *ctx, int32_t n_tokens)
 {
     generate_job *job = ctx;
@@ -61,8 +72,10 @@ static tdm_status start_progress(generate_job *job, tdm_err *err)
 static tdm_status write_documents(generate_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
+    const worker *w = job->args.common.worker;
     const tdm_generate_to to = {.deliver = deliver,
                                 .tick = tick,
+                                .begin = w && worker_is_careful(w) ? begin : NULL,
                                 .end_chunk = end_chunk,
                                 .chunk_documents = (uint64_t)job->args.chunk,
                                 .filter = job->run.filter,

@@ -62,7 +62,8 @@ static tdm_status run_windows(score_job *job, tdm_err *err)
         windows[i] = &job->windows[i];
         TDM_TRY(tdm_score_window_open(&job->windows[i].scored, err));
     }
-    const tdm_pipeline_steps steps = {job, windows, SCORE_WINDOWS, score_fill, score_write, &job->records.stop};
+    const size_t n_windows = records_windows(&job->records, &job->args.common, SCORE_WINDOWS);
+    const tdm_pipeline_steps steps = {job, windows, n_windows, score_fill, score_write, &job->records.stop};
     const tdm_score_line line = {job, take_window, give_window, pass_done};
     const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
     TDM_TRY(tdm_pipeline_open(&steps, &job->line, err));

@@ -113,12 +113,37 @@ static int64_t guess_tokens(const records *r, const tdm_record *record)
     return tokens < r->text_tokens ? tokens : r->text_tokens;
 }
 
+size_t records_windows(records *r, const common_args *common, size_t n)
+{
+    const bool careful = common->worker && worker_is_careful(common->worker);
+    r->careful = careful ? common->worker : NULL;
+    r->chunk_bytes = common->chunk;
+    return careful ? 1 : n;
+}
+
+/* The next record has the device to itself, unless workers died with it: then it is bad. */
+static void announce(const records *r, tdm_record *record)
+{
+    if (worker_begin(r->careful, record->file_number, record->offset / r->chunk_bytes, record->offset))
+        return;
+    record->kind = TDM_RECORD_BAD;
+    record->fault = TDM_FAULT_DEVICE;
+    record->detail = worker_reason(r->careful);
+}
+
+/* Whether a window takes no more. */
+static bool is_full(const records *r, const records_window *w, int64_t tokens)
+{
+    return w->n_slots >= WINDOW_RECORDS || w->arena.len >= WINDOW_BYTES || tokens >= r->window_tokens ||
+           (r->careful && w->n_texts > 0);
+}
+
 static tdm_status read_window(records *r, tdm_pipeline *line, records_window *w, bool *at_end, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_record record;
     int64_t tokens = 0;
-    while (w->n_slots < WINDOW_RECORDS && w->arena.len < WINDOW_BYTES && tokens < r->window_tokens) {
+    while (!is_full(r, w, tokens)) {
         if (w->n_slots > 0 && should_hand_on(r, line))
             break;
         TDM_TRY(tdm_reader_next(r->reader, &record, err));
@@ -126,6 +151,8 @@ static tdm_status read_window(records *r, tdm_pipeline *line, records_window *w,
         *at_end = record.kind == TDM_RECORD_END;
         if (*at_end)
             break;
+        if (r->careful && record.kind == TDM_RECORD_OK)
+            announce(r, &record);
         TDM_TRY(keep_record(r, w, &record, err));
         tokens += record.kind == TDM_RECORD_OK ? guess_tokens(r, &record) : 0;
     }

@@ -21,6 +21,7 @@
 #include "host/progress.h"
 #include "host/record.h"
 #include "host/sink.h"
+#include "tools/supervise.h"
 
 /* A record of a window, or the end of a chunk. The strings lie in the window's arena, at these offsets. */
 typedef struct {
@@ -45,6 +46,8 @@ typedef struct {
     bool passthrough;   /* results are the source with something appended */
     int64_t window_tokens; /* a window of so many is worth handing on */
     int64_t text_tokens;   /* of one text that are judged at most */
+    worker *careful;    /* one good record in a window, each announced; the pipeline has one window then. NULL: not so */
+    uint64_t chunk_bytes; /* of the chunks; only with careful */
     tdm_stop stop;      /* by a signal, or when what is read could no longer be written */
     tdm_status broken;  /* why there is no more to read, once the records before that are on their way */
     tdm_err broken_err;
@@ -56,6 +59,10 @@ typedef struct {
 
 void records_close(records *r); /* what it owns: line and lock */
 void records_window_close(records_window *w); /* {0} is fine */
+
+/* How many windows a pipeline has, of n that there are: with careful one, so that a record is read when the one before it
+ * was written. Sets r->careful. */
+size_t records_windows(records *r, const common_args *common, size_t n);
 
 /* Fill a window: until it is full, the input ends, or would have to be waited for while there is nothing to judge. An
  * error of the reader is returned once what came before it was handed on; a stop at once. */
