@@ -602,9 +602,9 @@ ncclResult_t ncclCommFinalize(ncclComm_t c)
     require_open(c, "ncclCommFinalize");
     std::lock_guard<std::mutex> l(streams_lock);
     if (c->n_done != c->n_called && async_error(c) == ncclSuccess)
-        fail("ncclCommFinalize, ncclCommDestroy: rank %d of communicator %d has %llu operations "
-             "under way",
-             c->rank, c->world->number, static_cast<unsigned long long>(c->n_called - c->n_done));
+        fail("ncclCommFinalize, ncclCommDestroy: operation %llu of rank %d of communicator %d is "
+             "still under way",
+             static_cast<unsigned long long>(c->n_done), c->rank, c->world->number);
     return ncclSuccess;
 }
 

@@ -236,40 +236,49 @@ class Patience
     fail("the host waits for stream work that cannot go on%s", text.c_str());
 }
 
+/* Device memory is there while a host thread waits and finds work. Between polls it stays, as opening
+ * and closing costs more than most work. */
+static void hold_memory(bool wanted)
+{
+    static thread_local bool held = false;
+    if (held != wanted)
+        wanted ? device_memory_open() : device_memory_close();
+    held = wanted;
+}
+
 /* Run work until done() or the device is lost. */
 template <class F>
 static void drain(std::unique_lock<std::mutex> &l, int device, cudaStream_t target, F done)
 {
     Patience patience(config().patience);
-    bool open = false;
     while (!done() && device_state(device) == cudaSuccess) {
         cudaStream_t s = choose(target);
-        if (open != (s != nullptr))
-            s ? device_memory_open() : device_memory_close();
-        open = s != nullptr;
+        hold_memory(s != nullptr);
         if (s)
             execute(l, s);
         else if (moved.wait_for(l, std::chrono::seconds(1)) == std::cv_status::timeout &&
                  patience.is_over())
             report_stuck();
     }
-    if (open)
-        device_memory_close();
+    hold_memory(false);
 }
 
 /* For a host that polls: lets one operation run, so that a loop of polls ends. Where nothing can go
  * on, it leaves the processor to other threads for a moment. */
-static void poll(std::unique_lock<std::mutex> &l, cudaStream_t target)
+template <class F>
+static bool poll(std::unique_lock<std::mutex> &l, cudaStream_t target, F done)
 {
     static Patience patience(3 * config().patience);
-    if (cudaStream_t s = choose(target)) {
-        device_memory_open();
+    cudaStream_t s = done() ? nullptr : choose(target);
+    hold_memory(s != nullptr);
+    if (s)
         execute(l, s);
-        device_memory_close();
-    } else if (moved.wait_for(l, std::chrono::milliseconds(1)) == std::cv_status::timeout &&
-               patience.is_over()) {
+    else if (!done() &&
+             moved.wait_for(l, std::chrono::milliseconds(1)) == std::cv_status::timeout &&
+             patience.is_over())
         report_stuck();
-    }
+    hold_memory(s && !done());
+    return done();
 }
 
 void wait_for_host(std::unique_lock<std::mutex> &l, const std::function<bool()> &done,
@@ -460,16 +469,17 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
     if (s->capture)
         return set_error(cudaErrorStreamCaptureUnsupported);
     const int device = s->device;
-    device_memory_open();
     while (!is_idle(s)) {
-        if (cudaStream_t next = choose(s))
+        cudaStream_t next = choose(s);
+        hold_memory(next != nullptr);
+        if (next)
             execute(l, next);
         else if (others_run())
             moved.wait(l);
         else
             break;
     }
-    device_memory_close();
+    hold_memory(false);
     s->destroyed = true;
     if (is_idle(s))
         forget_stream(s);
@@ -484,9 +494,8 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
     if (capture_forbids() != cudaSuccess)
         return set_error(cudaErrorStreamCaptureUnsupported);
     cudaStream_t s = stream_of(handle);
-    if (!is_idle(s))
-        poll(l, s);
-    return is_idle(s) ? set_error(device_state(device)) : cudaErrorNotReady;
+    return poll(l, s, [&] { return is_idle(s); }) ? set_error(device_state(device))
+                                                  : cudaErrorNotReady;
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t f, void *user)
@@ -590,9 +599,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     std::unique_lock<std::mutex> l(streams_lock);
     if (capture_forbids() != cudaSuccess)
         return set_error(cudaErrorStreamCaptureUnsupported);
-    if (e->completed < e->recorded)
-        poll(l, e->stream);
-    return e->completed >= e->recorded ? set_error(device_state(e->device)) : cudaErrorNotReady;
+    return poll(l, e->stream, [&] { return e->completed >= e->recorded; })
+               ? set_error(device_state(e->device))
+               : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t stop)
