@@ -210,7 +210,9 @@ void args_note(const char *name, const char *fmt, ...) __attribute__((format(pri
  * Errors: TDM_EARG (unknown device; f16 or bf16 on the CPU); what tdm_open_cuda says: TDM_ENODEV when
  * CUDA was asked for by name, TDM_ENOMEM. */
 tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_err *err);
-/* The same of n ranks (host/ranks.h) of one backend: tools/tp.h knows which.
+/* Print on stderr which device it is, unless quiet. why_not: why no other one, or "". */
+void args_say_device(const common_args *common, const tdm_backend *be, const char *why_not);
+/* As args_open_backend, n ranks (host/ranks.h) of one backend: tools/tp.h knows which.
  *   devices  [n] CUDA devices; NULL: on the CPU */
 tdm_status args_open_ranks(const common_args *common, const int *devices, int32_t n, tdm_backend *out, tdm_err *err);
 

@@ -74,7 +74,7 @@ done:
     return st;
 }
 
-static void say_device(const common_args *common, const tdm_backend *be, const char *why_not)
+void args_say_device(const common_args *common, const tdm_backend *be, const char *why_not)
 {
     if (!common->quiet)
         fprintf(stderr, "device: %s%s%s%s\n", be->device ? be->device : be->ops->name, *why_not ? " (" : "", why_not,
@@ -95,7 +95,7 @@ tdm_status args_open_backend(const common_args *common, tdm_backend *out, tdm_er
         TDM_TRY(open_f32(common, no_cuda.msg, out, err));
     else
         TDM_REQUIRE(st == TDM_OK, st, "%s", no_cuda.msg);
-    say_device(common, out, no_cuda.msg);
+    args_say_device(common, out, no_cuda.msg);
 done:
     return st;
 }
@@ -111,7 +111,7 @@ tdm_status args_open_ranks(const common_args *common, const int *devices, int32_
         TDM_TRY(check_f32(common, "", err));
         TDM_TRY(tdm_open_cpu_ranks(n, (int)common->threads, out, err));
     }
-    say_device(common, out, "");
+    args_say_device(common, out, "");
 done:
     return st;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/supervise.h"
 #include "tools/tp_plan.h"
 
 typedef struct {
@@ -42,15 +43,18 @@ static int32_t fewest_heads(const choice *c)
     return c->observer_ck && c->observer.n_head < c->config.n_head ? c->observer.n_head : c->config.n_head;
 }
 
+/* Those of the machine, or of a worker. */
 static tdm_status list_devices(choice *c, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_cuda_device *found = NULL;
-    TDM_TRY(tdm_list_cuda(&found, &c->n_devices, err));
+    const int *own = c->common->worker ? worker_devices(c->common->worker, &c->n_devices) : NULL;
+    if (!own)
+        TDM_TRY(tdm_list_cuda(&found, &c->n_devices, err));
     c->devices = calloc((size_t)c->n_devices, sizeof *c->devices);
     TDM_REQUIRE(c->devices, TDM_ENOMEM, "list of %d devices", (int)c->n_devices);
     for (int32_t i = 0; i < c->n_devices; i++)
-        c->devices[i] = found[i].number;
+        c->devices[i] = own ? own[i] : found[i].number;
 done:
     free(found);
     return st;
@@ -64,7 +68,7 @@ static void put_size(char *text, size_t size, size_t bytes)
     snprintf(text, size, "%.1f %s", (double)bytes / (large ? 0x1p30 : 0x1p20), large ? "GiB" : "MiB");
 }
 
-/* What is to be known of n devices. */
+/* n devices, and what they have room for. */
 typedef struct {
     int32_t n;
     size_t memory; /* of the one that has least */
@@ -82,66 +86,73 @@ static void describe(const candidate *c, char *text, size_t size)
     snprintf(text, size, "on %d the weights take %s of %s and leave %s", (int)c->n, weights, memory, room);
 }
 
-/* Memory of a device with nothing on it but what CUDA itself takes. Some backends do not know: no limit. */
-static tdm_status measure(const choice *c, int device, tdm_backend *be, size_t *memory, tdm_err *err)
+static tdm_status open_number(const choice *c, int32_t n, bool quiet, tdm_backend *out, tdm_err *err)
 {
-    tdm_status st = TDM_OK;
     char name[24];
-    common_args alone = *c->common;
-    snprintf(name, sizeof name, "cuda:%d", device);
-    alone.device = name;
-    alone.quiet = true;
-    TDM_TRY(args_open_backend(&alone, be, err));
-    const size_t found = tdm_backend_memory(be);
-    *memory = found ? found : SIZE_MAX;
-done:
-    return st;
+    common_args common = *c->common;
+    common.quiet = common.quiet || quiet;
+    if (n > 1)
+        return args_open_ranks(&common, c->devices, n, out, err);
+    snprintf(name, sizeof name, "cuda:%d", c->devices[0]);
+    common.device = name;
+    return args_open_backend(&common, out, err);
 }
 
-/* Try 1, 2, ... devices until the batch is useful. *best is the first with the largest batch, *before the one that was
- * tried last before it. */
-static tdm_status try_numbers(const choice *c, int64_t *useful, candidate *before, candidate *best, tdm_err *err)
+/* Try 1, 2, ... devices until the batch is useful; *out is them then. Otherwise it is not open, and *best is the first with
+ * the largest batch.
+ *   before  receives the number that was tried before *best; n 0: none was */
+static tdm_status try_numbers(const choice *c, int64_t *useful, candidate *before, candidate *best, tdm_backend *out,
+                              tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    candidate last = {0}, now = {.memory = SIZE_MAX};
+    candidate last = {0}, now = {.n = 1};
     const int32_t heads = fewest_heads(c), most = c->n_devices < heads ? c->n_devices : heads;
-    for (now.n = 1; now.n <= most && (now.n == 1 || best->share.batch < *useful); now.n++) {
-        tdm_backend be = {0};
-        size_t memory = 0;
-        st = measure(c, c->devices[now.n - 1], &be, &memory, err);
-        now.memory = memory < now.memory ? memory : now.memory;
-        if (st == TDM_OK && now.n == 1)
-            st = tp_useful(&c->job, &be, useful, err);
-        if (st == TDM_OK)
-            st = tp_plan(&c->job, &be, now.n, 0, now.memory, &now.share, err);
-        tdm_backend_close(&be);
+    for (; now.n <= most; now.n++) {
+        st = open_number(c, now.n, true, out, err);
+        if (st == TDM_ENOMEM && now.n > 1) { /* for what they send each other */
+            st = TDM_OK;
+            break;
+        }
         TDM_TRY(st);
+        const tdm_backend *be = tdm_rank_backend(out, 0);
+        now.memory = tdm_backend_memory(out);
+        if (now.n == 1)
+            TDM_TRY(tp_useful(&c->job, be, useful, err));
+        TDM_TRY(tp_plan(&c->job, be, 0, now.memory ? now.memory : SIZE_MAX, &now.share, err));
         if (now.n == 1 || now.share.batch > best->share.batch) {
             *before = last;
             *best = now;
         }
+        if (now.share.batch >= *useful)
+            break;
+        tdm_backend_close(out);
         last = now;
     }
 done:
     return st;
 }
 
-static tdm_status choose(const choice *c, int32_t *n, tdm_err *err)
+static tdm_status open_best(const choice *c, tdm_backend *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     candidate before = {0}, best = {0};
     int64_t useful = 0;
     char few[128] = "", enough[128];
-    TDM_TRY(try_numbers(c, &useful, &before, &best, err));
+    TDM_TRY(try_numbers(c, &useful, &before, &best, out, err));
     describe(&best, enough, sizeof enough);
-    TDM_REQUIRE(best.share.batch > 0, TDM_ENOMEM, "--tp auto, of %d devices: %s", (int)c->n_devices, enough);
+    TDM_REQUIRE(best.share.batch > 0, TDM_ENOMEM, "--tp auto, of %d device%s: %s", (int)c->n_devices,
+                c->n_devices == 1 ? "" : "s", enough);
     if (before.n > 0)
         describe(&before, few, sizeof few);
-    *n = best.n;
     if (!c->common->quiet)
-        fprintf(stderr, "tp: %d of %d device%s, for %" PRId64 " %s at once%s: %s%s%s\n", (int)best.n, (int)c->n_devices,
-                c->n_devices == 1 ? "" : "s", useful, c->job.generate ? "texts" : "tokens",
-                best.share.batch < useful ? ", which no number of them has room for" : "", few, *few ? "; " : "", enough);
+        fprintf(stderr, "tp: %d of %d device%s, for %" PRId64 " %s%s at once%s: %s%s%s\n", (int)best.n,
+                (int)c->n_devices, c->n_devices == 1 ? "" : "s", useful, c->job.generate ? "text" : "token",
+                useful == 1 ? "" : "s", best.share.batch < useful ? ", which no number of them has room for" : "", few,
+                *few ? "; " : "", enough);
+    if (out->ops)
+        args_say_device(c->common, out, "");
+    else
+        TDM_TRY(open_number(c, best.n, false, out, err));
 done:
     return st;
 }
@@ -162,41 +173,27 @@ done:
     return st;
 }
 
-static tdm_status count_devices(choice *c, int32_t *n, tdm_err *err)
+static tdm_status open_cuda(choice *c, tdm_backend *out, tdm_err *err)
 {
+    const int32_t n = (int32_t)c->common->tp;
     tdm_status st = list_devices(c, err);
-    *n = (int32_t)c->common->tp;
     if (st != TDM_OK)
-        return *n ? tdm_context(err, st, "--tp %d", (int)*n) : st;
-    TDM_REQUIRE(*n <= c->n_devices, TDM_ENODEV, "--tp %d: the machine has %d CUDA device%s", (int)*n,
-                (int)c->n_devices, c->n_devices == 1 ? "" : "s");
-    if (*n == 0)
-        TDM_TRY(choose(c, n, err));
+        return n ? tdm_context(err, st, "--tp %d", (int)n) : st;
+    TDM_REQUIRE(n <= c->n_devices, TDM_ENODEV, "--tp %d: the machine has %d CUDA device%s", (int)n, (int)c->n_devices,
+                c->n_devices == 1 ? "" : "s");
+    TDM_TRY(n == 0 ? open_best(c, out, err) : open_number(c, n, false, out, err));
 done:
     return st;
 }
 
 /* --device auto and --tp auto together take the CPU where no device is usable: args_open_backend says why. */
-static tdm_status open_cuda(choice *c, tdm_backend *out, tdm_err *err)
+static tdm_status open_any(choice *c, tdm_backend *out, tdm_err *err)
 {
-    tdm_status st = TDM_OK;
-    int32_t n = 0;
     tdm_err why = {0};
-    st = count_devices(c, &n, &why);
+    const tdm_status st = open_cuda(c, out, &why);
     if (st == TDM_ENODEV && c->common->tp == 0 && !strcmp(c->common->device, "auto"))
         return args_open_backend(c->common, out, err);
-    TDM_REQUIRE(st == TDM_OK, st, "%s", why.msg);
-    if (n == 1) {
-        char name[24];
-        common_args one = *c->common;
-        snprintf(name, sizeof name, "cuda:%d", c->devices[0]);
-        one.device = name;
-        TDM_TRY(args_open_backend(&one, out, err));
-    } else {
-        TDM_TRY(args_open_ranks(c->common, c->devices, n, out, err));
-    }
-done:
-    return st;
+    return st == TDM_OK ? TDM_OK : tdm_fail(err, st, "%s", why.msg);
 }
 
 static tdm_status check(const choice *c, tdm_err *err)
@@ -222,8 +219,10 @@ tdm_status tp_open(const common_args *common, const tp_work *work, tdm_backend *
         return args_open_backend(common, out, err);
     TDM_TRY(open_models(&c, work, err));
     TDM_TRY(check(&c, err));
-    TDM_TRY(is_f32 ? open_f32(&c, out, err) : open_cuda(&c, out, err));
+    TDM_TRY(is_f32 ? open_f32(&c, out, err) : open_any(&c, out, err));
 done:
+    if (st != TDM_OK)
+        tdm_backend_close(out);
     tdm_checkpoint_close(c.ck);
     tdm_checkpoint_close(c.observer_ck);
     free(c.devices);

@@ -74,7 +74,7 @@ static tdm_status useful_texts(const tp_job *job, const tdm_backend *be, int64_t
     const size_t half = gpt2_page_bytes(be, job->model.config) / 2 * pages;
     const size_t texts = weights / half + (weights % half != 0);
     plan_writing(job, be, 0, SIZE_MAX, &largest);
-    *batch = texts < (size_t)largest.batch ? (int64_t)texts : largest.batch;
+    *batch = job->batch == 0 && texts < (size_t)largest.batch ? (int64_t)texts : largest.batch;
 done:
     return st;
 }
@@ -102,28 +102,26 @@ static void plan_reading(const tp_job *job, const tdm_backend *be, size_t memory
 
 tdm_status tp_useful(const tp_job *job, const tdm_backend *be, int64_t *batch, tdm_err *err)
 {
-    tp_share share = {0};
+    enum { GOOD_ROWS = 8192 }; /* from about there on a device's matrix products are at their best */
+    tp_share largest = {0};
     if (job->generate)
         return useful_texts(job, be, batch, err);
-    plan_reading(job, be, 0, &share);
-    *batch = share.batch;
+    plan_reading(job, be, 0, &largest);
+    *batch = job->batch == 0 && largest.batch > GOOD_ROWS ? GOOD_ROWS : largest.batch;
     return TDM_OK;
 }
 
-tdm_status tp_plan(const tp_job *job, const tdm_backend *be, int32_t n_ranks, int64_t most, size_t memory, tp_share *out,
-                   tdm_err *err)
+tdm_status tp_plan(const tp_job *job, const tdm_backend *be, int64_t most, size_t memory, tp_share *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_backend rank = *be;
-    rank.n_ranks = n_ranks > 1 ? n_ranks : 0;
     *out = (tp_share){0};
-    TDM_TRY(weigh(job, be->dtype, rank.n_ranks, &out->weights, err));
+    TDM_TRY(weigh(job, be->dtype, be->n_ranks, &out->weights, err));
     if (out->weights >= memory)
         goto done;
     if (job->generate)
-        plan_writing(job, &rank, most, memory - out->weights, out);
+        plan_writing(job, be, most, memory - out->weights, out);
     else
-        plan_reading(job, &rank, memory, out);
+        plan_reading(job, be, memory, out);
 done:
     return st;
 }

@@ -2,7 +2,7 @@
  *
  *   const tp_job job = {.model = {ck, &config}, .generate = &options};
  *   TDM_TRY(tp_useful(&job, &be, &useful, err));
- *   TDM_TRY(tp_plan(&job, &be, 2, 0, memory, &share, err)); // share.batch >= useful: two devices suffice
+ *   TDM_TRY(tp_plan(&job, &rank, 0, memory, &share, err)); // share.batch >= useful: so many ranks suffice
  *
  * A batch is counted in texts of full length where texts are written, and in tokens of a forward pass where they are read.
  * Thread safety: none needed. */
@@ -36,18 +36,18 @@ typedef struct {
 } tp_share;
 
 /* The batch from which on a larger one gains little: texts whose caches, half full as they are on average, take as long
- * to read as the weights; or what a forward pass has on a device whose memory is no limit. No more than the job asks for.
+ * to read as the weights; tokens at which matrix products are at their best. --batch where it is given; no more than the
+ * job has.
  *   be  a backend that stands alone; of it as much counts as for gpt2_run_bytes
  * Errors: those of gpt2_plan_weights and roberta_plan_weights. */
 tdm_status tp_useful(const tp_job *job, const tdm_backend *be, int64_t *batch, tdm_err *err);
 
-/* What a rank of n_ranks takes, and the largest batch that it has room for.
- *   be      as above
+/* What a rank takes, and the largest batch that it has room for.
+ *   be      as above, or one of be->n_ranks ranks
  *   most    of the batch, where texts are written; 0: no limit
  *   memory  bytes of each rank; SIZE_MAX: no limit
  * Errors: as above. That memory does not suffice is none: out->batch is 0 then. */
-tdm_status tp_plan(const tp_job *job, const tdm_backend *be, int32_t n_ranks, int64_t most, size_t memory, tp_share *out,
-                   tdm_err *err);
+tdm_status tp_plan(const tp_job *job, const tdm_backend *be, int64_t most, size_t memory, tp_share *out, tdm_err *err);
 
 /* A CUDA device with f16 that is only planned for; nothing to close. */
 tdm_backend tp_imagined_device(void);
