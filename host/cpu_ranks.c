@@ -12,10 +12,10 @@
 
 /* What a rank is at. */
 typedef struct {
-    enum { SUM, JOIN } kind;
     int64_t rows;
-    int32_t cols, of; /* columns of y; of x where they are joined */
-    float *p;         /* y of a sum, x of a join */
+    int32_t cols;  /* of y */
+    int32_t block; /* columns of x of a join; of a sum 0 */
+    float *p;      /* y of a sum, x of a join */
 } post;
 
 struct cpu_meeting {
@@ -78,16 +78,15 @@ static tdm_status meet(cpu_meeting *m, const atomic_int *failed, tdm_err *err)
 
 static void say(char *text, size_t size, const post *p)
 {
-    if (p->kind == SUM)
+    if (p->block == 0)
         snprintf(text, size, "sums up %lld x %d", (long long)p->rows, p->cols);
     else
-        snprintf(text, size, "joins %lld x %d to %d columns", (long long)p->rows, p->of, p->cols);
+        snprintf(text, size, "joins %lld x %d to %d columns", (long long)p->rows, p->block, p->cols);
 }
 
 static tdm_status check_same(const post *first, const post *other, int32_t rank, tdm_err *err)
 {
-    if (first->kind == other->kind && first->rows == other->rows && first->cols == other->cols &&
-        first->of == other->of)
+    if (first->rows == other->rows && first->cols == other->cols && first->block == other->block)
         return TDM_OK;
     char a[80], b[80];
     say(a, sizeof a, first);
@@ -115,7 +114,7 @@ tdm_status cpu_sum_ranks(void *self, tdm_mat y, tdm_err *err)
     tdm_status st = TDM_OK;
     cpu_backend *be = self;
     const post *posts;
-    TDM_TRY(meet_at(be, (post){SUM, y.rows, y.cols, 0, y.p}, &posts, err));
+    TDM_TRY(meet_at(be, (post){y.rows, y.cols, 0, y.p}, &posts, err));
     const int32_t n = be->meeting->n;
     const size_t all = (size_t)y.rows * (size_t)y.cols;
     const size_t begin = all * (size_t)be->rank / (size_t)n, end = all * ((size_t)be->rank + 1) / (size_t)n;
@@ -134,7 +133,7 @@ tdm_status cpu_join_ranks(void *self, tdm_mat y, tdm_mat x, tdm_err *err)
     tdm_status st = TDM_OK;
     cpu_backend *be = self;
     const post *posts;
-    TDM_TRY(meet_at(be, (post){JOIN, y.rows, y.cols, x.cols, x.p}, &posts, err));
+    TDM_TRY(meet_at(be, (post){y.rows, y.cols, x.cols, x.p}, &posts, err));
     const size_t stride = cpu_stride(&y), width = (size_t)x.cols;
     for (int32_t r = 0; r < be->meeting->n && (size_t)r * width < (size_t)y.cols; r++) {
         const size_t first = (size_t)r * width, left = (size_t)y.cols - first;

@@ -34,7 +34,8 @@ struct tdm_ranks {
     int32_t patience; /* milliseconds for the other ranks once one has failed */
     atomic_int first;  /* the rank that failed first; -1: none has */
     atomic_int failed; /* 1 from then on */
-    tdm_err dead;      /* why no rank can be used any more; status TDM_OK: they can */
+    bool dead;         /* no rank can be used any more */
+    tdm_err why;
     pthread_mutex_t mutex;
     pthread_cond_t begin, end;
     atomic_int sleepers, caller_sleeps;
@@ -67,8 +68,8 @@ tdm_part tdm_part_of(int32_t heads, int32_t inner, int32_t vocab, int32_t rank, 
     if (n_ranks == 0)
         return p;
     p.block = tdm_padded(vocab / n_ranks + (vocab % n_ranks != 0));
-    const int64_t first = (int64_t)rank * p.block < vocab ? (int64_t)rank * p.block : vocab;
-    p.words = (tdm_share){(int32_t)first, vocab - (int32_t)first < p.block ? vocab - (int32_t)first : p.block};
+    const int32_t first = rank * p.block < vocab ? rank * p.block : vocab;
+    p.words = (tdm_share){first, vocab - first < p.block ? vocab - first : p.block};
     return p;
 }
 
@@ -246,8 +247,8 @@ static tdm_status outcome(tdm_ranks *g, const tdm_stop *stop, tdm_err *err)
     } else {
         if (g->n > 1 && !(st == TDM_ESTOPPED && tdm_stopped(stop)))
             tdm_context(&why, st, "rank %d", number);
-        g->dead = why;
-        g->dead.status = TDM_ESTOPPED;
+        g->dead = true;
+        g->why = why;
         on_all(g, give_up_rank, g);
     }
     return tdm_fail(err, st, "%s", why.msg);
@@ -275,8 +276,8 @@ tdm_status tdm_each_rank(const tdm_backend *be, tdm_rank_call call, void *ctx, t
     tdm_ranks *g = be->ranks;
     if (!g)
         return call(ctx, be, be->rank, err);
-    if (g->dead.status != TDM_OK)
-        return tdm_fail(err, TDM_ESTOPPED, "%s", g->dead.msg);
+    if (g->dead)
+        return tdm_fail(err, TDM_ESTOPPED, "%s", g->why.msg);
     for (int32_t i = 0; i < g->n; i++)
         g->ranks[i].be.stop = be->stop;
     on_all(g, call, ctx);
@@ -312,7 +313,7 @@ bool tdm_release_ranks(const tdm_backend *be, tdm_rank_release release, void *ct
 static tdm_status close_rank(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
 {
     tdm_ranks *g = ctx;
-    if (g->dead.status != TDM_OK) /* once more for one that was away at that time */
+    if (g->dead) /* once more for one that was away at that time */
         give_up_rank(g, be, rank, err);
     tdm_backend_close(&g->ranks[rank].be);
     g->ranks[rank].quits = true;
