@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "host/job.h"
+#include "host/ranks.h"
 #include "tools/ranks.h"
 
 double dry_run_clock(void)
@@ -141,8 +142,10 @@ static void print_text(const dry_run_estimate *e, const tdm_backend *backend, co
     print_output(e, r);
     printf("time      %s", e->tokens_are_most ? "at most " : "about ");
     print_duration(e->seconds);
-    printf(" at %.*f %s/s, from a trial with %.0f on %s\n", rate < 99.95 ? 1 : 0, rate, e->unit, e->tried,
-           backend->ops->name);
+    printf(" at %.*f %s/s, from a trial with %.0f on ", rate < 99.95 ? 1 : 0, rate, e->unit, e->tried);
+    if (tdm_rank_count(backend) > 1)
+        printf("%d ranks of ", (int)tdm_rank_count(backend));
+    printf("%s\n", backend->ops->name);
     if (r->rank.count > 1) {
         printf("ranks     %" PRId64 ", each ", r->rank.count);
         print_duration(e->seconds / (double)r->rank.count);
@@ -164,9 +167,9 @@ static void print_json(const dry_run_estimate *e, const tdm_backend *backend, co
     if (r->is_job)
         printf(", \"needed_bytes\": %.0f, \"free_bytes\": %.0f, \"fits\": %s", r->needed, r->free,
                has_room(r) ? "true" : "false");
-    printf(", \"device\": \"%s\", \"tried\": %.0f, \"seconds\": %.3f, \"ranks\": %" PRId64
+    printf(", \"device\": \"%s\", \"tp\": %d, \"tried\": %.0f, \"seconds\": %.3f, \"ranks\": %" PRId64
            ", \"seconds_per_rank\": %.3f}\n",
-           backend->ops->name, e->tried, e->seconds, r->rank.count, e->seconds / (double)r->rank.count);
+           backend->ops->name, (int)tdm_rank_count(backend), e->tried, e->seconds, r->rank.count, e->seconds / (double)r->rank.count);
 }
 
 tdm_status dry_run_print(const dry_run_estimate *e, const common_args *common, const tdm_backend *backend,

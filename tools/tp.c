@@ -200,11 +200,12 @@ static tdm_status check(const choice *c, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const common_args *common = c->common;
-    const bool by_observer = c->observer_ck && c->observer.n_head < c->config.n_head;
+    const int32_t heads = fewest_heads(c);
+    const bool by_observer = heads < c->config.n_head;
     TDM_REQUIRE(strncmp(common->device, "cuda:", 5) != 0, TDM_EARG,
                 "--device %s is one device, and --tp may want several: --devices names them", common->device);
-    TDM_REQUIRE(common->tp <= fewest_heads(c), TDM_EARG, "--tp %" PRId64 ": the %s has %d heads", common->tp,
-                by_observer ? "observer" : "model", (int)fewest_heads(c));
+    TDM_REQUIRE(common->tp <= heads, TDM_EARG, "--tp %" PRId64 ": the %s has %d head%s", common->tp,
+                by_observer ? "observer" : "model", (int)heads, heads == 1 ? "" : "s");
 done:
     return st;
 }
