@@ -55,6 +55,16 @@ static const course COURSES[] = {
     {"of two chunks one is innocent", 1,
      "0+ 0?4 0.4 0?5 0?6 0X 0+ 0?5 0?6 0X 0=C5 0+ 0?5 0!6 0@1 0.5 0E 0#2 0=C6 0+ 0?6 0@9 0X b:6@9 0#0"
      " 0+ 0@8 0.6 0E 0+ 0E done"},
+    {"what was open with a poisonous record is for everybody again", 2,
+     "0+ 1+ 0?4 0.4 0?5 0?6 0X 0+ 0?5 0?6 0?7 0X 1!5 1?8 1.8 0=N 1E 1=C5 1+ 1@1 0+ 0!5 0!6 0E 1X b:5@1 0=C5 1=C5 0+ 1=N 1+"
+     " 1!5 1?6 1?7 1E busy 0.5 0E done 0#0"},
+    {"and may turn out to be poisonous too", 1,
+     "0+ 0?4 0.4 0?5 0?6 0X 0+ 0?5 0?6 0X 0+ 0@1 0X b:5@1 0#0 0+ 0.5 0E 0=N 0+ 0?6 0X 0=N 0+ 0?6 0X 0#2 0=C6"
+     " 0+ 0@2 0X b:6@2 0#0 0=C6 0+ 0.6 0E 0+ 0E done"},
+    {"but not while another worker has it alone", 2,
+     "0+ 1+ 0?4 1?8 0.4 1.8 0?5 0?6 0X 1?5 1?6 1X 0=C5 0+ 1=C6 1+ 0@1 1@1 0X b:5@1 1X b:6@1 0=C5 1=C5 0#0 1#0"},
+    {"who was open first comes first", 1,
+     "0+ 0?4 0.4 0?5 0?6 0?7 0X 0+ 0?5 0?6 0?7 0X 0=C5 0+ 0.5 0E 0=C6 0+ 0.6 0E 0=C7"},
     {"faults stay where the chunk was innocent", 1,
      "0+ 0?4 0.4 0?5 0X 0+ 0?5 0X 0+ 0@1 0.5 0E 0#2 0=N 0+ 0?6 0X 0#3 0=L busy"},
     {"a chunk that was done by another after one death", 2, "0+ 1+ 0?5 0X 1?5 1.5 0#1 0+ 0!5 0?6 0X 0#2 1E 0+ 0?6 0E done"},
@@ -74,7 +84,8 @@ static const course COURSES[] = {
      "0+ 1+ 1?4 1.4 0?5 0X 0+ 0?5 0X 0+ 0?6 0X 0#3 0=L 1E 1=C5 1+ 1@1 1X b:5@1 0#1 0=N 1=C5 1+ 1.5 0=N 1E"
      " 0+ 0?6 0E done"},
     {"or one's own, if there is no one else", 1,
-     "0+ 0?4 0?5 0X 0+ 0?4 0?5 0X 0=N 0+ 0?3 0.3 0?6 0X 0#3 0=C4 0+ 0@1 0X b:4@1 0#1 0=C4 0+ 0.4 0E 0=C5"},
+     "0+ 0?4 0?5 0X 0+ 0?4 0?5 0X 0=N 0+ 0?3 0.3 0?6 0X 0#3 0=C4 0+ 0@1 0X b:4@1 0#1 0=C4 0+ 0.4 0E"
+     " 0=N 0+ 0?5 0?6 0E done"},
     {"but not others'", 2,
      "0+ 1+ 1?5 1X 0?4 0.4 0?6 0X 0+ 0?7 0X 0#2 0+ 0?8 1+ 1?5 1X 0X 0#3 0=L 1=N 1+ 1E 0=L 1=C5"},
     {"but not if the device has never worked", 1, "0+ 0?5 0X 0+ 0?5 0X 0+ 0?6 0X 0#3 0=L"},

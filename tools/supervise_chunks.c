@@ -123,6 +123,12 @@ static tdm_status set_put(chunk_set *s, chunk_id c, tdm_err *err)
     return TDM_OK;
 }
 
+/* It has been there. */
+static void set_drop(chunk_set *s, chunk_id c)
+{
+    s->files[c.file].words[c.number / 64] &= ~bit_of(c.number);
+}
+
 /* All that is in `what` leaves s. */
 static void set_remove(chunk_set *s, const chunk_set *what)
 {
@@ -233,28 +239,50 @@ static bool is_careful(const suspect *s)
     return s->deaths >= CAREFUL_DEATHS;
 }
 
-static void drop_fault(chunk_board *b, size_t i)
-{
-    free(b->faults[i].open.p);
-    b->faults[i] = b->faults[--b->n_faults];
-}
-
-/* A chunk is done: whatever happened, it was not the reason. */
+/* A chunk is done: whatever happened, it was not the reason. The others keep their order: who was open first is the
+ * likelier reason. */
 static void acquit(chunk_board *b, chunk_id c)
 {
     suspect *s = find_suspect(b, c);
     if (!s)
         return;
     free(s->bad);
-    *s = b->suspects[--b->n_suspects];
+    b->n_suspects--;
+    memmove(s, s + 1, (size_t)(b->suspects + b->n_suspects - s) * sizeof *s);
+}
+
+/* Chunks went back, which those who run have passed, maybe. */
+static void note_loss(chunk_board *b)
+{
+    b->lost = ++b->now;
+    b->is_walked = false;
+}
+
+/* A death that a chunk was suspected for is explained by another one (with a bad record): without it, the chunk may be
+ * one for everybody again. */
+static void forgive(chunk_board *b, chunk_id c)
+{
+    suspect *s = find_suspect(b, c);
+    if (!s || s->is_out || s->n_bad > 0)
+        return;
+    if (s->deaths-- == CAREFUL_DEATHS) {
+        set_drop(&b->taken, c);
+        note_loss(b);
+    }
 }
 
 /* One of its records was the reason. */
 static void convict(chunk_board *b, chunk_id c)
 {
-    for (size_t i = b->n_faults; i-- > 0;)
-        if (list_find(&b->faults[i].open, c) < b->faults[i].open.n)
-            drop_fault(b, i);
+    for (size_t i = b->n_faults; i-- > 0;) {
+        fault f = b->faults[i];
+        if (list_find(&f.open, c) == f.open.n)
+            continue;
+        for (size_t k = 0; k < f.open.n; k++)
+            forgive(b, f.open.p[k]);
+        free(f.open.p);
+        b->faults[i] = b->faults[--b->n_faults];
+    }
 }
 
 int32_t chunks_faults(const chunk_board *b, int32_t worker)
@@ -513,10 +541,8 @@ static tdm_status normal_died(chunk_board *b, int32_t worker, tdm_err *err)
     set_remove(&b->taken, &l->yes);
     for (size_t i = 0; i < l->open.n; i++)
         TDM_TRY(suspect_chunk(b, l->open.p[i], err));
-    if (l->yes.n > 0) {
-        b->lost = ++b->now;
-        b->is_walked = false;
-    }
+    if (l->yes.n > 0)
+        note_loss(b);
     TDM_TRY(add_fault(b, worker, &l->open, err));
 done:
     return st;

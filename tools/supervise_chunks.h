@@ -19,8 +19,9 @@
  *   The chunks that were open at a death (granted, and not reported) come under suspicion, and the device has a fault, which
  * remembers them. A chunk with two deaths is careful: only a careful worker gets it, which does nothing else, one
  * record after the other, and announces each. If that worker dies, the announced record is bad, and faults that
- * remember this chunk are forgotten; the next careful worker leaves bad records out. If it finishes, the chunk is free of
- * suspicion, and faults remain. A careful worker that dies with no record announced is a fault that nothing can explain.
+ * remember this chunk are forgotten, also for the chunks that were open with it; the next careful worker leaves bad
+ * records out. If it finishes, the chunk is free of suspicion, and faults remain. A careful worker that dies with no
+ * record announced is a fault that nothing can explain.
  *   A device with three faults is left out, unless it has worked before and careful work may explain one of them. A device
  * that is broken must not have good records declared bad, one after the other: careful work goes to those that
  * have worked and did not die with the chunk, then to those that have worked, and to others only where nothing else is left.
