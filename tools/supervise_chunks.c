@@ -11,29 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/supervise_sets.h"
+
 #define MOST_CHUNKS ((uint64_t)1 << 32) /* of a file; what a journal can number */
 enum { CAREFUL_DEATHS = 2, HOW_TEXT = 95, REASON_TEXT = HOW_TEXT + 64 };
-
-typedef struct {
-    uint64_t *words;
-    size_t n;
-} bits;
-
-/* A bit for each chunk of each file. */
-typedef struct {
-    bits *files;
-    size_t n;
-} chunk_set;
-
-typedef struct {
-    size_t file;
-    uint64_t number;
-} chunk_id;
-
-typedef struct {
-    chunk_id *p;
-    size_t n, cap;
-} chunk_list;
 
 typedef struct {
     chunks_kind kind; /* NOTHING: none is running */
@@ -79,106 +60,6 @@ struct chunk_board {
     uint64_t n_bad;
 };
 
-/* ---- sets and lists ---- */
-
-/* p [*cap] with room for at least one more than n, zeroed. NULL: no memory, and p is as it was. */
-static void *grow(void *p, size_t n, size_t *cap, size_t size, tdm_err *err)
-{
-    if (n < *cap)
-        return p;
-    const size_t more = n < 16 ? 16 : 2 * n;
-    char *grown = realloc(p, more * size);
-    if (!grown) {
-        tdm_fail(err, TDM_ENOMEM, "the chunks of the workers: %zu entries", more);
-        return NULL;
-    }
-    memset(grown + *cap * size, 0, (more - *cap) * size);
-    *cap = more;
-    return grown;
-}
-
-static uint64_t bit_of(uint64_t number)
-{
-    return (uint64_t)1 << number % 64;
-}
-
-static bool set_has(const chunk_set *s, chunk_id c)
-{
-    return c.file < s->n && c.number / 64 < s->files[c.file].n &&
-           (s->files[c.file].words[c.number / 64] & bit_of(c.number));
-}
-
-static tdm_status set_put(chunk_set *s, chunk_id c, tdm_err *err)
-{
-    bits *files = grow(s->files, c.file, &s->n, sizeof *files, err);
-    if (!files)
-        return TDM_ENOMEM;
-    s->files = files;
-    bits *b = &files[c.file];
-    uint64_t *words = grow(b->words, c.number / 64, &b->n, sizeof *words, err);
-    if (!words)
-        return TDM_ENOMEM;
-    b->words = words;
-    words[c.number / 64] |= bit_of(c.number);
-    return TDM_OK;
-}
-
-/* It has been there. */
-static void set_drop(chunk_set *s, chunk_id c)
-{
-    s->files[c.file].words[c.number / 64] &= ~bit_of(c.number);
-}
-
-/* All that is in `what` leaves s. */
-static void set_remove(chunk_set *s, const chunk_set *what)
-{
-    for (size_t f = 0; f < s->n && f < what->n; f++)
-        for (size_t i = 0; i < s->files[f].n && i < what->files[f].n; i++)
-            s->files[f].words[i] &= ~what->files[f].words[i];
-}
-
-static void set_free(chunk_set *s)
-{
-    for (size_t f = 0; f < s->n; f++)
-        free(s->files[f].words);
-    free(s->files);
-    *s = (chunk_set){0};
-}
-
-static bool is_same(chunk_id a, chunk_id b)
-{
-    return a.file == b.file && a.number == b.number;
-}
-
-/* list.n: it is not there. */
-static size_t list_find(const chunk_list *list, chunk_id c)
-{
-    size_t i = 0;
-    while (i < list->n && !is_same(list->p[i], c))
-        i++;
-    return i;
-}
-
-static bool list_drop(chunk_list *list, chunk_id c)
-{
-    const size_t at = list_find(list, c);
-    if (at == list->n)
-        return false;
-    list->n--;
-    memmove(list->p + at, list->p + at + 1, (list->n - at) * sizeof *list->p);
-    return true;
-}
-
-static tdm_status list_put(chunk_list *list, chunk_id c, tdm_err *err)
-{
-    chunk_id *p = grow(list->p, list->n, &list->cap, sizeof *p, err);
-    if (!p)
-        return TDM_ENOMEM;
-    list->p = p;
-    p[list->n++] = c;
-    return TDM_OK;
-}
-
 /* ---- opening ---- */
 
 tdm_status chunks_open(int32_t n_workers, chunk_board **out, tdm_err *err)
@@ -200,8 +81,8 @@ done:
 
 static void end_life(life *l)
 {
-    set_free(&l->yes);
-    set_free(&l->no);
+    chunk_set_free(&l->yes);
+    chunk_set_free(&l->no);
     free(l->open.p);
     *l = (life){0};
 }
@@ -220,7 +101,7 @@ void chunks_close(chunk_board *b)
     free(b->has_worked);
     free(b->suspects);
     free(b->faults);
-    set_free(&b->taken);
+    chunk_set_free(&b->taken);
     free(b);
 }
 
@@ -229,7 +110,7 @@ void chunks_close(chunk_board *b)
 static suspect *find_suspect(const chunk_board *b, chunk_id c)
 {
     for (size_t i = 0; i < b->n_suspects; i++)
-        if (is_same(b->suspects[i].chunk, c))
+        if (chunk_is_same(b->suspects[i].chunk, c))
             return &b->suspects[i];
     return NULL;
 }
@@ -266,7 +147,7 @@ static void forgive(chunk_board *b, chunk_id c)
     if (!s || s->is_out || s->n_bad > 0)
         return;
     if (s->deaths-- == CAREFUL_DEATHS) {
-        set_drop(&b->taken, c);
+        chunk_set_drop(&b->taken, c);
         note_loss(b);
     }
 }
@@ -276,7 +157,7 @@ static void convict(chunk_board *b, chunk_id c)
 {
     for (size_t i = b->n_faults; i-- > 0;) {
         fault f = b->faults[i];
-        if (list_find(&f.open, c) == f.open.n)
+        if (chunk_list_find(&f.open, c) == f.open.n)
             continue;
         for (size_t k = 0; k < f.open.n; k++)
             forgive(b, f.open.p[k]);
@@ -298,7 +179,7 @@ static bool died_with(const chunk_board *b, int32_t worker, chunk_id c)
     bool found = false;
     for (size_t i = 0; i < b->n_faults && !found; i++)
         found = b->faults[i].worker == worker &&
-                list_find(&b->faults[i].open, c) < b->faults[i].open.n;
+                chunk_list_find(&b->faults[i].open, c) < b->faults[i].open.n;
     return found;
 }
 
@@ -394,11 +275,11 @@ void chunks_started(chunk_board *b, int32_t worker, const chunks_task *task)
 static tdm_status answer(chunk_board *b, life *l, chunk_id c, bool granted, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    TDM_TRY(set_put(granted ? &l->yes : &l->no, c, err));
+    TDM_TRY(chunk_set_put(granted ? &l->yes : &l->no, c, err));
     if (!granted)
         goto done;
-    TDM_TRY(set_put(&b->taken, c, err));
-    TDM_TRY(list_put(&l->open, c, err));
+    TDM_TRY(chunk_set_put(&b->taken, c, err));
+    TDM_TRY(chunk_list_put(&l->open, c, err));
     suspect *s = find_suspect(b, c);
     if (s)
         s->is_out = true;
@@ -414,13 +295,13 @@ tdm_status chunks_grant(chunk_board *b, int32_t worker, size_t file, uint64_t nu
     TDM_REQUIRE(number < MOST_CHUNKS, TDM_EINTERNAL, "chunk %" PRIu64 " of file %zu, want less than %" PRIu64,
                 number, file, MOST_CHUNKS);
     if (l->kind == CHUNKS_CAREFUL) {
-        *granted = is_same(c, l->careful);
+        *granted = chunk_is_same(c, l->careful);
         goto done;
     }
-    *granted = set_has(&l->yes, c);
-    if (*granted || set_has(&l->no, c))
+    *granted = chunk_set_has(&l->yes, c);
+    if (*granted || chunk_set_has(&l->no, c))
         goto done;
-    *granted = !set_has(&b->taken, c);
+    *granted = !chunk_set_has(&b->taken, c);
     TDM_TRY(answer(b, l, c, *granted, err));
 done:
     return st;
@@ -431,7 +312,7 @@ void chunks_committed(chunk_board *b, int32_t worker, size_t file, uint64_t numb
     life *l = &b->lives[worker];
     const chunk_id c = {file, number};
     const bool careful = l->kind == CHUNKS_CAREFUL;
-    if (careful ? !is_same(c, l->careful) : !list_drop(&l->open, c))
+    if (careful ? !chunk_is_same(c, l->careful) : !chunk_list_drop(&l->open, c))
         return;
     b->has_worked[worker] = true;
     l->has_announced = false;
@@ -487,7 +368,7 @@ void chunks_finished(chunk_board *b, int32_t worker)
 
 static suspect *add_suspect(chunk_board *b, chunk_id c, tdm_err *err)
 {
-    suspect *p = grow(b->suspects, b->n_suspects, &b->cap_suspects, sizeof *p, err);
+    suspect *p = chunks_grow(b->suspects, b->n_suspects, &b->cap_suspects, sizeof *p, err);
     if (!p)
         return NULL;
     b->suspects = p;
@@ -504,13 +385,13 @@ static tdm_status suspect_chunk(chunk_board *b, chunk_id c, tdm_err *err)
         return TDM_ENOMEM;
     s->deaths++;
     s->is_out = false;
-    return is_careful(s) ? set_put(&b->taken, c, err) : TDM_OK;
+    return is_careful(s) ? chunk_set_put(&b->taken, c, err) : TDM_OK;
 }
 
 /* The fault takes the list of what was open. */
 static tdm_status add_fault(chunk_board *b, int32_t worker, chunk_list *open, tdm_err *err)
 {
-    fault *p = grow(b->faults, b->n_faults, &b->cap_faults, sizeof *p, err);
+    fault *p = chunks_grow(b->faults, b->n_faults, &b->cap_faults, sizeof *p, err);
     if (!p)
         return TDM_ENOMEM;
     b->faults = p;
@@ -522,7 +403,7 @@ static tdm_status add_fault(chunk_board *b, int32_t worker, chunk_list *open, td
 /* The announced record is bad. */
 static tdm_status add_bad(chunk_board *b, suspect *s, uint64_t place, const char *how, tdm_err *err)
 {
-    bad_record *p = grow(s->bad, s->n_bad, &s->cap_bad, sizeof *p, err);
+    bad_record *p = chunks_grow(s->bad, s->n_bad, &s->cap_bad, sizeof *p, err);
     if (!p)
         return TDM_ENOMEM;
     s->bad = p;
@@ -538,7 +419,7 @@ static tdm_status normal_died(chunk_board *b, int32_t worker, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     life *l = &b->lives[worker];
-    set_remove(&b->taken, &l->yes);
+    chunk_set_remove(&b->taken, &l->yes);
     for (size_t i = 0; i < l->open.n; i++)
         TDM_TRY(suspect_chunk(b, l->open.p[i], err));
     if (l->yes.n > 0)
