@@ -228,8 +228,8 @@ static void test_plan(void **state)
     size_t bytes = 0, alone = 0;
     open_files(&f, &SUBJECTS[0]);
     OK(tdm_open_cpu(1, &like, err));
+    const roberta_limits limits = {ROWS, N_TEXTS, 0};
     for (like.n_ranks = 1; like.n_ranks <= 7; like.n_ranks += 2) {
-        const roberta_limits limits = {ROWS, N_TEXTS, 0};
         OK(tdm_open_cpu_ranks(like.n_ranks, 1, &be, err));
         roberta *m = open_model(&be, &f, 0);
         assert_true(roberta_run_bytes(&like, &f.config, &limits, &bytes));
@@ -239,6 +239,16 @@ static void test_plan(void **state)
         roberta_close(m);
         tdm_backend_close(&be);
     }
+    /* 25 units of columns each, and half a unit more for the last rank, which then has most */
+    like.n_ranks = 4;
+    f.config.n_inner = 4 * 25 * 64;
+    assert_true(roberta_run_bytes(&like, &f.config, &limits, &alone));
+    const size_t even = roberta_row_bytes(&f.config, TDM_F32, 4);
+    f.config.n_inner += 32;
+    assert_true(roberta_run_bytes(&like, &f.config, &limits, &bytes));
+    assert_int_equal(bytes - alone, ROWS * 32 * sizeof(float));
+    assert_int_equal(roberta_row_bytes(&f.config, TDM_F32, 4) - even, 32 * sizeof(float));
+    f.config.n_inner = 672;
     /* on a device, which takes as many rows as a quarter of its memory has room for */
     const tdm_ops device = {.name = "cuda"};
     const size_t memory = 4 * (size_t)1000 * roberta_row_bytes(&f.config, TDM_F16, 0);
