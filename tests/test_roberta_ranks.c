@@ -240,14 +240,14 @@ static void test_plan(void **state)
         tdm_backend_close(&be);
     }
     /* 25 units of columns each, and half a unit more for the last rank, which then has most */
-    like.n_ranks = 4;
-    f.config.n_inner = 4 * 25 * 64;
+    like.n_ranks = 7;
+    f.config.n_inner = 7 * 25 * 64;
     assert_true(roberta_run_bytes(&like, &f.config, &limits, &alone));
-    const size_t even = roberta_row_bytes(&f.config, TDM_F32, 4);
+    const size_t even = roberta_row_bytes(&f.config, TDM_F32, 7);
     f.config.n_inner += 32;
     assert_true(roberta_run_bytes(&like, &f.config, &limits, &bytes));
     assert_int_equal(bytes - alone, ROWS * 32 * sizeof(float));
-    assert_int_equal(roberta_row_bytes(&f.config, TDM_F32, 4) - even, 32 * sizeof(float));
+    assert_int_equal(roberta_row_bytes(&f.config, TDM_F32, 7) - even, 32 * sizeof(float));
     f.config.n_inner = 672;
     /* on a device, which takes as many rows as a quarter of its memory has room for */
     const tdm_ops device = {.name = "cuda"};
