@@ -377,6 +377,7 @@ tdm_status tdm_join_ranks(const tdm_backend *be, tdm_mat y, tdm_mat x, tdm_err *
     TDM_TRY(check_padded("y", y, TDM_F32, x.rows, -1, err));
     TDM_REQUIRE((int64_t)x.cols * be->n_ranks >= y.cols, TDM_EARG, "%d ranks of %d columns, y has %d", be->n_ranks,
                 x.cols, y.cols);
+    TDM_REQUIRE(y.p != x.p || !x.rows, TDM_EARG, "y is x");
     TDM_TRY(be->ops->join_ranks(be->self, y, x, err));
 done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "join_ranks");

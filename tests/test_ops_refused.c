@@ -1,4 +1,5 @@
 /* Bad arguments: what every operation refuses, with the place and the value. */
+#include "host/ranks.h"
 #include "tests/ops_reference.h"
 
 static void refuses_linear(tdm_backend *be)
@@ -97,6 +98,56 @@ static void refuses_statistics(tdm_backend *be)
     ASSERT_OK(tdm_top_tokens(be, NULL, 4, mat(NULL, 0, 4), NULL, err));
 }
 
+/* What only a rank may do, and what it may not. */
+static void refuses_as_rank(const tdm_backend *be)
+{
+    float x[512] = {0}, y[512] = {0};
+    const int32_t tokens[] = {-7, 9}, positions[] = {0, 1}, starts[] = {0, 2};
+    const tdm_step step = {.n_rows = 2, .n_seqs = 1, .tokens = tokens, .positions = positions, .starts = starts};
+    const tdm_mat none = {.cols = 4}, places = mat(x, 2, 4);
+    tdm_mat half = mat(y, 2, 4), gaps = mat(y, 2, 4);
+    half.dtype = TDM_F16;
+    gaps.stride = 5;
+    ASSERT_OK(tdm_embed(be, mat(y, 2, 4), &step, none, 100, places, 0, err));
+    ASSERT_OK(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), 100, none, 0, err));
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, none, -1, places, 0, err), TDM_EARG, "the first word is -1");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(NULL, 5, 4), 0, places, 0, err), TDM_EARG, "words is NULL");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, none, 0, places, 1, err), TDM_EARG, "row 1: position 2, want 0 to 1");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, none, 0, mat(x, 2, 3), 0, err), TDM_EARG,
+                 "positions has 3 columns, want 4");
+    ASSERT_FAILS(tdm_sum_ranks(be, half, err), TDM_EARG, "sum_ranks: y is f16, want f32");
+    ASSERT_FAILS(tdm_sum_ranks(be, gaps, err), TDM_EARG, "y has rows of 4 in 5");
+    ASSERT_FAILS(tdm_sum_ranks(be, mat(NULL, 2, 4), err), TDM_EARG, "y is NULL");
+    ASSERT_OK(tdm_sum_ranks(be, mat(NULL, 0, 4), err));
+    ASSERT_FAILS(tdm_join_ranks(be, mat(y, 2, 5), mat(x, 2, 4), err), TDM_EARG,
+                 "join_ranks: 1 ranks of 4 columns, y has 5");
+    ASSERT_FAILS(tdm_join_ranks(be, mat(y, 1, 4), mat(x, 2, 4), err), TDM_EARG, "y has 1 rows, want 2");
+    ASSERT_FAILS(tdm_join_ranks(be, gaps, mat(x, 2, 4), err), TDM_EARG, "y has rows of 4 in 5");
+    ASSERT_FAILS(tdm_join_ranks(be, mat(x, 2, 4), gaps, err), TDM_EARG, "x has rows of 4 in 5");
+    ASSERT_FAILS(tdm_join_ranks(be, mat(x, 2, 4), half, err), TDM_EARG, "x is f16, want f32");
+    ASSERT_FAILS(tdm_join_ranks(be, mat(x, 2, 4), mat(x, 2, 4), err), TDM_EARG, "y is x");
+}
+
+static void refuses_ranks(tdm_backend *be)
+{
+    float x[8] = {0}, y[8] = {0};
+    const int32_t tokens[] = {0}, starts[] = {0, 1};
+    const tdm_step step = {.n_rows = 1, .n_seqs = 1, .tokens = tokens, .positions = tokens, .starts = starts};
+    const tdm_mat none = {.cols = 4};
+    ASSERT_OK(tdm_sum_ranks(be, none, err)); /* nothing happens */
+    ASSERT_FAILS(tdm_join_ranks(be, mat(y, 1, 4), mat(x, 1, 4), err), TDM_EARG, "join_ranks: this backend is no rank");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 1, 4), &step, mat(x, 1, 4), 1, mat(x, 1, 4), 0, err), TDM_EARG,
+                 "the first word is 1");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 1, 4), &step, none, 0, mat(x, 1, 4), 0, err), TDM_EARG,
+                 "tables of 0 and 1 rows");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 1, 4), &step, mat(x, 1, 4), 0, none, 0, err), TDM_EARG,
+                 "tables of 1 and 0 rows");
+    tdm_backend ranks;
+    ASSERT_OK(tdm_open_cpu_ranks(1, 1, &ranks, err));
+    refuses_as_rank(tdm_rank_backend(&ranks, 0)); /* one rank waits for nobody, on whatever thread */
+    tdm_backend_close(&ranks);
+}
+
 static void refuses_memory(tdm_backend *be)
 {
     char y[4];
@@ -126,6 +177,7 @@ static void bad_arguments_are_refused(void **state)
     refuses_linear(&be);
     refuses_rows(&be);
     refuses_statistics(&be);
+    refuses_ranks(&be);
     refuses_memory(&be);
     tdm_backend_close(&be);
     tdm_backend_close(&be);

@@ -28,13 +28,15 @@ check() { # preset
 check release build
 check asan build-asan
 
-# What runs in threads, under ThreadSanitizer: loops, the pipeline, and whole jobs, whose kernels are too
-# slow in this build for the rest.
+# What runs in threads, under ThreadSanitizer: loops, the pipeline, ranks, and whole jobs, whose kernels are
+# too slow in this build for the rest.
 cmake -S . -B build-tsan -G Ninja -DCMAKE_C_FLAGS="-fsanitize=thread -Wno-tsan" -DBUILD_TESTING=ON -DTDM_CUDA=OFF \
     -DTDM_WERROR=$werror
-cmake --build build-tsan --target test_pipeline test_threads tandem
+cmake --build build-tsan --target test_pipeline test_threads test_ranks_group test_cpu_ranks tandem
 build-tsan/tests/test_pipeline
 build-tsan/tests/test_threads
+build-tsan/tests/test_ranks_group
+build-tsan/tests/test_cpu_ranks
 for options in "--threads 3" "--threads 2 --batch 1"; do
     # shellcheck disable=SC2086 # a list of words
     build-tsan/tandem detect --model tools/demo/reader --device cpu $options --restart --out build-tsan/judged.jsonl \
