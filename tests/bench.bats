@@ -16,7 +16,7 @@ is_json_lines() {
 }
 
 @test "parts without a model: table, CSV and JSON" {
-    for part in device gemm kernels evaluate; do
+    for part in device gemm kernels ranks evaluate; do
         run --separate-stderr "$TANDEM" bench $part --device cpu --small
         [ "$status" -eq 0 ]
         [[ $output == "cpu "*"; ceilings: "* ]]
@@ -28,6 +28,14 @@ is_json_lines() {
         [ "$status" -eq 0 ]
         is_json_lines $part
     done
+}
+
+@test "ranks: what three of them send each other" {
+    run --separate-stderr "$TANDEM" bench ranks --tp 3 --device cpu --small --json
+    [ "$status" -eq 0 ]
+    [ "$(grep -c '"ranks": 3, ' <<< "$output")" -eq 6 ]
+    grep -q '"op": "sum", .*"rows": 17, "cols": 128, .*"received": 0.012, ' <<< "$output" # 4/3 of 17 x 128 f32
+    grep -q '"op": "join", .*"rows": 17, "cols": 700, .*"received": 0.032, ' <<< "$output" # 2/3 of 17 x 700
 }
 
 @test "a made-up model is written, inspected, and the same again" {

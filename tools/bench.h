@@ -7,6 +7,7 @@ int bench_tokenizer(int argc, char **argv);
 int bench_device(int argc, char **argv);
 int bench_gemm(int argc, char **argv);
 int bench_kernels(int argc, char **argv);
+int bench_ranks(int argc, char **argv);
 int bench_model(int argc, char **argv);
 int bench_load(int argc, char **argv);
 int bench_generate(int argc, char **argv);

@@ -7,7 +7,7 @@
 #include "tools/bench_common.h"
 
 enum { WINDOWS = 12, MOST_CALLS = 1 << 16, MOST_RECORDED = 64 };
-static const double WINDOW_SECONDS = 0.02;
+const double BENCH_WINDOW = 0.02;
 
 typedef struct {
     bench_run *run;
@@ -64,10 +64,10 @@ static tdm_status prepare(const bench *b, timed *t, tdm_err *err)
     TDM_TRY(t->run->call(t->run->ctx, 0, err));
     TDM_TRY(tdm_sync(&b->backend, err));
     TDM_TRY(record(b, t, err));
-    for (t->calls = t->recorded;; t->calls *= 2) {
+    const size_t wanted = t->run->calls;
+    for (t->calls = wanted > t->recorded ? wanted / t->recorded * t->recorded : t->recorded;; t->calls *= 2) {
         TDM_TRY(window(b, t, &seconds, err));
-        if (b->options->small || seconds * (double)t->calls >= WINDOW_SECONDS ||
-            t->calls >= MOST_CALLS)
+        if (wanted || b->options->small || seconds * (double)t->calls >= BENCH_WINDOW || t->calls >= MOST_CALLS)
             break;
     }
 done:

@@ -83,6 +83,7 @@ typedef struct {
     bench_call call;
     void *ctx;
     size_t turns;        /* calls before the operands repeat; 0 is 1 */
+    size_t calls;        /* of a window, about; 0: as many as last long enough. Ranks have to make equally many */
     double median, best; /* receives seconds of one call */
 } bench_run;
 
@@ -90,6 +91,7 @@ typedef struct {
  * more (one call where that is longer), as one recorded graph of its turns where the backend has
  * graphs. */
 enum { BENCH_RUNS = 16 };
+extern const double BENCH_WINDOW; /* seconds */
 tdm_status bench_measure(const bench *b, bench_run *runs, size_t n, tdm_err *err);
 
 /* ---- operands ---- */

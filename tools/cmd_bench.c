@@ -10,6 +10,7 @@ static const menu_entry PARTS[] = {
     {"gemm", "matrix product, GFLOP/s and share of the ceiling; choice of cuBLASLt's algorithms",
      bench_gemm},
     {"kernels", "the other operations of the models, GB/s and share of the ceiling", bench_kernels},
+    {"ranks", "what --tp sends between GPUs, microseconds and GB/s", bench_ranks},
     {"model", "write a model folder with random weights", bench_model},
     {"load", "weights from a file to the device, GB/s", bench_load},
     {"generate", "whole runs of generate, tokens/s and share of the floor", bench_generate},

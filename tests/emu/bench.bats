@@ -28,6 +28,15 @@ bench() {
     done
 }
 
+@test "ranks: one alone and two, in f16" {
+    for n in 1 2; do
+        TDM_EMU_DEVICES=2 bench ranks --tp $n --csv
+        [ "${#lines[@]}" -eq 8 ]
+    done
+    run --separate-stderr "$TANDEM_EMU" bench ranks --tp 2 --device cuda --small
+    [ "$status" -eq 69 ]
+}
+
 @test "tuning: a line for each shape; none where rows vary" {
     bench gemm --tune --tune-seconds 0.01
     [ "${#lines[@]}" -eq 3 ]
