@@ -15,7 +15,7 @@ setup() {
         h.0.mlp.c_proj.bias:64"
 }
 
-# write_model NAME:SHAPE...: F32 zeros, one behind the other
+# write_model NAME:SHAPE...: F32 zeros, one behind the other; a hole in the file
 write_model() {
     header='{' at=0 end=0 comma=
     for t in "$@"; do
@@ -29,8 +29,8 @@ write_model() {
     {
         printf "\\$(printf %o $((n % 256)))\\$(printf %o $((n / 256)))\\0\\0\\0\\0\\0\\0"
         printf %s "$header"
-        head -c "$end" /dev/zero
     } > "$dir/model.safetensors"
+    truncate -s +"$end" "$dir/model.safetensors"
 }
 
 @test "a complete model: table, parameters and memory" {
@@ -66,6 +66,40 @@ write_model() {
     [ "$status" -eq 0 ]
     [[ "$output" =~ "parameters   50880" ]]
     [[ "$output" =~ "17, 1 of them ignored" ]]
+}
+
+# Of a rank of GPT-2 XL with so many heads, columns of the feed-forward layer and rows of the vocabulary: bytes of
+# weights with f16, tables as in the file.
+xl_weights() {
+    local E=1600 A=$((64 * $1)) F=$2 V=$3
+    local layer=$((4 * 4 * E + 2 * (3 * A * E + 3 * A + A * E + E + F * E + F + F * E + E)))
+    echo $((4 * V * E + 2 * V * E + 4 * 1024 * E + 2 * 4 * E + 48 * layer))
+}
+
+@test "GPT-2 XL on 1, 2, 4 and 8 GPUs" {
+    echo '{"model_type": "gpt2", "n_layer": 48, "n_head": 25, "n_embd": 1600, "vocab_size": 50257,
+           "n_positions": 1024, "bos_token_id": 50256, "eos_token_id": 50256}' > "$dir/config.json"
+    write_model wte.weight:50257,1600 wpe.weight:1024,1600 ln_f.weight:1600 ln_f.bias:1600 \
+        $(for i in $(seq 0 47); do
+            for t in ln_1.weight:1600 ln_1.bias:1600 attn.c_attn.weight:1600,4800 attn.c_attn.bias:4800 \
+                attn.c_proj.weight:1600,1600 attn.c_proj.bias:1600 ln_2.weight:1600 ln_2.bias:1600 \
+                mlp.c_fc.weight:1600,6400 mlp.c_fc.bias:6400 mlp.c_proj.weight:6400,1600 mlp.c_proj.bias:1600; do
+                echo h.$i.$t
+            done
+        done)
+    run --separate-stderr "$TANDEM" inspect "$dir"
+    [ "$status" -eq 0 ] || { echo "$stderr"; false; }
+    [[ "$output" =~ "parameters   1557611200" ]]
+    [[ "$output" =~ "on GPUs      f16, 22 texts of full length at once: MiB of each" ]] || { echo "$output"; false; }
+    [[ "$output" =~ $'\n                8 ' ]]
+    run --separate-stderr "$TANDEM" inspect --json "$dir"
+    # heads 13 + 12, 7 + 6 + 6 + 6, 4 + 3 x 7; columns 64 x (50, 25, 13); rows of the vocabulary in blocks of 64
+    for want in "1 25 6400 50257" "2 13 3200 25152" "4 7 1600 12608" "8 4 832 6336"; do
+        set -- $want
+        part="\"gpus\": $1, \"dtype\": \"f16\", \"batch\": 22, \"weights\": $(xl_weights $2 $3 $4), "
+        part+="\"kv\": $((22 * 1024 * 48 * $2 * 64 * 2 * 2)), \"scratch\": "
+        [[ "$output" == *"$part"* ]] || { echo "$part"; echo "${output#*on_gpus}"; false; }
+    done
 }
 
 @test "missing, misshapen and foreign tensors are all named, exit 65" {

@@ -18,11 +18,13 @@ static const arg_command COMMAND = {
     .usage = "[--json] DIR|FILE.safetensors|OUT|OUT.job|OUT.manifest.json",
     .summary =
         "Lists the tensors of a model folder, checks them and config.json against what the model "
-        "needs, and says how much memory it takes on the CPU. No weights are read. Of a single "
+        "needs, and says how much memory it takes on the CPU and on each of 1, 2, 4 and 8 GPUs (--tp). No weights are read. Of a single "
         "file only the table is printed. Of a job it says what is done and what is left, who is at "
         "work, and what to type to go on; of an OUT with its manifest beside it, whether it is what "
         "was written: size and SHA-256.",
     .notes =
+        "Memory on GPUs is that of weights, keys and values, and scratch; CUDA, NCCL and what the\n"
+        "GPUs send each other take some hundred MiB besides.\n"
         "A folder that cannot be run ends with exit code 65 after the list: every tensor that\n"
         "is missing, has another shape or does not belong is named. So does an OUT, or its\n"
         "OUT.errors.jsonl, that is not what OUT.manifest.json says. To look at a job takes no\n"
@@ -107,6 +109,24 @@ static void print_table(const subject *s)
     }
 }
 
+/* Of each of several GPUs. */
+static void print_gpus(const subject *s)
+{
+    const model_needs *n = &s->needs;
+    const bool writes = s->config.arch == TDM_GPT2;
+    if (n->n_on_gpus == 0)
+        return;
+    printf("on GPUs      f16, %" PRId64 " %s at once: MiB of each\n             GPUs    weights%s    scratch     in all\n",
+           n->on_gpus[0].share.batch, writes ? "texts of full length" : "tokens", writes ? "   keys and values" : "");
+    for (int i = 0; i < n->n_on_gpus; i++) {
+        const tp_share *share = &n->on_gpus[i].share;
+        printf("             %4d %10.1f", (int)n->on_gpus[i].ranks, mib(share->weights));
+        if (writes)
+            printf(" %17.1f", mib(share->cache));
+        printf(" %10.1f %10.1f\n", mib(share->scratch), mib(share->weights + share->cache + share->scratch));
+    }
+}
+
 static void print_model(const subject *s)
 {
     const tdm_config *c = &s->config;
@@ -127,6 +147,7 @@ static void print_model(const subject *s)
                "values, %.1f MiB of scratch\n",
                (int)s->needs.run_texts, mib(s->needs.run_cache_bytes),
                mib(s->needs.run_scratch_bytes));
+    print_gpus(s);
     const char *line = s->needs.problems.p;
     for (size_t i = 0; i < s->needs.n_problems; i++, line += strlen(line) + 1)
         printf("problem      %s\n", line);
@@ -188,10 +209,19 @@ static tdm_status put_model(const subject *s, tdm_buf *out, tdm_err *err)
     TDM_TRY(tdm_buf_printf(out, err,
                            ", \"memory\": {\"weights\": %" PRIu64 ", \"kv_per_token\": %" PRIu64
                            ", \"kv_per_text\": %" PRIu64 ", \"run_texts\": %d, \"run_kv\": %zu, "
-                           "\"run_scratch\": %zu}, \"problems\": [",
+                           "\"run_scratch\": %zu, \"on_gpus\": [",
                            s->needs.weight_bytes, s->needs.token_bytes,
                            s->needs.token_bytes * (uint64_t)c->n_context, (int)s->needs.run_texts,
                            s->needs.run_cache_bytes, s->needs.run_scratch_bytes));
+    for (int i = 0; i < s->needs.n_on_gpus; i++) {
+        const tp_share *share = &s->needs.on_gpus[i].share;
+        TDM_TRY(tdm_buf_printf(out, err,
+                               "%s{\"gpus\": %d, \"dtype\": \"f16\", \"batch\": %" PRId64
+                               ", \"weights\": %zu, \"kv\": %zu, \"scratch\": %zu}",
+                               i ? ", " : "", (int)s->needs.on_gpus[i].ranks, share->batch, share->weights,
+                               share->cache, share->scratch));
+    }
+    TDM_TRY(tdm_buf_printf(out, err, "]}, \"problems\": ["));
     const char *line = s->needs.problems.p;
     for (size_t i = 0; i < s->needs.n_problems; i++, line += strlen(line) + 1) {
         TDM_TRY(tdm_buf_put(out, ", ", i ? 2 : 0, err));

@@ -82,6 +82,30 @@ done:
     return st;
 }
 
+/* On GPUs that nobody has to have. */
+static tdm_status plan_gpus(model_needs *out, const tdm_checkpoint *ck, const tdm_config *config, tdm_err *err)
+{
+    static const int32_t RANKS[MODEL_NEEDS_GPUS] = {1, 2, 4, 8};
+    tdm_status st = TDM_OK;
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    tdm_backend gpu = tp_imagined_device();
+    tp_job job = {.model = {ck, config}, .generate = config->arch == TDM_GPT2 ? &o : NULL};
+    int64_t useful = 0;
+    o.n = UINT64_MAX;
+    TDM_TRY(tp_useful(&job, &gpu, &useful, err));
+    job.batch = job.generate ? 0 : useful / config->n_context;
+    for (int i = 0; i < MODEL_NEEDS_GPUS; i++) {
+        if (RANKS[i] > 1 && (RANKS[i] > config->n_head || RANKS[i] > config->n_inner / 64))
+            break;
+        gpu.n_ranks = RANKS[i] > 1 ? RANKS[i] : 0;
+        out->on_gpus[i].ranks = RANKS[i];
+        TDM_TRY(tp_plan(&job, &gpu, useful, SIZE_MAX, &out->on_gpus[i].share, err));
+        out->n_on_gpus++;
+    }
+done:
+    return st;
+}
+
 tdm_status model_needs_check(model_needs *out, const tdm_checkpoint *ck, const tdm_config *config,
                              tdm_err *err)
 {
@@ -97,6 +121,8 @@ tdm_status model_needs_check(model_needs *out, const tdm_checkpoint *ck, const t
         TDM_TRY(roberta_each_tensor(ck, config, see, &c));
         TDM_TRY(note_rest(&c, roberta_ignores));
     }
+    if (out->n_problems == 0)
+        TDM_TRY(plan_gpus(out, ck, config, err));
 done:
     if (st != TDM_OK)
         model_needs_free(out);

@@ -18,12 +18,20 @@
 #include "host/checkpoint.h"
 #include "host/config.h"
 #include "host/err.h"
+#include "tools/tp_plan.h"
 
 typedef enum {
     TENSOR_UNKNOWN, /* the loader would refuse it */
     TENSOR_USED,
     TENSOR_IGNORED, /* mask buffers, pooler, position ids, a copy of a tied output matrix */
 } tensor_use;
+
+/* What each GPU has of a model that several hold together, with f16 and a useful batch (tools/tp_plan.h). */
+typedef struct {
+    int32_t ranks;
+    tp_share share;
+} model_on_gpus;
+enum { MODEL_NEEDS_GPUS = 4 }; /* 1, 2, 4 and 8 of them */
 
 typedef struct {
     tensor_use *use;  /* [tdm_checkpoint_count] */
@@ -37,6 +45,8 @@ typedef struct {
     int32_t run_texts;    /* texts that generate writes at once, unless told otherwise or short of
                              memory; 0: that many bytes cannot be counted */
     size_t run_cache_bytes, run_scratch_bytes; /* what it allocates for them, each of full length */
+    model_on_gpus on_gpus[MODEL_NEEDS_GPUS];
+    int n_on_gpus; /* as many as the model can be shared by; 0: it has problems */
 } model_needs;
 
 /* Errors: TDM_ENOMEM. Problems of the checkpoint are not errors here. */
