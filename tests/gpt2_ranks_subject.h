@@ -21,7 +21,7 @@ enum {
     TEXTS = 3,
     STEPS = 4,    /* tokens drawn for each text */
     CONTEXT = 20,
-    SLOTS = 5,    /* more than TEXTS: the class of 8 rows where there are graphs */
+    SLOTS = 4,    /* the last is a stranger's */
     FED = 9 + 5 + 2,
     TOP = 3,
     GREEDY = 0,   /* the text that is written greedily */
@@ -130,7 +130,7 @@ static inline void feed_text(gpt2_run *run, const tdm_backend *be, const int32_t
 
 static inline int32_t slot_of(int text, bool company)
 {
-    return company ? TEXTS - text : text;
+    return company ? TEXTS - 1 - text : text;
 }
 
 static inline void ask_forward(gpt2_run *run, const tdm_backend *be, bool company, answers *a)
