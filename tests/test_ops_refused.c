@@ -109,7 +109,7 @@ static void refuses_as_rank(const tdm_backend *be)
     half.dtype = TDM_F16;
     gaps.stride = 5;
     ASSERT_OK(tdm_embed(be, mat(y, 2, 4), &step, none, 100, places, 0, err));
-    ASSERT_OK(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), 100, none, 0, err));
+    ASSERT_OK(tdm_embed(be, mat(y, 2, 4), &step, mat(x, 5, 4), 100, (tdm_mat){0}, 0, err));
     ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, none, -1, places, 0, err), TDM_EARG, "the first word is -1");
     ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, mat(NULL, 5, 4), 0, places, 0, err), TDM_EARG, "words is NULL");
     ASSERT_FAILS(tdm_embed(be, mat(y, 2, 4), &step, none, 0, places, 1, err), TDM_EARG, "row 1: position 2, want 0 to 1");
@@ -142,6 +142,8 @@ static void refuses_ranks(tdm_backend *be)
                  "tables of 0 and 1 rows");
     ASSERT_FAILS(tdm_embed(be, mat(y, 1, 4), &step, mat(x, 1, 4), 0, none, 0, err), TDM_EARG,
                  "tables of 1 and 0 rows");
+    ASSERT_FAILS(tdm_embed(be, mat(y, 1, 4), &step, mat(x, 1, 4), 0, mat(NULL, 1, 4), 0, err), TDM_EARG,
+                 "positions is NULL");
     tdm_backend ranks;
     ASSERT_OK(tdm_open_cpu_ranks(1, 1, &ranks, err));
     refuses_as_rank(tdm_rank_backend(&ranks, 0)); /* one rank waits for nobody, on whatever thread */
