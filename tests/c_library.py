@@ -12,7 +12,8 @@ PACKAGES = ["libcjson", "libutf8proc", "zlib", "libzstd", "libcrypto", "libxxhas
 
 class Backend(C.Structure):
     _fields_ = [("ops", C.c_void_p), ("self", C.c_void_p), ("dtype", C.c_int), ("device", C.c_char_p),
-                ("identity", C.c_char_p), ("stop", C.c_void_p)]
+                ("identity", C.c_char_p), ("stop", C.c_void_p), ("rank", C.c_int32), ("n_ranks", C.c_int32),
+                ("ranks", C.c_void_p)]
 
 
 class Mat(C.Structure):
