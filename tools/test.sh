@@ -37,13 +37,15 @@ build-tsan/tests/test_pipeline
 build-tsan/tests/test_threads
 build-tsan/tests/test_ranks_group
 build-tsan/tests/test_cpu_ranks
-for options in "--threads 3" "--threads 2 --batch 1"; do
+for options in "--threads 3" "--threads 2 --batch 1" "--threads 1 --tp 2"; do
     # shellcheck disable=SC2086 # a list of words
     build-tsan/tandem detect --model tools/demo/reader --device cpu $options --restart --out build-tsan/judged.jsonl \
         tests/golden/detector_texts.jsonl
 done
 build-tsan/tandem generate --model tools/demo/writer --device cpu --threads 3 --n 3 --length 20 \
     --restart --out build-tsan/written.jsonl
+build-tsan/tandem generate --model tools/demo/writer --device cpu --threads 1 --tp 3 --n 3 --length 20 \
+    --restart --out build-tsan/written-together.jsonl
 build-tsan/tandem generate --model tools/demo/writer --device null --n 3000 --length 20 --chunk 4 \
     --restart --out build-tsan/chunks.jsonl
 build-tsan/tandem score --model tools/demo/writer --observer tools/demo/writer --device null --chunk 4KiB \
