@@ -76,6 +76,23 @@ is_json_lines() {
     [ -z "$(ls)" ]
 }
 
+@test "whole jobs on two ranks: the tokens of one" {
+    for job in "generate --size tiny --length 9" "detect --size tiny-detector" "score --size tiny --length 20"; do
+        # shellcheck disable=SC2086 # a list of words
+        for n in 1 2; do
+            run --separate-stderr "$TANDEM" bench $job --tp $n --device cpu --n 3 --small --json
+            [ "$status" -eq 0 ] || { echo "$stderr"; false; }
+            grep -o '"hash": "[0-9a-f]*"' <<< "$output" >> hashes
+        done
+    done
+    [ "$(sort -u hashes | wc -l)" -eq 3 ]
+    rm hashes
+    run --separate-stderr "$TANDEM" bench score --size tiny --tp 3 --device cpu --small
+    [ "$status" -eq 2 ]
+    [[ $stderr == *"--tp 3: the model has 2 heads"* ]]
+    [ -z "$(ls)" ]
+}
+
 @test "options of generate go behind --, and a job that fails is an error" {
     run --separate-stderr "$TANDEM" bench generate --size tiny --device cpu --n 2 --length 5 --small -- --top-k 3
     [ "$status" -eq 0 ]

@@ -94,6 +94,7 @@ int bench_detect(int argc, char **argv)
          .default_text = "what the model reads",
          .help = "words of one text, a token each"},
         JOB_ARGS_ROUNDS(&o),
+        JOB_ARGS_TP(&o),
         BENCH_ARGS(&o.bench),
     };
     o.bench.common.quiet = true;

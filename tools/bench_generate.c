@@ -173,6 +173,7 @@ int bench_generate(int argc, char **argv)
          .value = "LIST",
          .help = "texts at once, N or auto, with commas between"},
         JOB_ARGS_ROUNDS(&o.job),
+        JOB_ARGS_TP(&o.job),
         ARGS_KV_DTYPE(&o.job.bench.common),
         BENCH_ARGS(&o.job.bench),
     };

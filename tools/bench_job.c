@@ -67,6 +67,10 @@ tdm_status job_open(const job_options *options, const char *part, tdm_arch arch,
     TDM_REQUIRE(out->config.arch == arch, TDM_EARG, "%s: not a %s", out->dir,
                 arch == TDM_GPT2 ? "GPT-2" : "detector");
     TDM_TRY(bench_open(&options->bench, part, &out->b, err));
+    const double devices = out->b.is_cuda ? (double)options->bench.common.tp : 1;
+    out->b.machine.copy *= devices;
+    out->b.machine.read *= devices;
+    out->b.machine.flops *= devices;
     const tdm_dtype dtype = out->b.backend.dtype;
     static const tdm_dtype KV_DTYPES[] = {TDM_F16, TDM_BF16, TDM_F32};
     const int kv_dtype = options->bench.common.kv_dtype;
@@ -182,7 +186,7 @@ tdm_status job_run(const job *j, const char *const *args, size_t n, job_result *
     tdm_status st = TDM_OK;
     const common_args *c = &j->options->bench.common;
     const char *argv[MOST_ARGS + 16] = {NO_ARGS[0]};
-    char threads[24];
+    char threads[24], tp[24];
     tdm_buf text = {0};
     struct rusage usage, own;
     int fd = -1, status = 0;
@@ -192,9 +196,9 @@ tdm_status job_run(const job *j, const char *const *args, size_t n, job_result *
     for (size_t i = 0; i < n; i++)
         argv[1 + i] = args[i];
     snprintf(threads, sizeof threads, "%lld", (long long)c->threads);
-    const char *const more[] = {
-        "--model",   j->dir,  "--device", c->device, "--dtype", DTYPE_CHOICES[c->dtype],
-        "--threads", threads, "--json",   "--quiet"};
+    snprintf(tp, sizeof tp, "%lld", (long long)c->tp);
+    const char *const more[] = {"--model",   j->dir,  "--device", c->device, "--dtype", DTYPE_CHOICES[c->dtype],
+                                "--threads", threads, "--tp",     tp,        "--json",  "--quiet"};
     for (size_t i = 0; i < COUNT(more); i++)
         argv[1 + n + i] = more[i];
     const double start = bench_seconds();

@@ -35,13 +35,19 @@ typedef struct {
         .max = 1000, .help = "times to run each row of the table, in turn"                         \
     }
 
+#define JOB_ARGS_TP(o)                                                                             \
+    {                                                                                              \
+        .name = "tp", .kind = ARG_I64, .out = &(o)->bench.common.tp, .value = "N", .min = 1,       \
+        .max = TDM_MOST_RANKS, .help = "GPUs that hold the weights together; the floor is that of N of them" \
+    }
+
 typedef struct {
     const job_options *options; /* borrowed */
     char dir[BENCH_PATH];       /* the model */
     const tdm_stop *stop;       /* set by a signal */
     char scratch[BENCH_PATH];   /* a folder for what the job writes, and for a model of --size */
     tdm_config config;
-    bench b; /* measured, and its backend closed again */
+    bench b; /* measured, of one device, times --tp GPUs, and its backend closed again */
     tdm_dtype kv_dtype;
 } job;
 

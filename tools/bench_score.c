@@ -11,6 +11,7 @@
 #include "host/score.h"
 #include "tools/bench.h"
 #include "tools/bench_job.h"
+#include "tools/tp.h"
 
 typedef struct {
     tdm_backend backend;
@@ -29,7 +30,9 @@ static tdm_status open_scoring(const job *j, scoring *s, tdm_err *err)
     const job_options *o = j->options;
     uint64_t state = 1;
     TDM_TRY(tdm_checkpoint_open(j->dir, &s->ck, err));
-    TDM_TRY(args_open_backend(&o->bench.common, &s->backend, err));
+    common_args common = o->bench.common;
+    common.model = j->dir;
+    TDM_TRY(tp_open(&common, &(tp_work){0}, &s->backend, err));
     TDM_TRY(gpt2_open(&s->backend, s->ck, &j->config, false, &s->model, err));
     TDM_TRY(tdm_scorer_open(s->model, &(tdm_score_options){0}, &s->scorer, err));
     s->ids = calloc(s->n * s->length, sizeof *s->ids);
@@ -156,6 +159,7 @@ int bench_score(int argc, char **argv)
          .default_text = "what fits the context",
          .help = "tokens of one"},
         JOB_ARGS_ROUNDS(&o),
+        JOB_ARGS_TP(&o),
         BENCH_ARGS(&o.bench),
     };
     o.bench.common.quiet = true;

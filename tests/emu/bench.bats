@@ -53,6 +53,9 @@ bench() {
     [ "$(grep -o '"hash": "[0-9a-f]*"' <<< "$output" | sort -u | wc -l)" -eq 1 ]
     bench detect --size tiny-detector --n 3
     bench score --size tiny --n 2 --length 20
+    TDM_EMU_DEVICES=2 bench generate --size tiny --n 3 --length 9 --tp 2
+    TDM_EMU_DEVICES=2 bench detect --size tiny-detector --n 3 --tp 2
+    TDM_EMU_DEVICES=2 bench score --size tiny --n 2 --length 20 --tp 2
     bench load --size tiny
     [ -z "$(ls)" ]
 }
