@@ -113,7 +113,7 @@ static tdm_status open_rank(void *ctx, int32_t rank, const atomic_int *failed, t
     *out = be;
     options.device = job->devices[rank];
     TDM_TRY(tdm_open_cuda(&options, &be, err));
-    TDM_TRY(cuda_take(CUDA_STAGING_BYTES, "staging", CUDA_OTHERS, &staging, err));
+    TDM_TRY(cuda_take(CUDA_STAGING_BYTES, "room for messages", CUDA_OTHERS, &staging, err));
     cuda_backend *c = be.self;
     c->rank = (cuda_rank){.number = rank,
                           .n = job->n,

@@ -35,9 +35,37 @@ static cudaError_t look_at(const cuda_backend *c, cudaEvent_t event)
     return error;
 }
 
+/* What went wrong between the devices, as NCCL says, may be that one is lost, of which CUDA knows more: here, or on
+ * another rank, which has half a second to say it first. */
+static tdm_status blame(const cuda_backend *c, tdm_status st, tdm_err *err)
+{
+    enum { LOOKS = 500 };
+    static const struct timespec NAP = {.tv_nsec = 1000000};
+    if (st == TDM_OK || c->capturing)
+        return st;
+    const cudaError_t error = look_at(c, NULL);
+    if (error != cudaSuccess && error != cudaErrorNotReady)
+        return cuda_check(error, "messages", err);
+    for (int i = 0; i < LOOKS && !atomic_load(c->rank.failed); i++)
+        (void)nanosleep(&NAP, NULL);
+    return st;
+}
+
 static cudaError_t wait_alone(const cuda_backend *c, cudaEvent_t event)
 {
     return event ? cudaEventSynchronize(event) : cudaStreamSynchronize(c->stream);
+}
+
+/* What was enqueued on this rank was on all (cuda_meet), and comes to an end wherever one fails by itself: with the device
+ * of that one it is another matter, for which there is a fifth of a second. */
+static bool goes_on(const cuda_backend *c, int *late)
+{
+    enum { LATEST = 200 };
+    static const struct timespec NAP = {.tv_nsec = 1000000};
+    if (!c->rank.dead && !atomic_load(c->rank.failed))
+        return true;
+    (void)nanosleep(&NAP, NULL);
+    return !c->rank.dead && ++*late < LATEST;
 }
 
 tdm_status cuda_wait(const cuda_backend *c, cudaEvent_t event, const char *what, tdm_err *err)
@@ -45,13 +73,14 @@ tdm_status cuda_wait(const cuda_backend *c, cudaEvent_t event, const char *what,
     tdm_status st = TDM_OK;
     if (c->rank.n == 0)
         return cuda_check(wait_alone(c, event), what, err);
-    for (int look = 0;; look += look < INT32_MAX) {
+    for (int look = 0, late = 0;; look += look < INT32_MAX) {
         const cudaError_t error = look_at(c, event);
         if (error != cudaErrorNotReady)
             return cuda_check(error, what, err);
-        TDM_TRY(check_alive(c, err));
+        if (!goes_on(c, &late))
+            return check_alive(c, err);
         if (c->rank.comm)
-            TDM_TRY(tdm_comm_check(c->rank.comm, err));
+            TDM_TRY(blame(c, tdm_comm_check(c->rank.comm, err), err));
         pause_before(look);
     }
 done:
@@ -116,7 +145,7 @@ static tdm_status gather(cuda_backend *c, void *to, const void *from, size_t byt
 {
     tdm_status st = TDM_OK;
     TDM_TRY(cuda_meet(c, err));
-    TDM_TRY(tdm_comm_gather(c->rank.comm, to, from, bytes, c->stream, err));
+    TDM_TRY(blame(c, tdm_comm_gather(c->rank.comm, to, from, bytes, c->stream, err), err));
     TDM_TRY(cuda_meet(c, err));
     TDM_TRY(cuda_enqueued(c, cudaSuccess, "gathering", err));
 done:
@@ -127,7 +156,7 @@ static tdm_status exchange(cuda_backend *c, void *to, const void *from, size_t b
 {
     tdm_status st = TDM_OK;
     TDM_TRY(cuda_meet(c, err));
-    TDM_TRY(tdm_comm_exchange(c->rank.comm, to, from, bytes, c->stream, err));
+    TDM_TRY(blame(c, tdm_comm_exchange(c->rank.comm, to, from, bytes, c->stream, err), err));
     TDM_TRY(cuda_meet(c, err));
     TDM_TRY(cuda_enqueued(c, cudaSuccess, "exchanging", err));
 done:
