@@ -15,7 +15,7 @@ status=0
 
 outcome() # of one run: build, bug, seed
 {
-    text=$(TDM_EMU_SEED=$3 "$folder/planted_$1" "$2" 2>&1)
+    text=$(TDM_EMU_DEVICES=2 TDM_EMU_SEED=$3 "$folder/planted_$1" "$2" 2>&1)
     code=$?
     case $text in
     *"emulator: "*planted.cu:[0-9]*) echo line ;;
@@ -75,6 +75,7 @@ race-between-blocks             missed  missed  line
 global-out-of-bounds            missed  line    line
 misaligned-load                 missed  line    missed
 host-pointer                    missed  missed  line
+other-device                    missed  missed  line
 use-after-free                  found   line    line
 not-freed                       missed  found   missed
 device-pointer-on-host          found   found   found
@@ -86,5 +87,5 @@ load-in-capture                 found   found   found
 much-shared                     error   error   error
 many-threads                    error   error   error
 END
-[ "$("$folder/planted_fast" --list | wc -l)" -eq 23 ] || { echo "a bug has no line in this table"; status=1; }
+[ "$("$folder/planted_fast" --list | wc -l)" -eq 24 ] || { echo "a bug has no line in this table"; status=1; }
 exit $status

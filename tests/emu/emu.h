@@ -83,13 +83,9 @@ struct Allocation {
 /* The live device allocation that holds p, or NULL. Valid until it is freed. */
 Allocation *find_allocation(const void *p);
 bool in_device_arena(const void *p);
-/* Device memory is there only between these, which count: that of `device` alone, or of all (-1). */
+/* Device memory is there only between these, which count. */
 void device_memory_open();
 void device_memory_close();
-void device_memory_select(int device);
-int selected_device();
-/* What is left on a device that was lost, which nobody can free. */
-void device_memory_forget(int device);
 /* Fail unless [p, p + bytes) lies in one live allocation of the device (-1: of any). */
 void require_device(const void *p, size_t bytes, const char *what, int device = -1);
 
@@ -113,12 +109,11 @@ bool any_device_lost();
 size_t dynamic_limit(const void *function, int device);
 
 /* ---- stream.cpp ---- */
-/* Work for a stream; in a capture it becomes a node. reaches: memory of the stream's device alone, as
- * a kernel does, or of all. */
-enum class Reach { own, all };
-cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run,
-                    Reach reach = Reach::own);
+/* Work for a stream; in a capture it becomes a node. */
+cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run);
 int device_of(cudaStream_t stream);
+/* Of the kernel that runs. */
+int running_device();
 /* Wait for all work of a device. */
 cudaError_t synchronize_device(int device);
 

@@ -32,7 +32,7 @@ static char *arena;
 static size_t arena_used;
 static std::map<const char *, Allocation> allocations;
 static size_t device_used[MAX_DEVICES];
-static int times_open, selected = -1;
+static int times_open;
 struct Freed {
     char *p;
     size_t room;
@@ -82,55 +82,25 @@ static void make_ff(char *p, size_t room)
     }
 }
 
-/* The race checker looks at every access, so there nothing is closed to a kernel. */
-static bool in_reach(int of, const Allocation &a)
+/* Of live allocations; what was freed stays closed. */
+static void protect(int protection)
 {
-    return race_on || of == -1 || of == a.device;
-}
-
-static bool is_open(const Allocation &a)
-{
-    return times_open && in_reach(selected, a);
-}
-
-/* Of live allocations, after a change; what was freed stays closed. */
-static void protect(int times_before, int selected_before)
-{
-    for (const auto &entry : allocations) {
-        const Allocation &a = entry.second;
-        const bool was = times_before && in_reach(selected_before, a);
-        if (is_open(a) != was)
-            mprotect(a.p - REDZONE, room_for(a.bytes),
-                     is_open(a) ? PROT_READ | PROT_WRITE : PROT_NONE);
-    }
+    for (const auto &a : allocations)
+        mprotect(a.second.p - REDZONE, room_for(a.second.bytes), protection);
 }
 
 void device_memory_open()
 {
     std::lock_guard<std::mutex> l(lock);
     if (times_open++ == 0)
-        protect(0, selected);
+        protect(PROT_READ | PROT_WRITE);
 }
 
 void device_memory_close()
 {
     std::lock_guard<std::mutex> l(lock);
     if (--times_open == 0)
-        protect(1, selected);
-}
-
-void device_memory_select(int device)
-{
-    std::lock_guard<std::mutex> l(lock);
-    const int before = selected;
-    selected = device;
-    if (times_open && before != device)
-        protect(1, before);
-}
-
-int selected_device()
-{
-    return selected;
+        protect(PROT_NONE);
 }
 
 bool in_device_arena(const void *p)
@@ -197,14 +167,14 @@ static Allocation *allocate(size_t bytes, int device)
     const size_t room = room_for(bytes);
     char *start = find_room(room), *p = start + REDZONE;
     make_ff(start, room);
+    if (!times_open)
+        mprotect(start, room, PROT_NONE);
     poison(start, REDZONE);
     poison(p + bytes, room - REDZONE - bytes);
     device_used[device] += bytes;
     generation++;
     Allocation *a = &allocations[p];
     *a = {p, bytes, device, nullptr, 0};
-    if (!is_open(*a))
-        mprotect(start, room, PROT_NONE);
     return a;
 }
 
@@ -224,17 +194,6 @@ static void forget(Allocation *a)
     for (kept_back_bytes += room; kept_back_bytes > KEPT_BACK; kept_back.pop_front()) {
         kept_back_bytes -= kept_back.front().room;
         reusable.insert({kept_back.front().room, kept_back.front().p});
-    }
-}
-
-void device_memory_forget(int device)
-{
-    std::lock_guard<std::mutex> l(lock);
-    for (auto i = allocations.begin(); i != allocations.end();) {
-        Allocation *a = &i->second;
-        ++i;
-        if (a->device == device)
-            forget(a);
     }
 }
 
@@ -400,13 +359,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     if (e != cudaSuccess)
         return set_error(e);
     const int device = device_of(stream);
-    return enqueue(
-        stream, "cudaMemcpyAsync",
-        [=] {
-            check_copy(to, from, bytes, kind);
-            copy_row(to, from, bytes, device);
-        },
-        Reach::all);
+    return enqueue(stream, "cudaMemcpyAsync", [=] {
+        check_copy(to, from, bytes, kind);
+        copy_row(to, from, bytes, device);
+    });
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
@@ -419,17 +375,14 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
         return cudaSuccess;
     check_copy(to, from, width, kind);
     const int device = device_of(stream);
-    return enqueue(
-        stream, "cudaMemcpy2DAsync",
-        [=] {
-            for (size_t row = 0; row < height; row++) {
-                char *t = static_cast<char *>(to) + row * to_pitch;
-                const char *f = static_cast<const char *>(from) + row * from_pitch;
-                check_copy(t, f, width, kind);
-                copy_row(t, f, width, device);
-            }
-        },
-        Reach::all);
+    return enqueue(stream, "cudaMemcpy2DAsync", [=] {
+        for (size_t row = 0; row < height; row++) {
+            char *t = static_cast<char *>(to) + row * to_pitch;
+            const char *f = static_cast<const char *>(from) + row * from_pitch;
+            check_copy(t, f, width, kind);
+            copy_row(t, f, width, device);
+        }
+    });
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)

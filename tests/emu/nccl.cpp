@@ -381,7 +381,7 @@ static ncclResult_t enqueue_call(std::unique_lock<std::mutex> &l, ncclComm *c, c
         group = 0;
     require_buffers(c, call);
     push(l, s,
-         {{what, [c, call] { scribble(c, call); }, c->device,
+         {{what, [c, call] { scribble(c, call); },
            [c, call, group](cudaStream_t stream) { return join(c, call, group, stream); }}});
     return ncclSuccess;
 }

@@ -20,6 +20,7 @@
     X(MISALIGNED_LOAD, "misaligned-load")
 #define TDM_HOST_BUGS(X)                                                                           \
     X(HOST_POINTER, "host-pointer")                                                                \
+    X(OTHER_DEVICE, "other-device")                                                                \
     X(USE_AFTER_FREE, "use-after-free")                                                            \
     X(NOT_FREED, "not-freed")                                                                      \
     X(DEVICE_POINTER_ON_HOST, "device-pointer-on-host")                                            \

@@ -128,6 +128,15 @@ static void run_capture(work *w)
     OK(cudaGraphDestroy(graph));
 }
 
+/* Memory of device 0, by a kernel of another one: a fault on a GPU without access to its peers. */
+static void copy_on_device_1(float *out, const float *in)
+{
+    OK(cudaSetDevice(1));
+    OK(tdmb_copy(out, in, OUT, 32, 0, NULL));
+    OK(cudaDeviceSynchronize());
+    OK(cudaSetDevice(0));
+}
+
 static void run_memory(work *w)
 {
     float *extra, *on_host = malloc(sizeof w->result);
@@ -135,6 +144,8 @@ static void run_memory(work *w)
     memset(on_host, 0, sizeof w->result);
     OK(tdmb_copy(extra, bug == TDM_BUG_HOST_POINTER ? on_host : w->in, OUT, 32, 0, w->stream));
     OK(cudaStreamSynchronize(w->stream));
+    if (bug == TDM_BUG_OTHER_DEVICE)
+        copy_on_device_1(w->out, w->in);
     if (bug == TDM_BUG_USE_AFTER_FREE)
         OK(cudaFree(extra));
     OK(tdmb_copy(w->out, extra, OUT, 32, 0, w->stream));

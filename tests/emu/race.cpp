@@ -232,9 +232,9 @@ void race_access(const void *p, size_t bytes, Access access, uint32_t place)
     if (!a || static_cast<const char *>(p) + bytes > a->p + a->bytes)
         fail("out of bounds: %zu bytes at %p, which are not in live device memory, at %s", bytes, p,
              locate(place).c_str());
-    if (a->device != selected_device())
+    if (a->device != running_device())
         fail("memory of device %d, used by a kernel of device %d at %s", a->device,
-             selected_device(), locate(place).c_str());
+             running_device(), locate(place).c_str());
     check(shadow_of(a), static_cast<size_t>(static_cast<const char *>(p) - a->p), bytes, access,
           place, false);
 }

@@ -56,10 +56,6 @@ static void on_fault(int signal, siginfo_t *info, void *)
         const bool in_stacks = p >= b->stacks && p < b->stacks + BLOCK_STACKS_BYTES;
         if (in_stacks)
             fail("a thread's stack of %zu bytes is full", STACK_BYTES);
-        const Allocation *a = find_allocation(p);
-        if (a && a->device != selected_device())
-            fail("%p is memory of device %d, used by a kernel of device %d", info->si_addr,
-                 a->device, selected_device());
         fail(in_device_arena(p) ? "%p is freed device memory, or was never allocated"
                                 : "fault at %p",
              info->si_addr);

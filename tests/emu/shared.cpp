@@ -62,8 +62,8 @@ void *shared_static(const void *key, size_t bytes, const char *name)
         fail("shared memory: kernel %s has %zu bytes of static arrays, the limit is %zu",
              b->launch->name, b->static_bytes, SHARED_DEFAULT);
     const size_t all = b->static_bytes + b->launch->shared_bytes;
-    const size_t dynamic = dynamic_limit(b->launch->function, selected_device());
-    const size_t most = dynamic == SHARED_DEFAULT ? SHARED_DEFAULT : shared_limit(selected_device());
+    const size_t dynamic = dynamic_limit(b->launch->function, running_device());
+    const size_t most = dynamic == SHARED_DEFAULT ? SHARED_DEFAULT : shared_limit(running_device());
     if (all > most)
         fail("shared memory: kernel %s uses %zu bytes, static and dynamic; the limit is %zu",
              b->launch->name, all, most);

@@ -168,12 +168,11 @@ static void finish_first(cudaStream_t s)
         forget_stream(s);
 }
 
-static void run_alone(std::unique_lock<std::mutex> &l, int device, const std::function<void()> &run)
+static void run_alone(std::unique_lock<std::mutex> &l, const std::function<void()> &run)
 {
     l.unlock();
     {
         std::lock_guard<std::mutex> one(gpu);
-        device_memory_select(device);
         run();
     }
     l.lock();
@@ -193,10 +192,10 @@ static void execute(std::unique_lock<std::mutex> &l, cudaStream_t s)
         t->busy = true;
     const Op &op = s->ops.front(); /* stays where it is while others are added behind it */
     if (meeting && !lost) {
-        run_alone(l, -1, [&] { meeting->run(); });
+        run_alone(l, [&] { meeting->run(); });
         meeting->end();
     } else if (op.work.run && !lost) {
-        run_alone(l, op.work.device, op.work.run);
+        run_alone(l, op.work.run);
     }
     if (op.records)
         op.records->milliseconds = now_in_milliseconds();
@@ -263,6 +262,8 @@ static void drain(std::unique_lock<std::mutex> &l, int device, cudaStream_t targ
     hold_memory(false);
 }
 
+constexpr std::chrono::milliseconds A_MOMENT(1);
+
 /* For a host that polls: lets one operation run, so that a loop of polls ends. Where nothing can go
  * on, it leaves the processor to other threads for a moment. */
 template <class F>
@@ -270,14 +271,15 @@ static bool poll(std::unique_lock<std::mutex> &l, cudaStream_t target, F done)
 {
     static Patience patience(3 * config().patience);
     cudaStream_t s = done() ? nullptr : choose(target);
-    hold_memory(s != nullptr);
-    if (s)
+    if (s) {
+        hold_memory(true);
         execute(l, s);
-    else if (!done() &&
-             moved.wait_for(l, std::chrono::milliseconds(1)) == std::cv_status::timeout &&
-             patience.is_over())
+    } else if (!done() && moved.wait_for(l, A_MOMENT) == std::cv_status::timeout &&
+               patience.is_over()) {
         report_stuck();
-    hold_memory(s && !done());
+    }
+    if (done())
+        hold_memory(false);
     return done();
 }
 
@@ -324,14 +326,13 @@ void push(std::unique_lock<std::mutex> &l, cudaStream_t s, Op op)
     moved.notify_all();
 }
 
-cudaError_t enqueue(cudaStream_t handle, const char *what, std::function<void()> run, Reach reach)
+cudaError_t enqueue(cudaStream_t handle, const char *what, std::function<void()> run)
 {
     std::unique_lock<std::mutex> l(streams_lock);
     cudaStream_t s = stream_of(handle);
     if (s == &legacy[s->device] && capture_forbids() != cudaSuccess)
         return set_error(cudaErrorStreamCaptureImplicit);
-    const int device = reach == Reach::own ? s->device : -1;
-    push(l, s, {{what, std::move(run), device}});
+    push(l, s, {{what, std::move(run)}});
     return cudaSuccess;
 }
 
@@ -356,8 +357,16 @@ void count_kernels_from_here()
     std::fill(std::begin(kernels_counted), std::end(kernels_counted), 0);
 }
 
+static int device_of_kernel;
+
+int running_device()
+{
+    return device_of_kernel;
+}
+
 static void run_launch(const Launch &k, int device)
 {
+    device_of_kernel = device;
     const Lost lost = config().lost;
     const long of_device = ++kernels_counted[device], of_all = ++kernels_counted[MAX_DEVICES];
     n_kernels++;

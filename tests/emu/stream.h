@@ -34,7 +34,6 @@ using Join = std::function<std::shared_ptr<Meeting>(cudaStream_t)>;
 struct Work {
     const char *what;
     std::function<void()> run = nullptr;
-    int device = -1;     /* whose memory it may touch; -1: of all */
     Join join = nullptr; /* of a collective */
 };
 
