@@ -99,7 +99,7 @@ end_all() {
 # Wait until worker $1 was said to be there for the $2nd time.
 started() {
     while [ "$(grep -c "worker $1: " said)" -lt "${2:-1}" ]; do
-        kill -0 "$pid"
+        kill -0 "$pid" 2> /dev/null || return 1
         sleep 0.01
     done
 }
@@ -117,7 +117,7 @@ committed() {
 
 # The process that was last said to be worker $1.
 worker_pid() {
-    sed -n "s/.*worker $1: .*, process \([0-9]*\)\$/\1/p" said | tail -n 1
+    sed -n "s/.*worker $1: .*, process \([0-9]*\).*/\1/p" said | tail -n 1
 }
 
 gone() {
@@ -127,5 +127,5 @@ gone() {
 # No process that was a worker is left.
 none_left() {
     local p
-    for p in $(sed -n 's/.*worker [0-9]*: .*, process \([0-9]*\)$/\1/p' said); do gone "$p"; done
+    for p in $(sed -n 's/.*worker [0-9]*: .*, process \([0-9]*\).*/\1/p' said); do gone "$p"; done
 }

@@ -121,7 +121,7 @@ static tdm_status start(supervisor *s, int32_t number, const chunks_task *task, 
     close(fd[1]);
     const place was = *p;
     *p = (place){.pid = pid, .fd = fd[0], .devices = was.devices, .chunks = was.chunks, .records = was.records,
-                 .sign = supervise_clock()};
+                 .sign = supervise_clock(), .is_careful = task->kind == CHUNKS_CAREFUL};
     memcpy(p->name, was.name, sizeof p->name);
     return TDM_OK;
 done:

@@ -73,7 +73,8 @@ static void hear_opened(supervisor *s, int32_t number, const line_message *m)
     }
     s->is_open = true;
     if (!s->was_complete)
-        supervise_say(s, "worker %d: %s, process %d", (int)number, s->devices.null ? p->name : device, (int)p->pid);
+        supervise_say(s, "worker %d: %s, process %d%s", (int)number, s->devices.null ? p->name : device, (int)p->pid,
+                      p->is_careful ? ", one record at a time" : "");
 }
 
 static void hear_started(supervisor *s, const line_message *m)

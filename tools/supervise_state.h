@@ -41,6 +41,7 @@ typedef struct {
     const int *devices; /* borrowed */
     char name[64];      /* "cuda:2", "cuda:0-3" */
     double sign;        /* when it was last heard of, monotonic seconds */
+    bool is_careful;    /* of a chunk that workers died with */
     bool at_work;       /* it was granted a chunk, and has not said that all is done */
     bool on_disk;       /* it waits for the disk */
     bool was_hung;      /* and was killed for it */

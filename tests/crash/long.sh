@@ -4,7 +4,7 @@
 set -eu
 build=${1:-build}
 source=$(cd "$(dirname "$0")/../.." && pwd)
-cmake --build "$build" --target crash --target tandem_faults >/dev/null
+cmake --build "$build" --target crash --target tandem_faults --target tandem >/dev/null
 crash() {
     "$build/tests/crash/crash" "$build/tests/crash/tandem_faults" "$source" "$@"
 }
@@ -20,3 +20,4 @@ crash signals 100
 crash elastic 50
 crash second 20
 crash power 10000 4
+bash "$source/tests/crash/workers.sh" "$build/tandem" "$source" 50
