@@ -1,7 +1,5 @@
 #include "host/ranks.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,203 +8,6 @@
 #include "host/ranks_state.h"
 #include "host/stop.h"
 #include "host/threads.h"
-
-/* Work is handed over by a flag of each rank: the caller sets it beside what is to be done, the rank clears it beside
- * what came of it. So a rank that never comes back holds up nobody's count, and one that comes back late finds nothing to do. */
-typedef struct {
-    tdm_ranks *group;
-    int32_t number;
-    pthread_t thread;
-    bool lost; /* the caller's: did not come back in time */
-    bool gave_up, quits; /* the thread's */
-    tdm_backend be;
-    tdm_rank_call call; /* what to do; the caller's while `given` is not set */
-    void *ctx;
-    tdm_status st; /* what came of it */
-    tdm_err err;
-    _Alignas(64) atomic_int given;
-} rank_state;
-
-struct tdm_ranks {
-    int32_t n;
-    rank_state *ranks;
-    int spins;        /* polls before a thread goes to sleep; 0 where threads outnumber cores */
-    int32_t patience; /* milliseconds for the other ranks once one has failed */
-    atomic_int first;  /* the rank that failed first; -1: none has */
-    atomic_int failed; /* 1 from then on */
-    bool dead;         /* no rank can be used any more */
-    tdm_err why;
-    pthread_mutex_t mutex;
-    pthread_cond_t begin, end;
-    atomic_int sleepers, caller_sleeps;
-    tdm_ops ops;
-    char *device, *identity;
-};
-
-/* ---- shares ---- */
-
-tdm_share tdm_share_of(int32_t units, int32_t rank, int32_t n_ranks)
-{
-    if (n_ranks == 0)
-        return (tdm_share){0, units};
-    const int32_t each = units / n_ranks, more = units % n_ranks;
-    return (tdm_share){rank * each + (rank < more ? rank : more), each + (rank < more)};
-}
-
-static tdm_share share_of_columns(int32_t inner, int32_t rank, int32_t n_ranks)
-{
-    enum { UNIT = 64 };
-    const int32_t units = inner < UNIT ? 1 : inner / UNIT;
-    const tdm_share s = tdm_share_of(units, rank, n_ranks);
-    const int32_t end = s.first + s.n == units ? inner : (s.first + s.n) * UNIT;
-    return s.n ? (tdm_share){s.first * UNIT, end - s.first * UNIT} : (tdm_share){inner, 0};
-}
-
-tdm_part tdm_part_of(int32_t heads, int32_t inner, int32_t vocab, int32_t rank, int32_t n_ranks)
-{
-    tdm_part p = {tdm_share_of(heads, rank, n_ranks), share_of_columns(inner, rank, n_ranks), {0, vocab}, vocab};
-    if (n_ranks == 0)
-        return p;
-    p.block = tdm_padded(vocab / n_ranks + (vocab % n_ranks != 0));
-    const int32_t first = rank * p.block < vocab ? rank * p.block : vocab;
-    p.words = (tdm_share){first, vocab - first < p.block ? vocab - first : p.block};
-    return p;
-}
-
-/* ---- a rank's thread ---- */
-
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
-
-static void wait_for_work(rank_state *r)
-{
-    tdm_ranks *g = r->group;
-    for (int i = 0; i < g->spins; i++) {
-        if (atomic_load(&r->given))
-            return;
-        relax();
-    }
-    pthread_mutex_lock(&g->mutex);
-    atomic_fetch_add(&g->sleepers, 1); /* before the last look at the flag: see hand_over */
-    while (!atomic_load(&r->given))
-        pthread_cond_wait(&g->begin, &g->mutex);
-    atomic_fetch_sub(&g->sleepers, 1);
-    pthread_mutex_unlock(&g->mutex);
-}
-
-static void come_back(rank_state *r)
-{
-    tdm_ranks *g = r->group;
-    atomic_store(&r->given, 0);
-    if (atomic_load(&g->caller_sleeps)) {
-        pthread_mutex_lock(&g->mutex);
-        pthread_cond_signal(&g->end);
-        pthread_mutex_unlock(&g->mutex);
-    }
-}
-
-static void *be_rank(void *arg)
-{
-    rank_state *r = arg;
-    while (!r->quits) {
-        wait_for_work(r);
-        r->err = (tdm_err){0};
-        r->st = r->call(r->ctx, &r->be, r->number, &r->err);
-        if (r->st != TDM_OK) {
-            int none = -1;
-            atomic_compare_exchange_strong(&r->group->first, &none, r->number);
-            atomic_store(&r->group->failed, 1);
-        }
-        come_back(r);
-    }
-    return NULL;
-}
-
-/* ---- work for all ranks ---- */
-
-static void hand_over(tdm_ranks *g, tdm_rank_call call, void *ctx)
-{
-    for (int32_t i = 0; i < g->n; i++) {
-        rank_state *r = &g->ranks[i];
-        r->lost = atomic_load(&r->given);
-        if (r->lost)
-            continue;
-        r->call = call;
-        r->ctx = ctx;
-        atomic_store(&r->given, 1);
-    }
-    if (atomic_load(&g->sleepers)) {
-        pthread_mutex_lock(&g->mutex);
-        pthread_cond_broadcast(&g->begin);
-        pthread_mutex_unlock(&g->mutex);
-    }
-}
-
-/* All but those that were away when the work was handed over. */
-static bool are_back(const tdm_ranks *g)
-{
-    for (int32_t i = 0; i < g->n; i++)
-        if (!g->ranks[i].lost && atomic_load(&g->ranks[i].given))
-            return false;
-    return true;
-}
-
-static struct timespec time_in(int32_t milliseconds)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += milliseconds / 1000;
-    t.tv_nsec += milliseconds % 1000 * 1000000L;
-    if (t.tv_nsec >= 1000000000L) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000L;
-    }
-    return t;
-}
-
-/* Once a rank has failed, the others have the time of g->patience. */
-static void sleep_until_back(tdm_ranks *g)
-{
-    struct timespec limit;
-    bool limited = false;
-    int code = 0;
-    pthread_mutex_lock(&g->mutex);
-    atomic_store(&g->caller_sleeps, 1); /* before the last look at the flags: see come_back */
-    while (!are_back(g) && code != ETIMEDOUT) {
-        if (!limited && atomic_load(&g->failed)) {
-            limit = time_in(g->patience);
-            limited = true;
-        }
-        code = limited ? pthread_cond_timedwait(&g->end, &g->mutex, &limit) : pthread_cond_wait(&g->end, &g->mutex);
-    }
-    atomic_store(&g->caller_sleeps, 0);
-    pthread_mutex_unlock(&g->mutex);
-}
-
-static void on_all(tdm_ranks *g, tdm_rank_call call, void *ctx)
-{
-    hand_over(g, call, ctx);
-    for (int i = 0; i < g->spins; i++) {
-        if (are_back(g))
-            return;
-        relax();
-    }
-    sleep_until_back(g);
-    for (int32_t i = 0; i < g->n; i++)
-        g->ranks[i].lost = atomic_load(&g->ranks[i].given);
-}
-
-static bool all_answer(const tdm_ranks *g)
-{
-    for (int32_t i = 0; i < g->n; i++)
-        if (g->ranks[i].lost)
-            return false;
-    return true;
-}
 
 /* ---- failures ---- */
 
@@ -249,14 +50,9 @@ static tdm_status outcome(tdm_ranks *g, const tdm_stop *stop, tdm_err *err)
             tdm_context(&why, st, "rank %d", number);
         g->dead = true;
         g->why = why;
-        on_all(g, give_up_rank, g);
+        ranks_on_all(g, give_up_rank, g);
     }
     return tdm_fail(err, st, "%s", why.msg);
-}
-
-void tdm_ranks_set_patience(const tdm_backend *be, int32_t milliseconds)
-{
-    be->ranks->patience = milliseconds;
 }
 
 /* ---- for the models ---- */
@@ -280,7 +76,7 @@ tdm_status tdm_each_rank(const tdm_backend *be, tdm_rank_call call, void *ctx, t
         return tdm_fail(err, TDM_ESTOPPED, "%s", g->why.msg);
     for (int32_t i = 0; i < g->n; i++)
         g->ranks[i].be.stop = be->stop;
-    on_all(g, call, ctx);
+    ranks_on_all(g, call, ctx);
     return outcome(g, be->stop, err);
 }
 
@@ -304,8 +100,8 @@ bool tdm_release_ranks(const tdm_backend *be, tdm_rank_release release, void *ct
         release(ctx, be, be->rank);
         return true;
     }
-    on_all(be->ranks, release_on_rank, &job);
-    return all_answer(be->ranks);
+    ranks_on_all(be->ranks, release_on_rank, &job);
+    return ranks_all_answer(be->ranks);
 }
 
 /* ---- operations of the group ---- */
@@ -325,14 +121,14 @@ static void ranks_close(void *self)
     tdm_ranks *g = self;
     if (!g)
         return;
-    on_all(g, close_rank, g);
+    ranks_on_all(g, close_rank, g);
     for (int32_t i = 0; i < g->n; i++) {
         if (g->ranks[i].lost)
             pthread_detach(g->ranks[i].thread);
         else
             pthread_join(g->ranks[i].thread, NULL);
     }
-    if (!all_answer(g))
+    if (!ranks_all_answer(g))
         return; /* one that is away may come back and look at its flag */
     pthread_cond_destroy(&g->end);
     pthread_cond_destroy(&g->begin);
@@ -420,7 +216,7 @@ static tdm_status start_threads(tdm_ranks *g, int32_t n, tdm_err *err)
         rank_state *r = &g->ranks[g->n];
         r->group = g;
         r->number = g->n;
-        const int code = pthread_create(&r->thread, NULL, be_rank, r);
+        const int code = pthread_create(&r->thread, NULL, ranks_thread, r);
         TDM_REQUIRE(code == 0, TDM_ENOMEM, "thread %d of %d: %s", g->n + 1, n, strerror(code));
     }
 done:
@@ -498,7 +294,7 @@ tdm_status tdm_ranks_open(int32_t n, tdm_rank_open open, void *ctx, const char *
     g->spins = n < tdm_usable_cores() ? SPINS : 0; /* the caller has a thread too */
     TDM_TRY(start_threads(g, n, err));
     open_job job = {g, open, ctx};
-    on_all(g, open_rank, &job);
+    ranks_on_all(g, open_rank, &job);
     TDM_TRY(outcome(g, NULL, err));
     TDM_TRY(check_alike(g, err));
     TDM_TRY(describe(g, device, out, err));

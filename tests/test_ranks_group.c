@@ -5,7 +5,6 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-#include "host/ranks.h"
 #include "host/ranks_state.h"
 #include "host/stop.h"
 #include "tests/ops_reference.h"
@@ -352,7 +351,7 @@ static void check_failure(const failure *f, bool comes_back)
     assert_int_equal(tdm_each_rank(&be, behave, (void *)&ALIKE, &err), TDM_EIO); /* that is not remembered */
     be.stop = stops ? &STOP : &GO_ON;
     if (away)
-        tdm_ranks_set_patience(&be, 400);
+        be.ranks->patience = 400;
     assert_int_equal(tdm_each_rank(&be, behave, (void *)f, &err), f->st);
     assert_string_equal(err.msg, f->message);
     assert_given_up(f);
