@@ -54,9 +54,8 @@ void lose_device(int which)
 
 void find_devices()
 {
-    for (int d = 0; d < MAX_DEVICES; d++)
-        if (lost[d].exchange(false))
-            device_memory_forget(d);
+    for (std::atomic<bool> &l : lost)
+        l = false;
     last_error = cudaSuccess;
 }
 
@@ -217,7 +216,8 @@ cudaError_t cudaGetDeviceCount(int *n)
     return cudaSuccess;
 }
 
-/* Makes the context, as since CUDA 12. A lost device can be taken; what is done with it then fails. */
+/* Makes the context, as since CUDA 12. A lost device can be taken; what is done with it then fails.
+ */
 cudaError_t cudaSetDevice(int which)
 {
     const cudaError_t e = device_state(which);

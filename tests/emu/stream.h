@@ -1,4 +1,5 @@
-/* tests/emu/stream.h - streams, events, captures and graphs, shared by stream.cpp and graph.cpp. */
+/* tests/emu/stream.h - streams, events, captures and graphs, shared by progress.cpp, stream.cpp,
+ * graph.cpp and nccl.cpp. */
 #ifndef TESTS_EMU_STREAM_H
 #define TESTS_EMU_STREAM_H
 
@@ -74,10 +75,28 @@ extern std::condition_variable moved; /* something that a host may wait for has 
 extern std::vector<Capture *> captures;
 
 cudaStream_t stream_of(cudaStream_t handle);
-/* All with streams_lock held. */
-void push(std::unique_lock<std::mutex> &l, cudaStream_t s, Op op);
+cudaStream_t default_stream(int device);
+
+/* ---- graph.cpp; all from here on with streams_lock held ---- */
 cudaError_t capture_forbids();
+
+/* ---- progress.cpp ---- */
 const std::vector<cudaStream_t> &all_streams();
+cudaStream_t open_stream(int device, bool blocking);
+/* Work that waits for another rank stays behind, as it would on a GPU, and is done when that comes.
+ */
+void close_stream(std::unique_lock<std::mutex> &l, cudaStream_t s);
+bool is_idle(const CUstream_st *s);
+void push(std::unique_lock<std::mutex> &l, cudaStream_t s, Op op);
+/* The legacy stream and blocking streams of a device wait for each other. */
+void order_with_legacy(std::unique_lock<std::mutex> &l, cudaStream_t s);
+
+/* Run work until done() or the device is lost. target: the stream that matters, NULL: all. */
+void drain(std::unique_lock<std::mutex> &l, int device, cudaStream_t target,
+           const std::function<bool()> &done);
+/* done(), for a host that polls: lets one operation run, so that a loop of polls ends. Where
+ * nothing can go on, it leaves the processor to other threads for a moment. */
+bool poll(std::unique_lock<std::mutex> &l, cudaStream_t target, const std::function<bool()> &done);
 /* Wait for other host threads; fails with what() when they do not come. */
 void wait_for_host(std::unique_lock<std::mutex> &l, const std::function<bool()> &done,
                    const std::function<std::string()> &what);

@@ -1,5 +1,5 @@
-/* tests/emu/test_nccl_found.c - bugs in the use of several devices and of NCCL, each in a process of its
- * own, which the emulator has to end with the right line. */
+/* tests/emu/test_nccl_found.c - bugs in the use of several devices and of NCCL, each in a process
+ * of its own, which the emulator has to end with the right line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -280,7 +280,8 @@ static const struct {
     {destroyed_early, "operation 0 of rank 0 of communicator 0 is still under way"},
     {used_when_destroyed, "ncclAllGather: the communicator was destroyed"},
     {used_when_aborted, "ncclAllGather: the communicator was aborted"},
-    {graph_of_a_destroyed_communicator, "a graph uses rank 0 of communicator 0, which was destroyed"},
+    {graph_of_a_destroyed_communicator,
+     "a graph uses rank 0 of communicator 0, which was destroyed"},
     {left_open, WITH_ASAN("2 communicators of NCCL were not destroyed", "")},
 };
 enum { N_BUGS = sizeof BUGS / sizeof *BUGS };
