@@ -57,7 +57,7 @@ tdm_part tdm_part_of(int32_t heads, int32_t inner, int32_t vocab, int32_t rank, 
 typedef tdm_status (*tdm_rank_open)(void *ctx, int32_t rank, const atomic_int *failed, tdm_backend *out, tdm_err *err);
 
 /* Open n backends at the same time, each on its thread, as one. *out has their name, dtype, identity (with
- * ", N ranks" behind it) and memory (the least of theirs); of its operations only close, memory, download and sync are
+ * ", N ranks" behind it where N > 1) and memory (the least of theirs); of its operations only close, memory, download and sync are
  * there, and its device says what all are. `stop` of *out is handed on to the ranks.
  *   device  for people; copied
  * Errors: TDM_EARG for n < 1 or n > TDM_MOST_RANKS, or ranks that differ in dtype or identity; those of open, of the first
