@@ -341,6 +341,127 @@ static void a_lost_device_stays_lost(void **state)
     OK(cudaFree(p));
 }
 
+/* ---- several devices ---- */
+
+static void devices_differ_by_environment(void **state)
+{
+    (void)state;
+    static const char *const BUS[] = {"0000:1a:00.0", "0000:1b:00.0", "0000:1c:00.0"};
+    static const size_t MEMORY[] = {1000000, 2000000, 2000000};
+    set("TDM_EMU_DEVICES", "3");
+    set("TDM_EMU_CC", "90,80");
+    set("TDM_EMU_MEMORY", "1000000,2000000");
+    for (int d = 0; d < 3; d++) {
+        struct cudaDeviceProp prop;
+        size_t free_bytes, total;
+        char bus[16];
+        OK(cudaSetDevice(d));
+        OK(cudaGetDeviceProperties(&prop, d));
+        OK(cudaDeviceGetPCIBusId(bus, sizeof bus, d));
+        void *p = on_device(NULL, (size_t)d * 100 + 8);
+        OK(cudaMemGetInfo(&free_bytes, &total));
+        assert_int_equal(prop.major, d ? 8 : 9);
+        assert_int_equal(total, MEMORY[d]);
+        assert_int_equal(prop.totalGlobalMem, total);
+        assert_int_equal(tdm_emu_device_bytes(d), d * 100 + 8);
+        assert_int_equal(free_bytes, total - tdm_emu_device_bytes(d));
+        assert_string_equal(bus, BUS[d]);
+        OK(cudaSetDevice((d + 1) % 3));
+        OK(cudaFree(p)); /* from wherever */
+        assert_int_equal(tdm_emu_device_bytes(d), 0);
+    }
+    OK(cudaSetDevice(0));
+    set("TDM_EMU_CC", NULL);
+    set("TDM_EMU_MEMORY", NULL);
+    set("TDM_EMU_DEVICES", NULL);
+}
+
+static void work_belongs_to_a_device(void **state)
+{
+    (void)state;
+    set("TDM_EMU_DEVICES", "2");
+    float *p = ones();
+    cudaStream_t first = open_stream();
+    cudaEvent_t e;
+    OK(cudaEventCreate(&e));
+    OK(cudaSetDevice(1));
+    cudaStream_t second = open_stream();
+    assert_int_equal(tdme_scale(p, N, 2, 0, first), cudaErrorInvalidResourceHandle);
+    assert_int_equal(cudaEventRecord(e, second), cudaErrorInvalidResourceHandle);
+    cudaGetLastError();
+    OK(cudaSetDevice(0));
+    OK(tdme_scale(p, N, 2, 0, first));
+    OK(cudaEventRecord(e, first));
+    OK(cudaStreamWaitEvent(second, e, 0)); /* may be of another device */
+    OK(cudaStreamSynchronize(second));
+    OK(cudaEventQuery(e));
+    OK(cudaEventDestroy(e));
+    OK(cudaStreamDestroy(first));
+    OK(cudaStreamDestroy(second));
+    OK(cudaFree(p));
+    set("TDM_EMU_DEVICES", NULL);
+}
+
+static void a_busy_device_is_refused(void **state)
+{
+    (void)state;
+    struct cudaDeviceProp prop;
+    int n, now = -1;
+    set("TDM_EMU_DEVICES", "3");
+    set("TDM_EMU_BUSY", "1,2");
+    OK(cudaGetDeviceCount(&n));
+    assert_int_equal(n, 3);
+    OK(cudaGetDeviceProperties(&prop, 1));
+    assert_int_equal(cudaSetDevice(1), cudaErrorDevicesUnavailable);
+    assert_int_equal(cudaSetDevice(2), cudaErrorDevicesUnavailable);
+    OK(cudaGetDevice(&now));
+    assert_int_equal(now, 0);
+    cudaGetLastError();
+    OK(cudaDeviceSynchronize());
+    set("TDM_EMU_BUSY", NULL);
+    set("TDM_EMU_DEVICES", NULL);
+}
+
+/* Device 1 is lost at its second kernel, or when it is sent the words 7, 8; device 0 lives on. */
+static void one_device_is_lost(void **state)
+{
+    (void)state;
+    static const int32_t WORDS[2][4] = {{6, 7, 9, 8}, {6, 7, 8, 9}};
+    for (int poison = 0; poison < 2; poison++) {
+        float *p[2];
+        cudaStream_t s[2];
+        set("TDM_EMU_DEVICES", "2");
+        set(poison ? "TDM_EMU_POISON" : "TDM_EMU_LOST", poison ? "7,8" : "2@1");
+        for (int d = 0; d < 2; d++) {
+            OK(cudaSetDevice(d));
+            p[d] = ones();
+            s[d] = open_stream();
+            OK(tdme_scale(p[d], N, 2, 0, s[d]));
+            OK(cudaMemcpyAsync(p[d], WORDS[0], sizeof WORDS[0], cudaMemcpyHostToDevice, s[d]));
+            OK(cudaStreamSynchronize(s[d]));
+        }
+        OK(poison ? cudaMemcpyAsync(p[1], WORDS[1], sizeof WORDS[1], cudaMemcpyHostToDevice, s[1])
+                  : tdme_scale(p[1], N, 2, 0, s[1]));
+        assert_int_equal(cudaStreamSynchronize(s[1]), cudaErrorLaunchFailure);
+        assert_int_equal(cudaGetLastError(), cudaErrorLaunchFailure);
+        assert_int_equal(cudaDeviceSynchronize(), cudaErrorLaunchFailure);
+        OK(cudaSetDevice(0));
+        cudaGetLastError();
+        OK(tdme_scale(p[0], N, 2, 0, s[0]));
+        OK(cudaStreamSynchronize(s[0]));
+        assert_int_equal(cudaSetDevice(1), cudaErrorLaunchFailure);
+        set("TDM_EMU_POISON", NULL);
+        set("TDM_EMU_LOST", NULL);
+        for (int d = 0; d < 2; d++) {
+            OK(cudaSetDevice(d));
+            OK(cudaStreamDestroy(s[d]));
+            OK(cudaFree(p[d]));
+        }
+        OK(cudaSetDevice(0));
+        set("TDM_EMU_DEVICES", NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +477,10 @@ int main(void)
         cmocka_unit_test(no_device_and_an_old_driver),
         cmocka_unit_test(another_device_by_environment),
         cmocka_unit_test(a_lost_device_stays_lost),
+        cmocka_unit_test(devices_differ_by_environment),
+        cmocka_unit_test(work_belongs_to_a_device),
+        cmocka_unit_test(a_busy_device_is_refused),
+        cmocka_unit_test(one_device_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
