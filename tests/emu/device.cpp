@@ -54,8 +54,9 @@ void lose_device(int which)
 
 void find_devices()
 {
-    for (std::atomic<bool> &l : lost)
-        l = false;
+    for (int d = 0; d < MAX_DEVICES; d++)
+        if (lost[d].exchange(false))
+            device_memory_forget(d);
     last_error = cudaSuccess;
 }
 

@@ -197,6 +197,17 @@ static void forget(Allocation *a)
     }
 }
 
+void device_memory_forget(int device)
+{
+    std::lock_guard<std::mutex> l(lock);
+    for (auto i = allocations.begin(); i != allocations.end();) {
+        Allocation *a = &i->second;
+        ++i;
+        if (a->device == device)
+            forget(a);
+    }
+}
+
 #ifdef TDM_EMU_ASAN
 /* What a program did not free, found when it ends as programs do. */
 struct LeakCheck {
