@@ -19,13 +19,14 @@ awk -v most=$call_seconds '
 
 mkdir "$scratch/bin"
 for name in row_kernels lay_out attention_kernels sample_kernels stats_kernels backend_cuda backend_memory \
-    gemm_rows gemm_shapes emulator; do
+    gemm_rows gemm_shapes rank_kernels backend_ranks emulator; do
     ln -s "$programs/test_${name}_fast" "$scratch/bin/gpu_test_$name"
 done
 ln -s "$programs/logprobs_fast" "$scratch/bin/logprobs"
+ln -s "$programs/ranks_one_fast" "$scratch/bin/ranks_one"
 ln -s "$programs/ptx_vectors_fast" "$scratch/bin/ptx_vectors"
 ln -s "$programs/tandem_emu_fast" "$scratch/bin/tandem"
-TDM_GPU_SMALL=1 TDM_GPU_BIN=$scratch/bin TDM_GPU_SECONDS=$((10 * call_seconds)) \
+TDM_EMU_DEVICES=2 TDM_GPU_SMALL=1 TDM_GPU_BIN=$scratch/bin TDM_GPU_SECONDS=$((10 * call_seconds)) \
     sh "$here/run.sh" "${2:-$scratch/out}" all
 
 # A comparison that cannot be met fails.

@@ -2,8 +2,8 @@
 # sh tests/gpu/prepare.sh [FOLDER]: build all that run.sh runs, where no GPU is needed, and pack it into
 # FOLDER (build-gpu-pack): programs for sm_90 (TDM_GPU_ARCH=90-real), small libraries, scripts, the commit.
 #
-# cuBLASLt and the driver are the GPU machine's own; run.sh looks for cuBLASLt. Needs nvcc and what a build
-# of tandem needs.
+# cuBLASLt, NCCL (542 and some 200 MB) and the driver are the GPU machine's own; run.sh looks for the libraries. Needs nvcc,
+# nccl.h and what a build of tandem needs.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -13,7 +13,7 @@ most_mib=64
 
 cmake -S "$root" -B "$build" -G Ninja -DTDM_CUDA=ON -DBUILD_TESTING=ON \
     -DCMAKE_CUDA_ARCHITECTURES="${TDM_GPU_ARCH:-90-real}"
-cmake --build "$build" --target tandem logprobs gpu_tests
+cmake --build "$build" --target tandem logprobs ranks_one gpu_tests
 
 rm -rf "$pack"
 mkdir -p "$pack/bin" "$pack/lib" "$pack/tools"

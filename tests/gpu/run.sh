@@ -46,7 +46,7 @@ else
     build() {
         cmake -S "$root" -B "$root/build-gpu" -G Ninja -DTDM_CUDA=ON \
             -DCMAKE_CUDA_ARCHITECTURES="${TDM_GPU_ARCH:-native}" &&
-            cmake --build "$root/build-gpu" --target tandem logprobs gpu_tests &&
+            cmake --build "$root/build-gpu" --target tandem logprobs ranks_one gpu_tests &&
             cp "$root/build-gpu/tandem" "$bin" &&
             find "$root/build-gpu/tests/gpu" -maxdepth 1 -type f -perm -u+x -exec cp {} "$bin" \;
     }
@@ -55,11 +55,11 @@ fi
 [ -d "$tools" ] || tools=$here/../../tools
 tandem=$bin/tandem
 
-# cuBLASLt: the toolkit's, or that of a Python package.
+# cuBLASLt and NCCL: the toolkit's, or those of Python packages.
 libraries=$here/lib
 for place in /usr/local/cuda/lib64 \
-    $($python -c 'import nvidia, os; print(*(os.path.join(p, d, "lib") for p in nvidia.__path__ for d in ("cu13", "cublas")))' 2>/dev/null); do
-    [ ! -e "$place/libcublasLt.so.13" ] || libraries=$libraries:$place
+    $($python -c 'import nvidia, os; print(*(os.path.join(p, d, "lib") for p in nvidia.__path__ for d in ("cu13", "cublas", "nccl")))' 2>/dev/null); do
+    [ ! -e "$place/libcublasLt.so.13" ] && [ ! -e "$place/libnccl.so.2" ] || libraries=$libraries:$place
 done
 export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
@@ -72,6 +72,7 @@ if [ -n "$small" ]; then
     same='1:2 7:6 64:10 10:10' same_length=12 long='1:1 3:3' long_length=70
     bench_small=--small tune_seconds=0.05 peers='--n 4 --length 12 --texts 6 --words 40'
     few=2 some=2 lots=2 rows=1,17 slack=10
+    tp_of='2' few_texts='1 3' steps=4 rounds=3 killed='--n 60 --length 8 --batch 8 --chunk 4'
 else
     writer=1558M writer2=124M reader=large reader2=base
     bulk_n=908 bulk_length=1024 one_n=2 one_length=1024 texts=8000 texts2=20000 score_n=512
@@ -79,6 +80,7 @@ else
     bench_small='' tune_seconds=2 peers='--n 256 --length 1024 --texts 4096'
     few=8,16,32 some=64,256 lots=32,128,512 slack=1
     rows=1,2,4,8,16,32,64,96,128,256,512,768,1024,1536,2048
+    tp_of='2 4 8' few_texts='1 64' steps=30 rounds=31 killed='--n 4096 --length 200 --batch 256 --chunk 32'
 fi
 
 # ---- three parts ----
@@ -93,6 +95,8 @@ first() {
     step tests_backend 30 must "$bin/gpu_test_backend_cuda"
     step tests_memory 20 must "$bin/gpu_test_backend_memory"
     step tests_gemm_rows 30 must "$bin/gpu_test_gemm_rows"
+    step tests_rank_kernels 10 must "$bin/gpu_test_rank_kernels"
+    step tests_backend_ranks 15 must "$bin/gpu_test_backend_ranks"
     step tests_emulator 15 must "$bin/gpu_test_emulator"
     step tests_gemm_shapes 90 must "$bin/gpu_test_gemm_shapes"
     step vectors 10 may call vectors
@@ -114,9 +118,13 @@ first() {
     step tune 150 may call tune
 }
 
-# transformers beside it.
+# What one GPU can show of several; transformers beside it.
 second() {
     step models_to_compare 90 must call models "$writer" "$writer2" "$reader" "$reader2"
+    step ranks_one 40 must call ranks_one "$writer" "$writer2"
+    step devices 60 must call devices "$writer2"
+    step ranks 30 may call bench ranks ranks
+    step tp 60 may call several "$writer2"
     step compare_logprobs 90 must call compare 80 logprobs "$writer" "$reader2" $few
     step compare_detect_large 90 must call compare 60 detect "$writer2" "$reader" $lots
     step compare_detect_base 60 must call compare 40 detect "$writer2" "$reader2" $lots

@@ -72,6 +72,21 @@ def kernels(logs):
               f"{show(r['gbytes']):>8s} GB/s {show(r['gflops'], 0):>9s} GFLOP/s  {show(r['share'], 3)}")
 
 
+def ranks(logs):
+    found, _ = rows(logs, "ranks_one")
+    if found:
+        print("\na decoding step alone and as one rank of one (--tp goes that way)")
+    for r in found:
+        print(f"  {r['model']:6s} {r['texts']:4d} texts  {show(r['plain_us'], 2):>10s} us  {show(r['one_rank_us'], 2):>10s} us  "
+              f"x {show(r['ratio'], 3)}  bits {'equal' if r['same_bits'] else 'DIFFER'}")
+    found = rows(logs, "ranks")[0] + rows(logs, "tp")[0]
+    if found:
+        print("\nwhat ranks do together")
+    for r in found:
+        print(f"  {r['ranks']} of {r['op']:8s} {r['shape']:6s} {r['rows']:5d} x {r['cols']:5d}  "
+              f"{show(r['median_us'], 2):>10s} us  {show(r['gb_s']):>8s} GB/s received")
+
+
 def comparisons(logs):
     for path in sorted(glob.glob(os.path.join(logs, "compare-*.json"))):
         with open(path, encoding="utf-8") as f:
@@ -124,6 +139,7 @@ def main():
         print("tiny models on what may be no GPU at all: this shows that the steps work, and no speed\n")
     jobs(logs)
     kernels(logs)
+    ranks(logs)
     comparisons(logs)
 
 

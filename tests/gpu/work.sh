@@ -88,6 +88,61 @@ detector_invariance() { # model
     echo "$1: three texts alone and among 48: equal bytes"
 }
 
+# One rank, which goes through NCCL, in recorded graphs: the bits of the backend alone; and what it costs.
+ranks_one() { # models
+    export NCCL_DEBUG=VERSION NCCL_DEBUG_FILE="$logs/nccl.log"
+    for model in "$@"; do
+        for texts in $few_texts; do
+            code=0
+            "$bin/ranks_one" cuda f16 "$work/$model" "$texts" "$steps" "$rounds" >"$work/one.json" || code=$?
+            [ $code -ne 69 ] || return 77 # NCCL is not to be had, as it says
+            sed "s/{/{\"model\": \"$model\", /" "$work/one.json" | tee -a "$logs/ranks_one.jsonl"
+            [ $code -eq 0 ] || return $code
+        done
+    done
+    cat "$logs/nccl.log" 2>/dev/null || true
+}
+
+# Workers on real devices: one that is killed, all that there are, one that is not there.
+devices() { # model
+    written="generate --model $work/$1 --seed 4 --top-k 40 $killed --progress none"
+    # shellcheck disable=SC2086 # lists of words
+    {
+        "$tandem" $written --device cuda --out "$work/undisturbed" || return 1
+        "$tandem" $written --devices 0 --out "$work/killed" 2>"$work/said" &
+        first=$!
+        until [ -s "$work/killed.job/0.journal" ]; do
+            kill -0 $first || { cat "$work/said"; return 1; }
+        done
+        kill -KILL "$(sed -n 's/.*worker 0: .*process \([0-9]*\).*/\1/p' "$work/said" | tail -n 1)"
+        wait $first || { cat "$work/said"; return 1; }
+        cat "$work/said"
+        grep 'died by signal 9' "$work/said" && cmp "$work/killed" "$work/undisturbed" || return 1
+        "$tandem" $written --devices all --out "$work/all" 2>&1 && cmp "$work/all" "$work/undisturbed" || return 1
+        code=0
+        "$tandem" $written --devices 0,99 --out "$work/refused" || code=$?
+        [ $code -eq 69 ]
+    }
+}
+
+# Where there are several GPUs: the same bytes every time, and what it gains.
+several() { # model
+    : >"$logs/tp.jsonl"
+    for n in $tp_of; do
+        for again in 1 2; do
+            code=0
+            "$tandem" generate --model "$work/$1" --device cuda --tp "$n" --seed 4 --n 8 --length 64 --quiet --restart \
+                --out "$work/tp-$again" 2>"$work/said" || code=$?
+            [ $code -ne 69 ] || { cat "$work/said"; [ "$n" -gt 2 ] && return 0; return 77; }
+            [ $code -eq 0 ] || { cat "$work/said"; return $code; }
+        done
+        cmp "$work/tp-1" "$work/tp-2" || return 1
+        # shellcheck disable=SC2086 # none or one word
+        "$tandem" bench ranks --device cuda --tp "$n" $bench_small --json >>"$logs/tp.jsonl" || return 1
+    done
+    cat "$logs/tp.jsonl"
+}
+
 vectors() {
     [ -x "$bin/ptx_vectors" ] || { echo "no ptx_vectors among the programs"; return 77; }
     [ -z "$small" ] || { echo "an emulator records nothing: only hardware is golden"; return 77; }
@@ -108,12 +163,14 @@ sanitize() { # tool
         compute-sanitizer "$bin/ptx_vectors" --record "$work/probe" >"$work/probe.log" 2>&1
     ! grep -i 'not supported' "$work/probe.log" || return 77
     tests='gpu_test_row_kernels gpu_test_lay_out gpu_test_sample_kernels gpu_test_stats_kernels
-        gpu_test_attention_kernels'
-    [ "$1" != memcheck ] || tests="$tests gpu_test_backend_cuda"
+        gpu_test_attention_kernels gpu_test_rank_kernels'
+    [ "$1" != memcheck ] || tests="$tests gpu_test_backend_cuda gpu_test_backend_ranks"
     for test in $tests; do
         compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/$test" || return 1
     done
     [ "$1" = memcheck ] || return 0
+    [ ! -s "$logs/ranks_one.jsonl" ] || # there is NCCL
+        compute-sanitizer --tool memcheck --error-exitcode 9 "$bin/ranks_one" cuda f16 "$work/tiny" 3 4 2 || return 1
     compute-sanitizer --tool memcheck --error-exitcode 9 "$tandem" generate --model "$work/tiny" \
         --device cuda --n 3 --length 9 --batch 2 --quiet --out /dev/null
 }
