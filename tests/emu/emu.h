@@ -86,6 +86,8 @@ bool in_device_arena(const void *p);
 /* Device memory is there only between these, which count. */
 void device_memory_open();
 void device_memory_close();
+/* What is left on a device that was lost, which nobody can free. */
+void device_memory_forget(int device);
 /* Fail unless [p, p + bytes) lies in one live allocation of the device (-1: of any). */
 void require_device(const void *p, size_t bytes, const char *what, int device = -1);
 
