@@ -78,6 +78,8 @@ chooses() {
     export TDM_EMU_MEMORY=100000000 # of which what the ranks send each other takes 32 MB
     chooses "^tp: 3 of 4 devices, for 200 texts at once, which no number of them has room for: on 2 .* for 28; on 3 .* for 66$" \
         "${write[@]}"
+    export TDM_EMU_MEMORY=85000000 # two would have less room than one
+    chooses "^tp: 1 of 4 devices, for 200 texts .*, which no number .*: on 1 [^;]*$" "${write[@]}"
     export TDM_EMU_MEMORY=60000000 # too little for that, so for more than one
     chooses "^tp: 1 of 4 devices, for 200 texts .*, which no number .*: on 1 .* for 6$" "${write[@]}"
     TDM_EMU_MEMORY=44000000 refuses 71 "--tp auto, of 4 devices: on 1 the weights take 4.1 MiB of 3.3 MiB and leave no room" \
