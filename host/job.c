@@ -373,7 +373,8 @@ tdm_status tdm_job_finish(tdm_job *j, tdm_max_errors max_errors, tdm_err *err)
         TDM_TRY(job_final_totals(j, err));
         j->is_complete = true;
     }
-    TDM_REQUIRE(j->is_complete || j->o.rank.count > 1, TDM_EIO,
+    /* Of several workers, one that is alone may have been denied chunks too. */
+    TDM_REQUIRE(j->is_complete || j->o.rank.count > 1 || j->o.turns, TDM_EIO,
                 "%s: chunks that were committed are no longer in its journals; run again",
                 j->names.folder);
     j->is_waiting = !j->is_complete;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 /* Byte `index` is the process of that rank, COUNTS + n stands for "one of n processes". */
 #define COUNTS ((off_t)1 << 40)
@@ -31,12 +32,24 @@ static bool find_other(int fd, off_t start, off_t len, off_t *where)
     return !known || l.l_type != F_UNLCK;
 }
 
+/* Whoever has all locks looks whether there is anything in the job, and is gone in a moment. */
+static bool take_rank(int fd, int64_t index)
+{
+    static const struct timespec A_MOMENT = {.tv_nsec = 10000000};
+    bool taken = set_lock(fd, F_WRLCK, (off_t)index, 1);
+    for (int i = 0; i < 20 && !taken && (errno == EAGAIN || errno == EACCES); i++) {
+        nanosleep(&A_MOMENT, NULL);
+        taken = set_lock(fd, F_WRLCK, (off_t)index, 1);
+    }
+    return taken;
+}
+
 tdm_status job_lock_take(int fd, const job_names *n, tdm_rank rank, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const off_t mine = COUNTS + (off_t)rank.count;
     off_t where = 0;
-    const bool taken = set_lock(fd, F_WRLCK, (off_t)rank.index, 1);
+    const bool taken = take_rank(fd, rank.index);
     TDM_REQUIRE(taken || errno == EAGAIN || errno == EACCES, TDM_ECANTCREATE,
                 "%s: cannot be locked, and a job needs a file system with locks: %s", n->lock,
                 strerror(errno));

@@ -61,6 +61,14 @@ static bool batch_done(void *ctx, size_t texts, int64_t tokens)
     return !tdm_stopped(&job->records.stop);
 }
 
+/* In a careful worker, before a record is blamed for the death of its device. */
+static tdm_status try_device(detect_job *job, tdm_err *err)
+{
+    const tdm_text text = {.p = "a", .len = 1};
+    tdm_detection ignored;
+    return tdm_detector_run(job->detector, &text, 1, &ignored, NULL, NULL, err);
+}
+
 static tdm_status run_windows(detect_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -70,6 +78,8 @@ static tdm_status run_windows(detect_job *job, tdm_err *err)
         TDM_TRY(tdm_detect_window_open(job->detector, &job->windows[i].judged, err));
     }
     const size_t n_windows = records_windows(&job->records, &job->args.common, DETECT_WINDOWS);
+    if (job->records.careful)
+        TDM_TRY(try_device(job, err));
     const tdm_pipeline_steps steps = {job, windows, n_windows, fill_window, detect_write,
                                       &job->records.stop};
     const tdm_detect_line line = {job, take_window, give_window, batch_done};

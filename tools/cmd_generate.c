@@ -48,6 +48,24 @@ static bool begin(void *ctx, uint64_t number, const char **reason)
     return may;
 }
 
+static tdm_status ignore(void *ctx, const tdm_document *d, tdm_err *err)
+{
+    (void)ctx;
+    (void)d;
+    (void)err;
+    return TDM_OK;
+}
+
+/* In a careful worker, before a document is blamed for the death of its device. */
+static tdm_status try_device(generate_job *job, tdm_err *err)
+{
+    tdm_generate_totals totals;
+    tdm_generate_options o = TDM_GENERATE_DEFAULTS;
+    o.length = 1;
+    o.stop = job->options.stop;
+    return tdm_generate(job->model, job->folder.bpe, &o, NULL, &(tdm_generate_to){.deliver = ignore}, &totals, err);
+}
+
 static void tick(void *ctx, int32_t n_tokens)
 {
     generate_job *job = ctx;
@@ -72,16 +90,18 @@ static tdm_status start_progress(generate_job *job, tdm_err *err)
 static tdm_status write_documents(generate_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const worker *w = job->args.common.worker;
+    const bool careful = job->args.common.worker && worker_is_careful(job->args.common.worker);
     const tdm_generate_to to = {.deliver = deliver,
                                 .tick = tick,
-                                .begin = w && worker_is_careful(w) ? begin : NULL,
+                                .begin = careful ? begin : NULL,
                                 .end_chunk = end_chunk,
                                 .chunk_documents = (uint64_t)job->args.chunk,
                                 .filter = job->run.filter,
                                 .ctx = job};
     TDM_TRY(generate_open_work(job, err));
     TDM_TRY(generate_plan_memory(job, err));
+    if (careful)
+        TDM_TRY(try_device(job, err));
     TDM_TRY(start_progress(job, err));
     st = tdm_generate(job->model, job->folder.bpe, &job->options, job->reader, &to, &job->totals, err);
     st = run_finish(&job->run, &job->progress, &job->seconds, st, err);

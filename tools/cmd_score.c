@@ -54,6 +54,17 @@ static bool pass_done(void *ctx, size_t passes, int64_t tokens)
     return !tdm_stopped(&job->records.stop);
 }
 
+/* In a careful worker, before a record is blamed for the death of its device: a position that is only read. */
+static tdm_status try_device(score_job *job, tdm_err *err)
+{
+    const int32_t eos = job->folder.config.eos, ids[] = {eos, eos};
+    tdm_stat stat;
+    tdm_cross cross;
+    tdm_top top;
+    const tdm_score_text text = {.ids = ids, .n = 2, .stats = &stat, .cross = &cross, .top = &top, .skip = 1};
+    return tdm_scorer_run(job->scorer, &text, 1, err);
+}
+
 static tdm_status run_windows(score_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -63,6 +74,8 @@ static tdm_status run_windows(score_job *job, tdm_err *err)
         TDM_TRY(tdm_score_window_open(&job->windows[i].scored, err));
     }
     const size_t n_windows = records_windows(&job->records, &job->args.common, SCORE_WINDOWS);
+    if (job->records.careful)
+        TDM_TRY(try_device(job, err));
     const tdm_pipeline_steps steps = {job, windows, n_windows, score_fill, score_write, &job->records.stop};
     const tdm_score_line line = {job, take_window, give_window, pass_done};
     const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);

@@ -14,7 +14,7 @@
 #include "tools/supervise_sets.h"
 
 #define MOST_CHUNKS ((uint64_t)1 << 32) /* of a file; what a journal can number */
-enum { CAREFUL_DEATHS = 2, HOW_TEXT = 95, REASON_TEXT = HOW_TEXT + 64 };
+enum { CAREFUL_DEATHS = 2, HOW_TEXT = 120, REASON_TEXT = HOW_TEXT + 64 };
 
 typedef struct {
     chunks_kind kind; /* NOTHING: none is running */
@@ -47,8 +47,7 @@ typedef struct {
 
 struct chunk_board {
     int32_t n_workers;
-    life *lives;      /* [n_workers] */
-    bool *has_worked; /* [n_workers] got a chunk done, in any of its lives */
+    life *lives; /* [n_workers] */
     chunk_set taken;
     suspect *suspects;
     size_t n_suspects, cap_suspects;
@@ -70,8 +69,7 @@ tdm_status chunks_open(int32_t n_workers, chunk_board **out, tdm_err *err)
     TDM_REQUIRE(b, TDM_ENOMEM, "the chunks of the workers");
     b->n_workers = n_workers;
     b->lives = calloc((size_t)n_workers, sizeof *b->lives);
-    b->has_worked = calloc((size_t)n_workers, sizeof *b->has_worked);
-    TDM_REQUIRE(b->lives && b->has_worked, TDM_ENOMEM, "%d workers", (int)n_workers);
+    TDM_REQUIRE(b->lives, TDM_ENOMEM, "%d workers", (int)n_workers);
     *out = b;
     b = NULL;
 done:
@@ -98,7 +96,6 @@ void chunks_close(chunk_board *b)
     for (size_t i = 0; i < b->n_faults; i++)
         free(b->faults[i].open.p);
     free(b->lives);
-    free(b->has_worked);
     free(b->suspects);
     free(b->faults);
     chunk_set_free(&b->taken);
@@ -185,20 +182,13 @@ static bool died_with(const chunk_board *b, int32_t worker, chunk_id c)
 
 /* ---- what to do ---- */
 
-/* How much the death of a careful worker would say about a chunk's records, rather than about the device. */
-static int standing(const chunk_board *b, int32_t worker, chunk_id c)
-{
-    if (!b->has_worked[worker])
-        return 0;
-    return died_with(b, worker, c) ? 1 : 2;
-}
-
+/* Where only one device died with a chunk, another one is better to tell which of the two is the reason. */
 static bool is_for(const chunk_board *b, int32_t worker, chunk_id c)
 {
     bool better = false;
     for (int32_t v = 0; v < b->n_workers && !better; v++)
-        better = chunks_faults(b, v) < CHUNKS_MOST_FAULTS && standing(b, v, c) > standing(b, worker, c);
-    return !better;
+        better = chunks_faults(b, v) < CHUNKS_MOST_FAULTS && !died_with(b, v, c);
+    return !better || !died_with(b, worker, c);
 }
 
 /* Careful work for a worker; own: only with a chunk that it died with. NULL: none. */
@@ -212,13 +202,13 @@ static const suspect *find_careful(const chunk_board *b, int32_t worker, bool ow
     return NULL;
 }
 
-/* Whether a device stays out: no chunk can explain enough of its faults, or it never got anything done. */
+/* Whether a device stays out: no chunk can explain enough of its faults. */
 static bool is_hopeless(const chunk_board *b, int32_t worker)
 {
     int32_t n = 0;
     for (size_t i = 0; i < b->n_faults; i++)
         n += b->faults[i].worker == worker && b->faults[i].open.n == 0;
-    return n >= CHUNKS_MOST_FAULTS || !b->has_worked[worker];
+    return n >= CHUNKS_MOST_FAULTS;
 }
 
 /* Lives that will come by all that went back. */
@@ -247,10 +237,9 @@ chunks_task chunks_next(const chunk_board *b, int32_t worker)
     const suspect *careful = find_careful(b, worker, is_out);
     if (is_out && (!careful || is_hopeless(b, worker)))
         return (chunks_task){.kind = CHUNKS_LEFT_OUT};
-    const bool normal = needs_worker(b);
-    if (careful && (b->has_worked[worker] || !normal))
+    if (careful)
         return (chunks_task){CHUNKS_CAREFUL, careful->chunk.file, careful->chunk.number};
-    return (chunks_task){.kind = normal ? CHUNKS_NORMAL : CHUNKS_NOTHING};
+    return (chunks_task){.kind = needs_worker(b) ? CHUNKS_NORMAL : CHUNKS_NOTHING};
 }
 
 bool chunks_is_done(const chunk_board *b)
@@ -314,7 +303,6 @@ void chunks_committed(chunk_board *b, int32_t worker, size_t file, uint64_t numb
     const bool careful = l->kind == CHUNKS_CAREFUL;
     if (careful ? !chunk_is_same(c, l->careful) : !chunk_list_drop(&l->open, c))
         return;
-    b->has_worked[worker] = true;
     l->has_announced = false;
     if (!careful)
         acquit(b, c);

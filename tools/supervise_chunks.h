@@ -22,9 +22,9 @@
  * remember this chunk are forgotten, also for the chunks that were open with it; the next careful worker leaves bad
  * records out. If it finishes, the chunk is free of suspicion, and faults remain. A careful worker that dies with no
  * record announced is a fault that nothing can explain.
- *   A device with three faults is left out, unless it has worked before and careful work may explain one of them. A device
- * that is broken must not have good records declared bad, one after the other: careful work goes to those that
- * have worked and did not die with the chunk, then to those that have worked, and to others only where nothing else is left.
+ *   A device with three faults is left out, unless careful work may explain one of them. A device that is broken must not
+ * have good records declared bad, one after the other: careful work goes to a device that did not die with the chunk, where
+ * there is one, and a careful worker tries its device with something harmless before it announces anything.
  *
  * Memory: three bits for each chunk and running worker at most, and what is under suspicion.
  * Thread safety: one board, one thread. */
@@ -80,7 +80,7 @@ bool chunks_is_bad(const chunk_board *b, size_t file, uint64_t number, uint64_t 
 /* The worker ended as it should: it has seen all of the input, and all that it was granted is on the disk. */
 void chunks_finished(chunk_board *b, int32_t worker);
 /* The worker ended otherwise, and the run goes on without it.
- *   how  behind "the last": "by signal 9", "because its device was lost"; copied, 95 bytes of it
+ *   how  behind "the last": "by signal 9", "because its device was lost"; copied, 120 bytes of it
  * Errors: TDM_ENOMEM. */
 tdm_status chunks_died(chunk_board *b, int32_t worker, const char *how, tdm_err *err);
 
