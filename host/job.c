@@ -88,6 +88,14 @@ bool tdm_job_is_for(const char *path)
     return stat(path, &info) != 0 || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode);
 }
 
+bool tdm_job_is_left(const char *path)
+{
+    job_names n = {0};
+    const bool left = job_names_find(&n, path, NULL) == TDM_OK && access(n.folder, F_OK) == 0;
+    job_names_free(&n);
+    return left;
+}
+
 /* Whether another process has finished the job since it was opened. */
 static bool was_finished(const tdm_job *j)
 {

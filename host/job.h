@@ -86,6 +86,9 @@ typedef struct tdm_job tdm_job;
 /* Whether `path` is to become the result of a job: a regular file or nothing yet, not "-", a pipe or a device. */
 bool tdm_job_is_for(const char *path);
 
+/* Whether OUT.job is there: a job to go on with, or what whoever ended it was killed over. */
+bool tdm_job_is_left(const char *path);
+
 /* Make or continue the job of options->out. out, inputs, n_chunks and stop are borrowed until close, the rest
  * until this returns.
  * Errors: TDM_EMISMATCH lists what differs from the manifest (options, inputs, model, engine); TDM_ECANTCREATE

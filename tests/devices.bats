@@ -111,7 +111,7 @@ same_with() {
     kill -KILL "$(worker_pid 1)" "$(worker_pid 3)" || true
     ends 0
     same want out
-    [ "$(grep -c 'died by signal 9; its chunks go back (fault [12] of 3)' said)" -ge 3 ]
+    [ "$(grep -c 'died by signal 9; its chunks go back (fault [12], 3 are too many)' said)" -ge 3 ]
     [[ $(< printed) == *'"in": 100000, "ok": 100000, "bad": 0'*'"before": 0,'*'"workers": [{"devices": [0], "chunks": '* ]]
     [[ $(< printed) == *'"faults": 2}'* ]]
 }
@@ -133,10 +133,22 @@ same_with() {
         kill -KILL "$(worker_pid 0)"
     done
     ends 75
-    grep -q 'no device is left, each died 3 times; worker 0 (null:7) died by signal 9; .* chunks are done' said ||
-        grep -q 'no device is left, each died 3 times; worker 0 (null:7) died by signal 9 (stopped)' said
+    grep -q 'no device is left, each had 3 faults or more; worker 0 (null:7) died by signal 9; .* chunks are done' said ||
+        grep -q 'no device is left, each had 3 faults or more; worker 0 (null:7) died by signal 9 (stopped)' said
     bigger --out other
     same want other
+}
+
+@test "a worker that gives no sign any more is killed, and its chunks are done by others" {
+    [ -n "${TANDEM_HASTY:-}" ] || skip "there is no tandem_hasty"
+    bigger --out want
+    TANDEM=$TANDEM_HASTY
+    start bigger --devices 0,1 --out out
+    until [ -e out.job/1.journal ]; do kill -0 "$pid"; done
+    kill -STOP "$(worker_pid 1)"
+    ends 0
+    same want out
+    grep -q 'worker 1 (null:1) died without a sign for 1 seconds; its chunks go back' said
 }
 
 @test "bad records of all workers are judged together" {

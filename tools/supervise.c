@@ -121,7 +121,7 @@ static tdm_status start(supervisor *s, int32_t number, const chunks_task *task, 
     close(fd[1]);
     const place was = *p;
     *p = (place){.pid = pid, .fd = fd[0], .devices = was.devices, .chunks = was.chunks, .records = was.records,
-                 .sign = supervise_clock(), .is_careful = task->kind == CHUNKS_CAREFUL};
+                 .sign = supervise_clock(), .n_died = s->n_died, .is_careful = task->kind == CHUNKS_CAREFUL};
     memcpy(p->name, was.name, sizeof p->name);
     return TDM_OK;
 done:
@@ -131,17 +131,41 @@ done:
     return st;
 }
 
+/* Whoever died last may have died making OUT, when there was nothing else to do, or removing what it was made of. Then
+ * one more life has to look, with nobody beside it. */
+static bool has_to_look(const supervisor *s)
+{
+    if (s->n_died == 0 || count_running(s) > 0)
+        return false;
+    return s->is_complete ? !s->is_clearing && tdm_job_is_left(s->common->out) : s->n_looked < s->n_died;
+}
+
+/* What should run in a place. */
+static chunks_task due(const supervisor *s, int32_t number)
+{
+    chunks_task task = chunks_next(s->board, number);
+    if (task.kind == CHUNKS_NOTHING && has_to_look(s))
+        task.kind = CHUNKS_NORMAL;
+    return task;
+}
+
+static bool may_start(const supervisor *s)
+{
+    return s->failure.status == TDM_OK && !s->was_complete && (!s->is_stopping || (s->is_complete && has_to_look(s)));
+}
+
 /* All that should run and does not. The first one opens the job alone: it finds out what the others then know, and discards
  * what --restart discards. */
 static tdm_status start_due(supervisor *s, bool *in_worker, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    for (int32_t i = 0; i < s->n && !s->is_stopping && !s->was_complete && !*in_worker; i++) {
-        const chunks_task task = chunks_next(s->board, i);
+    for (int32_t i = 0; i < s->n && may_start(s) && !*in_worker; i++) {
+        const chunks_task task = due(s, i);
         if (s->places[i].pid || (task.kind != CHUNKS_NORMAL && task.kind != CHUNKS_CAREFUL))
             continue;
         if (!s->is_open && count_running(s) > 0)
             break;
+        s->is_clearing = s->is_complete;
         TDM_TRY(start(s, i, &task, in_worker, err));
     }
 done:
@@ -178,8 +202,8 @@ static void say_death(supervisor *s, int32_t number, const char *how, uint64_t n
         supervise_say(s, "worker %d (%s) died %s; its chunks go back; with %d faults it is left out", (int)number, p->name,
                       how, faults);
     else
-        supervise_say(s, "worker %d (%s) died %s; its chunks go back (fault %d of %d)", (int)number, p->name, how, faults,
-                      CHUNKS_MOST_FAULTS);
+        supervise_say(s, "worker %d (%s) died %s; its chunks go back (fault %d, %d are too many)", (int)number, p->name, how,
+                      faults, CHUNKS_MOST_FAULTS);
 }
 
 /* how  as waitpid tells it */
@@ -197,6 +221,7 @@ static tdm_status bury_dead(supervisor *s, int32_t number, int how, tdm_err *err
         snprintf(text, sizeof text, "with an error: %s", p->end.err.msg);
     else
         snprintf(text, sizeof text, "by exit code %d", WEXITSTATUS(how));
+    s->n_died++;
     tdm_fail(&s->last, TDM_ESTOPPED, "worker %d (%s) died %.400s", (int)number, p->name, text);
     supervise_forget(s, p);
     TDM_TRY(chunks_died(s->board, number, text, err));
@@ -217,12 +242,14 @@ static tdm_status bury(supervisor *s, int32_t number, tdm_err *err)
         ;
     p->pid = 0;
     const tdm_status ended = p->has_end ? p->end.err.status : TDM_ESTOPPED;
-    if (ended == TDM_OK && WIFEXITED(how))
+    if (ended == TDM_OK && WIFEXITED(how)) {
         chunks_finished(s->board, number);
-    else if (ends_all(ended))
+        s->n_looked = p->n_died > s->n_looked ? p->n_died : s->n_looked;
+    } else if (ends_all(ended)) {
         TDM_REQUIRE(s->is_stopping, ended, "%s", p->end.err.msg);
-    else if (!s->is_stopping)
+    } else if (!s->is_stopping) {
         TDM_TRY(bury_dead(s, number, how, err));
+    }
 done:
     return st;
 }
@@ -251,7 +278,7 @@ static void kill_hung(supervisor *s)
     const double now = supervise_clock();
     for (int32_t i = 0; i < s->n; i++) {
         place *p = &s->places[i];
-        const bool has_work = (p->at_work && !p->on_disk) || s->is_stopping;
+        const bool has_work = (p->at_work && !p->on_disk) || (s->is_stopping && !s->is_clearing);
         const double since = s->is_stopping && s->stopped > p->sign ? s->stopped : p->sign;
         if (!p->pid || p->was_hung || !has_work || now - since < SUPERVISE_HUNG)
             continue;
@@ -264,7 +291,7 @@ static void take_failure(supervisor *s, tdm_status st, const tdm_err *err)
 {
     if (st != TDM_OK && s->failure.status == TDM_OK)
         s->failure = *err;
-    if (s->failure.status != TDM_OK || s->is_complete)
+    if (s->failure.status != TDM_OK || (s->is_complete && !s->is_clearing))
         stop_all(s);
 }
 
@@ -295,8 +322,9 @@ static void judge_end(supervisor *s)
 {
     if (s->is_complete || s->failure.status != TDM_OK)
         return;
-    if (!chunks_is_done(s->board))
-        tdm_fail(&s->failure, TDM_ESTOPPED, "no device is left, each died %d times; %.300s", CHUNKS_MOST_FAULTS, s->last.msg);
+    if (!chunks_is_done(s->board) || s->n_looked < s->n_died)
+        tdm_fail(&s->failure, TDM_ESTOPPED, "no device is left, each had %d faults or more; %.300s", CHUNKS_MOST_FAULTS,
+                 s->last.msg);
     else if (s->rank.count == 1)
         tdm_fail(&s->failure, TDM_EIO, "%s.job: chunks that were committed are no longer in its journals; run again",
                  s->common->out);

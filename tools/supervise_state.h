@@ -45,6 +45,7 @@ typedef struct {
     bool at_work;       /* it was granted a chunk, and has not said that all is done */
     bool on_disk;       /* it waits for the disk */
     bool was_hung;      /* and was killed for it */
+    uint64_t n_died;    /* of all workers, when this life began */
     bool has_end;
     run_end end;        /* its last word */
     uint64_t noted, noted_bad; /* records of this life */
@@ -63,6 +64,7 @@ typedef struct {
     chunk_board *board;
     bool is_open;  /* a worker has opened the job */
     bool is_stopping, is_complete, was_complete;
+    bool is_clearing; /* the last life removes what was left of the job */
     double stopped; /* when the workers were told to */
     tdm_err failure; /* what ends the run; status TDM_OK: nothing */
     tdm_err last;    /* of a worker that ended with an error */
@@ -72,6 +74,8 @@ typedef struct {
     tdm_job_totals before; /* when the job was first opened */
     run_end sum;           /* of all workers: counts, chunks that were handed over, totals, cpu; of the job when complete */
     uint64_t chunks;       /* handed over */
+    uint64_t n_died;       /* lives */
+    uint64_t n_looked;     /* n_died when the last life began that ended well */
     bool began;
 } supervisor;
 

@@ -23,14 +23,15 @@ now() {
     date +%s%N
 }
 
-# A careful worker that dies makes a record a bad one, as it should.
-is_careful() {
-    grep "worker $1: " said | tail -n 1 | grep -q "one record at a time"
+# A careful worker that dies makes a record a bad one, and a device with three deaths is left out, as they should.
+is_spared() {
+    [ "$(grep -c "worker $1 (.* died" said)" -ge 2 ] ||
+        grep "worker $1: " said | tail -n 1 | grep -q "one record at a time"
 }
 
 # Kill worker $1 and, unless the run is over before, wait until it has opened the job again: its nanoseconds into `times`.
 kill_one() {
-    ! is_careful "$1" || return 0
+    ! is_spared "$1" || return 0
     local lines from
     lines=$(grep -c "worker $1: " said) || return 0
     kill -KILL "$(worker_pid "$1")" 2> /dev/null || return 0
@@ -53,8 +54,7 @@ one_run() { # WANT COMMAND...
             sleep 0.0$((RANDOM % 10))
             started "$worker" $turn || break 2
             if [ $((RANDOM % 4)) -eq 0 ]; then
-                started $(((worker + 1) % 4)) 1 || break 2
-                is_careful $(((worker + 1) % 4)) || kill -KILL "$(worker_pid $(((worker + 1) % 4)))" 2> /dev/null || true
+                is_spared $(((worker + 1) % 4)) || kill -KILL "$(worker_pid $(((worker + 1) % 4)))" 2> /dev/null || true
             fi
             kill_one "$worker"
         done
