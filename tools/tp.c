@@ -98,32 +98,38 @@ static tdm_status open_number(const choice *c, int32_t n, bool quiet, tdm_backen
     return args_open_backend(&common, out, err);
 }
 
-/* Try 1, 2, ... devices until the batch is useful; *out is them then. Otherwise it is not open, and *best is the first with
- * the largest batch.
- *   before  receives the number that was tried before *best; n 0: none was */
-static tdm_status try_numbers(const choice *c, int64_t *useful, candidate *before, candidate *best, tdm_backend *out,
-                              tdm_err *err)
+/* What came of trying. */
+typedef struct {
+    int64_t useful;
+    candidate best;   /* the first with the largest batch, or with a useful one */
+    candidate before; /* what was tried before it; n 0: nothing */
+    int32_t refused;  /* so many cannot be used together: busy, of two kinds, too small for what they send; 0: all can */
+    tdm_err why;
+} findings;
+
+/* Try 1, 2, ... devices until the batch is useful; *out is them then. Otherwise it is not open. */
+static tdm_status try_numbers(const choice *c, findings *f, tdm_backend *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     candidate last = {0}, now = {.n = 1};
     const int32_t heads = fewest_heads(c), most = c->n_devices < heads ? c->n_devices : heads;
     for (; now.n <= most; now.n++) {
-        st = open_number(c, now.n, true, out, err);
-        if (st == TDM_ENOMEM && now.n > 1) { /* for what they send each other */
-            st = TDM_OK;
-            break;
+        st = open_number(c, now.n, true, out, &f->why);
+        if (st != TDM_OK && now.n > 1 && st != TDM_ESTOPPED) {
+            f->refused = now.n;
+            return TDM_OK;
         }
-        TDM_TRY(st);
+        TDM_REQUIRE(st == TDM_OK, st, "%s", f->why.msg);
         const tdm_backend *be = tdm_rank_backend(out, 0);
         now.memory = tdm_backend_memory(out);
         if (now.n == 1)
-            TDM_TRY(tp_useful(&c->job, be, useful, err));
+            TDM_TRY(tp_useful(&c->job, be, &f->useful, err));
         TDM_TRY(tp_plan(&c->job, be, 0, now.memory ? now.memory : SIZE_MAX, &now.share, err));
-        if (now.n == 1 || now.share.batch > best->share.batch) {
-            *before = last;
-            *best = now;
+        if (now.n == 1 || now.share.batch > f->best.share.batch) {
+            f->before = last;
+            f->best = now;
         }
-        if (now.share.batch >= *useful)
+        if (now.share.batch >= f->useful)
             break;
         tdm_backend_close(out);
         last = now;
@@ -132,27 +138,35 @@ done:
     return st;
 }
 
+/* "on 1 ...; on 2 ...", and why no more were tried. */
+static void describe_all(const findings *f, char *text, size_t size)
+{
+    char before[128] = "", best[128], refused[300] = "";
+    if (f->before.n > 0)
+        describe(&f->before, before, sizeof before);
+    describe(&f->best, best, sizeof best);
+    if (f->refused)
+        snprintf(refused, sizeof refused, "; on %d: %s", (int)f->refused, f->why.msg);
+    snprintf(text, size, "%s%s%s%s", before, *before ? "; " : "", best, refused);
+}
+
 static tdm_status open_best(const choice *c, tdm_backend *out, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    candidate before = {0}, best = {0};
-    int64_t useful = 0;
-    char few[128] = "", enough[128];
-    TDM_TRY(try_numbers(c, &useful, &before, &best, out, err));
-    describe(&best, enough, sizeof enough);
-    TDM_REQUIRE(best.share.batch > 0, TDM_ENOMEM, "--tp auto, of %d device%s: %s", (int)c->n_devices,
-                c->n_devices == 1 ? "" : "s", enough);
-    if (before.n > 0)
-        describe(&before, few, sizeof few);
+    findings f = {0};
+    char text[600];
+    const char *several = c->n_devices == 1 ? "" : "s";
+    TDM_TRY(try_numbers(c, &f, out, err));
+    describe_all(&f, text, sizeof text);
+    TDM_REQUIRE(f.best.share.batch > 0, TDM_ENOMEM, "--tp auto, of %d device%s: %s", (int)c->n_devices, several, text);
     if (!c->common->quiet)
-        fprintf(stderr, "tp: %d of %d device%s, for %" PRId64 " %s%s at once%s: %s%s%s\n", (int)best.n,
-                (int)c->n_devices, c->n_devices == 1 ? "" : "s", useful, c->job.generate ? "text" : "token",
-                useful == 1 ? "" : "s", best.share.batch < useful ? ", which no number of them has room for" : "", few,
-                *few ? "; " : "", enough);
+        fprintf(stderr, "tp: %d of %d device%s, for %" PRId64 " %s%s at once%s: %s\n", (int)f.best.n, (int)c->n_devices,
+                several, f.useful, c->job.generate ? "text" : "token", f.useful == 1 ? "" : "s",
+                f.best.share.batch < f.useful ? ", which no number of them has room for" : "", text);
     if (out->ops)
         args_say_device(c->common, out, "");
     else
-        TDM_TRY(open_number(c, best.n, false, out, err));
+        TDM_TRY(open_number(c, f.best.n, false, out, err));
 done:
     return st;
 }

@@ -81,7 +81,11 @@ chooses() {
     export TDM_EMU_MEMORY=85000000 # two would have less room than one
     chooses "^tp: 1 of 4 devices, for 200 texts .*, which no number .*: on 1 [^;]*$" "${write[@]}"
     export TDM_EMU_MEMORY=60000000 # too little for that, so for more than one
-    chooses "^tp: 1 of 4 devices, for 200 texts .*, which no number .*: on 1 .* for 6$" "${write[@]}"
+    chooses "^tp: 1 of 4 devices, for 200 texts .*, which no number .*: on 1 .* for 6; on 2: rank [01]: cuda:[01]: " "${write[@]}"
+    export TDM_EMU_MEMORY=180000000
+    TDM_EMU_BUSY=1 chooses "^tp: 1 of 4 devices, for 200 texts .*: on 1 .* for 183; on 2: .*cuda:1" "${write[@]}"
+    TDM_EMU_CC=90,90,80,80 chooses "^tp: 2 of 4 devices" "${write[@]}"
+    TDM_EMU_CC=90,80 chooses "^tp: 1 of 4 devices, for 200 texts .*; on 2: devices of different kinds" "${write[@]}"
     TDM_EMU_MEMORY=44000000 refuses 71 "--tp auto, of 4 devices: on 1 the weights take 4.1 MiB of 3.3 MiB and leave no room" \
         "${write[@]}" --tp auto
 }
