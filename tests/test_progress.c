@@ -406,6 +406,54 @@ static void test_metrics_refused(void **state)
     remove(METRICS);
 }
 
+/* ---- somebody else prints ---- */
+
+static struct {
+    int n[4]; /* by event */
+    uint64_t done, tokens, bad, bytes;
+} watched;
+
+static void watch(void *ctx, const tdm_progress *p, tdm_progress_event event)
+{
+    assert_ptr_equal(ctx, &watched);
+    watched.n[event]++;
+    watched.done = p->done;
+    watched.tokens = p->tokens;
+    watched.bad = p->bad;
+    watched.bytes = p->bytes_done;
+}
+
+static void test_watched(void **state)
+{
+    (void)state;
+    static const char NAME[] = "test_progress.watched.prom";
+    FILE *f = tmpfile();
+    assert_non_null(f);
+    memset(&watched, 0, sizeof watched);
+    const tdm_progress_options options = {.mode = TDM_PROGRESS_JSON, .to = f, .command = "detect", .unit = "texts",
+                                          .metrics_file = NAME, .records_before = 7, .watch = watch,
+                                          .watch_ctx = &watched};
+    tdm_progress p;
+    assert_int_equal(tdm_progress_start(&p, &options, NULL), TDM_OK);
+    assert_int_equal(watched.n[TDM_EVENT_START], 1);
+    tdm_progress_bytes(&p, 5, 10);
+    tdm_progress_add(&p, 2, 30, 1);
+    assert_int_equal(watched.n[TDM_EVENT_PROGRESS], 1); /* each time: how often it is due is the watcher's */
+    tdm_progress_add(&p, 1, 0, 0);
+    assert_int_equal(watched.n[TDM_EVENT_PROGRESS], 2);
+    assert_int_equal(watched.done, 10);
+    assert_int_equal(watched.tokens, 30);
+    assert_int_equal(watched.bad, 1);
+    assert_int_equal(watched.bytes, 5);
+    tdm_progress_finish(&p);
+    tdm_progress_abandon(&p);
+    assert_int_equal(watched.n[TDM_EVENT_FINISH], 1);
+    assert_int_equal(watched.n[TDM_EVENT_STOP], 1);
+    assert_int_equal(ftell(f), 0);
+    assert_int_not_equal(remove(NAME), 0); /* no metrics either */
+    fclose(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,7 +462,7 @@ int main(void)
         cmocka_unit_test(test_rates),        cmocka_unit_test(test_small_buffer),
         cmocka_unit_test(test_modes),        cmocka_unit_test(test_due),
         cmocka_unit_test(test_abandon),      cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_metrics_refused),
+        cmocka_unit_test(test_metrics_refused), cmocka_unit_test(test_watched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
