@@ -146,7 +146,7 @@ static void describe_all(const findings *f, char *text, size_t size)
         describe(&f->before, before, sizeof before);
     describe(&f->best, best, sizeof best);
     if (f->refused)
-        snprintf(refused, sizeof refused, "; on %d: %s", (int)f->refused, f->why.msg);
+        snprintf(refused, sizeof refused, "; on %d: %.250s", (int)f->refused, f->why.msg);
     snprintf(text, size, "%s%s%s%s", before, *before ? "; " : "", best, refused);
 }
 
