@@ -96,7 +96,7 @@ first() {
     step tests_memory 20 must "$bin/gpu_test_backend_memory"
     step tests_gemm_rows 30 must "$bin/gpu_test_gemm_rows"
     step tests_rank_kernels 10 must "$bin/gpu_test_rank_kernels"
-    step tests_backend_ranks 15 must "$bin/gpu_test_backend_ranks"
+    step tests_backend_ranks 15 must call with_nccl gpu_test_backend_ranks
     step tests_emulator 15 must "$bin/gpu_test_emulator"
     step tests_gemm_shapes 90 must "$bin/gpu_test_gemm_shapes"
     step vectors 10 may call vectors

@@ -88,6 +88,11 @@ detector_invariance() { # model
     echo "$1: three texts alone and among 48: equal bytes"
 }
 
+with_nccl() { # program
+    [ -x "$bin/$1" ] || { echo "built without NCCL"; return 77; }
+    "$bin/$1"
+}
+
 # One rank, which goes through NCCL, in recorded graphs: the bits of the backend alone; and what it costs.
 ranks_one() { # models
     export NCCL_DEBUG=VERSION NCCL_DEBUG_FILE="$logs/nccl.log"
@@ -166,6 +171,7 @@ sanitize() { # tool
         gpu_test_attention_kernels gpu_test_rank_kernels'
     [ "$1" != memcheck ] || tests="$tests gpu_test_backend_cuda gpu_test_backend_ranks"
     for test in $tests; do
+        [ -x "$bin/$test" ] || continue # needs NCCL
         compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/$test" || return 1
     done
     [ "$1" = memcheck ] || return 0
