@@ -94,11 +94,11 @@ all_but() {
 }
 
 @test "generate: every document of a poisonous prompt" {
-    texts 8 3 > in.jsonl
+    texts 8 2 > in.jsonl
     on_one generate --prompts in.jsonl --samples-per-prompt 2
     code=3 with_poison "$writer" generate --devices 0,1 --prompts in.jsonl --samples-per-prompt 2 --max-errors 2
-    grep -v '"prompt_id": 3}' all.jsonl | cmp - out.jsonl
-    [ "$(grep -c '"line": 4, .*"id": 3, "class": "device-fault"' out.jsonl.errors.jsonl)" -eq 2 ]
+    grep -v '"prompt_id": 2}' all.jsonl | cmp - out.jsonl
+    [ "$(grep -c '"line": 3, .*"id": 2, "class": "device-fault"' out.jsonl.errors.jsonl)" -eq 2 ]
     [ "$(wc -l < out.jsonl.errors.jsonl)" -eq 2 ]
 }
 
