@@ -159,6 +159,9 @@ tdm_status cuda_sum_ranks(void *self, tdm_mat y, tdm_err *err);
 tdm_status cuda_join_ranks(void *self, tdm_mat y, tdm_mat x, tdm_err *err);
 void cuda_give_up(void *self);
 
+/* Wait for all that was enqueued; where it does not come to an end, give up, and it does. */
+void cuda_rank_settle(cuda_backend *c);
+
 /* What of a rank is closed before the stream. false: the device does not answer, and all of the backend is to be left. */
 bool cuda_rank_close(cuda_backend *c);
 

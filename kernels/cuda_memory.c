@@ -79,7 +79,11 @@ tdm_status cuda_alloc(void *self, size_t bytes, void **out, tdm_err *err)
 
 void cuda_release(void *self, void *p)
 {
-    (void)self;
+    cuda_backend *c = self;
+    if (!p)
+        return;
+    if (c->rank.n)
+        cuda_rank_settle(c);
     (void)cudaFree(p); /* waits for what uses it; an error will come out of the next operation */
 }
 

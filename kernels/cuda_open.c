@@ -53,11 +53,15 @@ tdm_status cuda_status(cudaError_t error)
 tdm_status cuda_check(cudaError_t error, const char *what, tdm_err *err)
 {
     const tdm_status st = cuda_status(error);
+    int device = 0;
     if (st == TDM_OK)
         return TDM_OK;
+    (void)cudaGetDevice(&device);
     (void)cudaGetLastError(); /* or the next operation is blamed */
-    return tdm_fail(err, st, "%s%s: %s (%s)", st == TDM_ESTOPPED ? "the device was lost: " : "",
-                    what, cudaGetErrorString(error), cudaGetErrorName(error));
+    if (st != TDM_ESTOPPED)
+        return tdm_fail(err, st, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
+    return tdm_fail(err, st, "the device was lost: %s: %s (%s, cuda:%d)", what, cudaGetErrorString(error),
+                    cudaGetErrorName(error), device);
 }
 
 tdm_status cuda_enqueued(const cuda_backend *c, cudaError_t error, const char *what, tdm_err *err)

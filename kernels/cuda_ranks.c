@@ -305,13 +305,17 @@ static bool answers(const cuda_backend *c)
     return false;
 }
 
+void cuda_rank_settle(cuda_backend *c)
+{
+    if (!c->capturing && cuda_wait(c, NULL, "closing", NULL) != TDM_OK)
+        cuda_give_up(c);
+}
+
 bool cuda_rank_close(cuda_backend *c)
 {
-    if (cuda_wait(c, NULL, "closing", NULL) != TDM_OK) {
-        cuda_give_up(c);
-        if (!answers(c))
-            return false;
-    }
+    cuda_rank_settle(c);
+    if (c->rank.dead && !answers(c))
+        return false;
     tdm_comm_close(c->rank.comm);
     (void)cudaFree(c->rank.staging);
     cuda_meeting_leave(c->rank.meeting);

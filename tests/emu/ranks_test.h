@@ -35,4 +35,14 @@ static inline tdm_backend open_ranks(int32_t n, tdm_dtype dtype)
     return be;
 }
 
+/* Leave a rank the last `bytes` of its room for messages, so that what goes beyond goes beyond the memory; 0: all of it.
+ *   bytes  a multiple of 16 */
+static inline void leave_room(const tdm_backend *be, size_t bytes)
+{
+    cuda_rank *r = &((cuda_backend *)be->self)->rank;
+    char *end = (char *)r->staging + r->staging_bytes;
+    r->staging_bytes = bytes ? bytes : CUDA_STAGING_BYTES;
+    r->staging = end - r->staging_bytes;
+}
+
 #endif
