@@ -22,22 +22,11 @@ static tdm_status check(ncclResult_t result, ncclComm_t nccl, tdm_status otherwi
 
 /* ---- open and close ---- */
 
-static tdm_status check_once(const int *devices, int32_t n, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    for (int32_t i = 0; i < n; i++)
-        for (int32_t j = 0; j < i; j++)
-            TDM_REQUIRE(devices[i] != devices[j], TDM_EARG, "device %d is listed twice", devices[i]);
-done:
-    return st;
-}
-
 tdm_status tdm_comm_open_all(const int *devices, int32_t n, tdm_comm **comms, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     ncclComm_t *nccl = NULL;
     memset(comms, 0, (size_t)n * sizeof *comms);
-    TDM_TRY(check_once(devices, n, err));
     nccl = calloc((size_t)n, sizeof *nccl);
     TDM_REQUIRE(nccl, TDM_ENOMEM, "communicators");
     for (int32_t i = 0; i < n; i++) {

@@ -18,8 +18,8 @@
 
 typedef struct tdm_comm tdm_comm;
 
-/* The communicators of n devices of this process; comms [n]. Errors: TDM_ENODEV (NCCL is not built in, or finds no way
- * between the devices), TDM_EARG (a device twice), TDM_ENOMEM. */
+/* The communicators of n devices of this process, no device twice; comms [n]. Errors: TDM_ENODEV (NCCL is not built in, is
+ * not there, or finds no way between the devices), TDM_ENOMEM. */
 tdm_status tdm_comm_open_all(const int *devices, int32_t n, tdm_comm **comms, tdm_err *err);
 void tdm_comm_close(tdm_comm *c); /* NULL is fine; after abort too */
 
