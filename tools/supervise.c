@@ -249,6 +249,9 @@ static tdm_status bury(supervisor *s, int32_t number, tdm_err *err)
         TDM_REQUIRE(s->is_stopping, ended, "%s", p->end.err.msg);
     } else if (!s->is_stopping) {
         TDM_TRY(bury_dead(s, number, how, err));
+    } else if (WIFSIGNALED(how) && !s->is_complete) {
+        supervise_say(s, "worker %d (%s) died by signal %d when it was to stop; what it had not finished is done again",
+                      (int)number, p->name, WTERMSIG(how));
     }
 done:
     return st;

@@ -32,7 +32,7 @@ void supervise_say(supervisor *s, const char *fmt, ...)
 }
 
 /* The first failure ends the run. */
-static void fail(supervisor *s, const tdm_err *err)
+static void end_by(supervisor *s, const tdm_err *err)
 {
     if (s->failure.status == TDM_OK)
         s->failure = *err;
@@ -40,7 +40,7 @@ static void fail(supervisor *s, const tdm_err *err)
 
 /* ---- who may do what ---- */
 
-static void answer(supervisor *s, int32_t number, const line_message *m)
+static void reply(supervisor *s, int32_t number, const line_message *m)
 {
     line_message said = {.kind = LINE_ANSWER};
     place *p = &s->places[number];
@@ -48,7 +48,7 @@ static void answer(supervisor *s, int32_t number, const line_message *m)
     tdm_err err = {0};
     if (m->kind == LINE_ASK) {
         if (chunks_grant(s->board, number, m->place.file, m->place.chunk, &said.answer.yes, &err) != TDM_OK)
-            fail(s, &err);
+            end_by(s, &err);
         p->at_work = p->at_work || said.answer.yes;
     } else if (chunks_is_bad(s->board, m->place.file, m->place.chunk, m->place.record, &reason)) {
         snprintf(said.answer.reason, sizeof said.answer.reason, "%s", reason);
@@ -94,7 +94,7 @@ static void hear_started(supervisor *s, const line_message *m)
                                           .records_before = m->started.before,
                                           .bad_before = m->started.bad_before};
     if (tdm_progress_start(&s->progress, &options, &err) != TDM_OK)
-        fail(s, &err);
+        end_by(s, &err);
     s->has_progress = true;
 }
 
@@ -128,7 +128,7 @@ static void judge(supervisor *s)
     if (max.percent || (double)bad <= max.limit)
         return;
     tdm_fail(&err, TDM_EFORMAT, "%s: %" PRId64 " bad records so far, --max-errors %.0f", s->common->out, bad, max.limit);
-    fail(s, &err);
+    end_by(s, &err);
 }
 
 static void hear_committed(supervisor *s, int32_t number, const line_message *m)
@@ -152,8 +152,9 @@ static void hear_end(supervisor *s, place *p, const run_end *end)
     s->began = s->began || end->began;
     if (end->err.status != TDM_OK)
         return;
+    if (end->state == SUMMARY_COMPLETE || !s->is_complete) /* one that only waits may be heard later */
+        s->sum.job = end->job;
     s->is_complete = s->is_complete || end->state == SUMMARY_COMPLETE;
-    s->sum.job = end->job;
     s->sum.totals.tokens += end->totals.tokens;
     s->sum.totals.steps += end->totals.steps;
     s->sum.totals.windows += end->totals.windows;
@@ -178,7 +179,7 @@ void supervise_hear(supervisor *s, int32_t number, const line_message *m)
         break;
     case LINE_ASK:
     case LINE_BEGIN:
-        answer(s, number, m);
+        reply(s, number, m);
         break;
     case LINE_NOTE:
         hear_news(s, p, &m->news);
