@@ -163,6 +163,25 @@ static void every_time(void **state)
     drop_subject(&SUBJECTS[2], made);
 }
 
+/* What a run takes is planned for the rank that has most: for the last, which has the columns that are left over. */
+static void scratch_is_planned(void **state)
+{
+    (void)state;
+    enum { ROWS = 64, OVER = 24 };
+    const gpt2_limits limits = {.context = 64, .rows = ROWS, .logits = 1};
+    tdm_config config = {.n_layer = 1, .n_head = 14, .n_embd = 896, .n_inner = 7 * 64, .n_vocab = 263, .n_context = 64};
+    size_t cache = 0, even = 0, uneven = 0;
+    tdm_backend be;
+    RANKS_OK(tdm_open_cpu(1, &be, err));
+    tdm_backend one = be;
+    one.n_ranks = 7;
+    assert_true(gpt2_run_bytes(&one, &config, &limits, &cache, &even));
+    config.n_inner += OVER;
+    assert_true(gpt2_run_bytes(&one, &config, &limits, &cache, &uneven));
+    assert_int_equal(uneven - even, ROWS * OVER * sizeof(float));
+    tdm_backend_close(&be);
+}
+
 /* ---- what is refused ---- */
 
 static void refused(void **state)
@@ -360,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_one_alone),
         cmocka_unit_test(every_time),
+        cmocka_unit_test(scratch_is_planned),
         cmocka_unit_test(refused),
         cmocka_unit_test(one_rank_fails),
         cmocka_unit_test(ranks_differ),
