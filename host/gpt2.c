@@ -1,4 +1,5 @@
-/* host/gpt2.c - the weights of GPT-2: names, loading, release; see gpt2.h. E width, F width of the feed-forward layer, H heads, V vocabulary.
+/* host/gpt2.c - the weights of GPT-2: names, shares of ranks, loading, release, planning; see gpt2.h. E width, F width of
+ * the feed-forward layer, V vocabulary, P positions.
  *
  * Details that have caused bugs:
  * - GELU is the tanh form, not erf. The norm's epsilon stands inside the root and is 1e-5.
@@ -8,7 +9,8 @@
  * - The vocabulary (50257) and the heads of the largest model (25) are odd.
  * - <|endoftext|> (50256) is the start token too, but nothing puts it in front of a prompt.
  * - The last norm belongs behind the last addition: forgetting the delta there leaves every other
- *   test of a single layer green. */
+ *   test of a single layer green.
+ * - A rank's columns of attn.c_attn are three groups, of query, key and value, not one. */
 #include "host/gpt2_model.h"
 
 #include <stdio.h>
