@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-/* Read the TDM_EMU_* environment again; lost devices are there again. While no stream has work. */
+/* Read the TDM_EMU_* environment again; lost devices are there again, empty. While no stream has work. */
 void tdm_emu_configure(void);
 
 /* Kernels run so far, calls of cudaMalloc and cudaHostAlloc, collectives of NCCL that were run. */

@@ -170,7 +170,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
         return set_error(cudaErrorStreamCaptureUnsupported);
     cudaStream_t s = stream_of(handle);
     return poll(l, s, [&] { return is_idle(s); }) ? set_error(device_state(device))
-                                                  : cudaErrorNotReady;
+                                                  : set_error(cudaErrorNotReady);
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t f, void *user)
@@ -276,7 +276,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
         return set_error(cudaErrorStreamCaptureUnsupported);
     return poll(l, e->stream, [&] { return e->completed >= e->recorded; })
                ? set_error(device_state(e->device))
-               : cudaErrorNotReady;
+               : set_error(cudaErrorNotReady);
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t stop)

@@ -317,6 +317,8 @@ static void expect_errors(int steps, ncclResult_t first, ncclResult_t second, cu
     for (int r = 0; r < 2; r++) {
         OK(cudaSetDevice(r));
         OK(cudaStreamCreateWithFlags(&w[r].stream, cudaStreamNonBlocking));
+        if (w[r].after != cudaSuccess) /* lost, with its memory */
+            w[r].mine = w[r].all = NULL;
     }
     close_ranks(w, 2);
 }

@@ -87,6 +87,7 @@ static void polling_ends(void **state)
     assert_in_range(polls, 1, 10);
     while (cudaStreamQuery(s) == cudaErrorNotReady)
         polls++;
+    assert_int_equal(cudaGetLastError(), cudaErrorNotReady);
     assert_true(first_of(p) == 6);
     OK(cudaEventDestroy(e));
     OK(cudaStreamDestroy(s));
@@ -336,9 +337,9 @@ static void a_lost_device_stays_lost(void **state)
                      cudaErrorLaunchFailure);
     assert_int_equal(tdme_scale(p, N, 2, 0, s), cudaErrorLaunchFailure);
     assert_true(out == 0);
-    set("TDM_EMU_LOST", NULL);
-    OK(cudaStreamDestroy(s));
-    OK(cudaFree(p));
+    assert_int_equal(cudaStreamDestroy(s), cudaErrorLaunchFailure);
+    set("TDM_EMU_LOST", NULL); /* there again, without what it held */
+    assert_int_equal(tdm_emu_device_bytes(0), 0);
 }
 
 /* ---- several devices ---- */
@@ -450,14 +451,13 @@ static void one_device_is_lost(void **state)
         OK(tdme_scale(p[0], N, 2, 0, s[0]));
         OK(cudaStreamSynchronize(s[0]));
         assert_int_equal(cudaSetDevice(1), cudaErrorLaunchFailure);
+        assert_int_equal(cudaStreamDestroy(s[1]), cudaErrorLaunchFailure);
+        OK(cudaSetDevice(0));
+        OK(cudaStreamDestroy(s[0]));
+        OK(cudaFree(p[0]));
         set("TDM_EMU_POISON", NULL);
         set("TDM_EMU_LOST", NULL);
-        for (int d = 0; d < 2; d++) {
-            OK(cudaSetDevice(d));
-            OK(cudaStreamDestroy(s[d]));
-            OK(cudaFree(p[d]));
-        }
-        OK(cudaSetDevice(0));
+        assert_int_equal(tdm_emu_device_bytes(1), 0);
         set("TDM_EMU_DEVICES", NULL);
     }
 }
