@@ -82,11 +82,19 @@ static void make_ff(char *p, size_t room)
     }
 }
 
-/* Of live allocations; what was freed stays closed. */
+/* Of live allocations; what was freed stays closed. Neighbours go together. */
 static void protect(int protection)
 {
-    for (const auto &a : allocations)
-        mprotect(a.second.p - REDZONE, room_for(a.second.bytes), protection);
+    char *start = nullptr, *end = nullptr;
+    for (const auto &entry : allocations) {
+        char *p = entry.second.p - REDZONE;
+        if (p != end) {
+            mprotect(start, static_cast<size_t>(end - start), protection);
+            start = p;
+        }
+        end = p + room_for(entry.second.bytes);
+    }
+    mprotect(start, static_cast<size_t>(end - start), protection);
 }
 
 void device_memory_open()
@@ -188,8 +196,8 @@ static void forget(Allocation *a)
     poison(start, room);
     race_forget(a);
     device_used[a->device] -= a->bytes;
+    generation++; /* first: another thread may be looking at what it found last */
     allocations.erase(a->p);
-    generation++;
     kept_back.push_back({start, room});
     for (kept_back_bytes += room; kept_back_bytes > KEPT_BACK; kept_back.pop_front()) {
         kept_back_bytes -= kept_back.front().room;
