@@ -48,6 +48,8 @@ build-tsan/tandem generate --model tools/demo/writer --device cpu --threads 1 --
     --restart --out build-tsan/written-together.jsonl
 build-tsan/tandem generate --model tools/demo/writer --device null --n 3000 --length 20 --chunk 4 \
     --restart --out build-tsan/chunks.jsonl
+build-tsan/tandem generate --model tools/demo/writer --device null --devices 0,1 --n 3000 --length 20 --chunk 4 \
+    --restart --out build-tsan/chunks-of-two.jsonl
 build-tsan/tandem score --model tools/demo/writer --observer tools/demo/writer --device null --chunk 4KiB \
     --restart --out build-tsan/scored.jsonl tools/demo/human.jsonl
 
