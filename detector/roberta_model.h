@@ -116,7 +116,6 @@ struct roberta {
     roberta_limits limits; /* slice set */
     size_t scratch_bytes;  /* of the rank that has most */
     roberta_shard *shards;     /* [ranks] */
-    tdm_stop stop;             /* of loading: a rank that failed ends the reading of the others */
     int32_t *host_positions;   /* [limits.rows] */
     int32_t in_flight[TDM_LANES]; /* texts that were submitted and not yet collected */
 };

@@ -87,20 +87,18 @@ static tdm_status open_rank(void *ctx, const tdm_backend *be, int32_t rank, tdm_
 {
     tdm_status st = TDM_OK;
     const open_job job = *(const open_job *)ctx;
-    roberta *m = job.model; /* outlives the job should this rank be given up */
+    roberta *m = job.model;
     roberta_shard *s = &m->shards[rank];
     size_t bytes = 0;
     s->be = be;
     s->config = &m->config;
     s->slice = m->limits.slice;
     s->part = roberta_part_of(&m->config, be->rank, be->n_ranks);
-    TDM_TRY(roberta_load(s, job.ck, job.check_finite, &m->stop, err));
+    TDM_TRY(roberta_load(s, job.ck, job.check_finite, tdm_ranks_stop(m->be), err));
     (void)carve(&s->s, be, &m->config, &m->limits, NULL, &bytes); /* fits: roberta_run_bytes has said so */
     TDM_TRY(tdm_alloc(be, bytes, &s->memory, err));
     (void)carve(&s->s, be, &m->config, &m->limits, s->memory, &bytes);
 done:
-    if (st != TDM_OK)
-        tdm_stop_set(&m->stop, TDM_STOP_USELESS);
     return st;
 }
 
@@ -132,7 +130,6 @@ tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const t
     m->be = be;
     m->config = *config;
     m->limits = with_slice(limits);
-    m->stop.also = be->stop;
     TDM_TRY(check_open(config, &m->limits, n, err));
     TDM_REQUIRE(roberta_run_bytes(be, config, limits, &m->scratch_bytes), TDM_ENOMEM, "scratch for %d rows",
                 (int)limits->rows);

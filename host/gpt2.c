@@ -141,17 +141,15 @@ typedef struct {
 static tdm_status load_rank(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
 {
     const load_job *job = ctx;
-    gpt2_model *m = job->model; /* outlives the job should this rank be given up */
+    gpt2_model *m = job->model;
     tdm_status st = TDM_OK;
     tdm_loader l = {0};
     m->shards[rank].be = be;
     TDM_TRY(tdm_loader_open(&l, be, job->ck, prefix_of(job->ck), job->check_finite, err));
-    l.stop = &m->stop;
+    l.stop = tdm_ranks_stop(m->be);
     TDM_TRY(load(&m->shards[rank], &m->config, &l, err));
 done:
     tdm_loader_close(&l);
-    if (st != TDM_OK)
-        tdm_stop_set(&m->stop, TDM_STOP_USELESS);
     return st;
 }
 
@@ -177,7 +175,6 @@ tdm_status gpt2_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_
     TDM_REQUIRE(m, TDM_ENOMEM, "gpt2 model");
     m->be = be;
     m->config = *config;
-    m->stop.also = be->stop;
     TDM_TRY(check_ranks(config, n, err));
     m->shards = calloc((size_t)n, sizeof *m->shards);
     TDM_REQUIRE(m->shards, TDM_ENOMEM, "gpt2 model of %d ranks", (int)n);

@@ -9,7 +9,6 @@
 
 #include "host/gpt2.h"
 #include "host/ranks.h"
-#include "host/stop.h"
 
 static inline tdm_part gpt2_part_of(const tdm_config *c, int32_t rank, int32_t n_ranks)
 {
@@ -77,7 +76,6 @@ struct gpt2_model {
     const tdm_backend *be; /* borrowed */
     tdm_config config;
     gpt2_shard *shards; /* [ranks] */
-    tdm_stop stop;      /* of loading: a rank that failed ends the reading of the others */
 };
 
 /* ---- the memory of a run ---- */

@@ -44,7 +44,7 @@ static tdm_status outcome(tdm_ranks *g, const tdm_stop *stop, tdm_err *err)
     tdm_err why = first->err;
     if (failed_alike(g, first)) {
         atomic_store(&g->first, -1);
-        atomic_store(&g->failed, 0);
+        tdm_stop_set(&g->failed, 0);
     } else {
         if (g->n > 1 && !(st == TDM_ESTOPPED && tdm_stopped(stop)))
             tdm_context(&why, st, "rank %d", number);
@@ -67,6 +67,11 @@ const tdm_backend *tdm_rank_backend(const tdm_backend *be, int32_t rank)
     return be->ranks ? &be->ranks->ranks[rank].be : be;
 }
 
+const tdm_stop *tdm_ranks_stop(const tdm_backend *be)
+{
+    return be->ranks ? &be->ranks->failed : be->stop;
+}
+
 tdm_status tdm_each_rank(const tdm_backend *be, tdm_rank_call call, void *ctx, tdm_err *err)
 {
     tdm_ranks *g = be->ranks;
@@ -74,6 +79,7 @@ tdm_status tdm_each_rank(const tdm_backend *be, tdm_rank_call call, void *ctx, t
         return call(ctx, be, be->rank, err);
     if (g->dead)
         return tdm_fail(err, TDM_ESTOPPED, "%s", g->why.msg);
+    g->failed.also = be->stop;
     for (int32_t i = 0; i < g->n; i++)
         g->ranks[i].be.stop = be->stop;
     ranks_on_all(g, call, ctx);
@@ -200,7 +206,7 @@ static tdm_status open_rank(void *ctx, const tdm_backend *be, int32_t rank, tdm_
     (void)be;
     const open_job *job = ctx;
     tdm_backend *out = &job->group->ranks[rank].be;
-    const tdm_status st = job->open(job->ctx, rank, &job->group->failed, out, err);
+    const tdm_status st = job->open(job->ctx, rank, &job->group->failed.why, out, err);
     out->rank = rank;
     out->n_ranks = job->group->n;
     return st;

@@ -83,6 +83,10 @@ typedef tdm_status (*tdm_rank_call)(void *ctx, const tdm_backend *be, int32_t ra
  * Errors: that of the rank that failed first, with "rank 1: " in front where the ranks died of it; not in front of a stop. */
 tdm_status tdm_each_rank(const tdm_backend *be, tdm_rank_call call, void *ctx, tdm_err *err);
 
+/* Of work that meets no other rank (loading): set once a rank has failed, which is the one that tdm_each_rank tells of, or
+ * when be->stop is. Alone that is be->stop. */
+const struct tdm_stop *tdm_ranks_stop(const tdm_backend *be);
+
 /* release(ctx, backend of the rank, rank) on every rank's thread, also on ranks that cannot be used any more: to give back
  * memory. False: a rank was given up; what it may still touch must be left to the end of the process too. */
 typedef void (*tdm_rank_release)(void *ctx, const tdm_backend *be, int32_t rank);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "host/ranks.h"
+#include "host/stop.h"
 
 /* Work is handed over by a flag of each rank: the caller sets it beside what is to be done, the rank clears it beside
  * what came of it. So a rank that never comes back holds up nobody's count, and one that comes back late finds nothing to do. */
@@ -29,7 +30,7 @@ struct tdm_ranks {
     int spins;        /* polls before a thread goes to sleep; 0 where threads outnumber cores */
     int32_t patience; /* milliseconds for the other ranks once one has failed; 30 s at first */
     atomic_int first;  /* the rank that failed first; -1: none has */
-    atomic_int failed; /* 1 from then on */
+    tdm_stop failed;   /* set from then on; also the stop of whoever gave the work */
     bool dead;         /* no rank can be used any more */
     tdm_err why;
     pthread_mutex_t mutex;

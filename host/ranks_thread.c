@@ -49,7 +49,7 @@ void *ranks_thread(void *arg)
         if (r->st != TDM_OK) {
             int none = -1;
             atomic_compare_exchange_strong(&r->group->first, &none, r->number);
-            atomic_store(&r->group->failed, 1);
+            tdm_stop_set(&r->group->failed, TDM_STOP_USELESS);
         }
         come_back(r);
     }
@@ -107,7 +107,7 @@ static void sleep_until_back(tdm_ranks *g)
     pthread_mutex_lock(&g->mutex);
     atomic_store(&g->caller_sleeps, 1); /* before the last look at the flags: see come_back */
     while (!are_back(g) && code != ETIMEDOUT) {
-        if (!limited && atomic_load(&g->failed)) {
+        if (!limited && atomic_load(&g->failed.why)) {
             limit = time_in(g->patience);
             limited = true;
         }

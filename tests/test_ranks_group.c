@@ -248,6 +248,8 @@ static void one_alone_is_called_here(void **state)
     assert_int_equal(released, 1);
     assert_int_equal(tdm_rank_count(&be), 1);
     assert_ptr_equal(tdm_rank_backend(&be, 0), &be);
+    be.stop = &(tdm_stop){.why = 15};
+    assert_ptr_equal(tdm_ranks_stop(&be), be.stop);
 }
 
 /* ---- failures ---- */
@@ -258,6 +260,7 @@ typedef enum {
     FOLLOWS,    /* fails by itself, in the same words, when another one has */
     DIFFERS,    /* in other words */
     WAITS,      /* for others, until one has failed */
+    READS,      /* meets nobody, and ends when it is to */
     LOSES,      /* its device */
     SEES_STOP,  /* ends because it is to stop */
     STAYS_AWAY, /* until it is let go */
@@ -277,6 +280,8 @@ static const failure FAILURES[] = {
     {"one of two", 2, {GOES_ON, IS_FIRST}, TDM_EIO, "rank 1: the disk", false},
     {"one, the others wait", 4, {WAITS, WAITS, IS_FIRST, WAITS}, TDM_EIO, "rank 2: the disk", false},
     {"one, some wait", 4, {WAITS, GOES_ON, GOES_ON, IS_FIRST}, TDM_EIO, "rank 3: the disk", false},
+    {"one, the others read", 3, {READS, IS_FIRST, READS}, TDM_EIO, "rank 1: the disk", false},
+    {"a stop while all read", 2, {READS, READS}, TDM_ESTOPPED, "stopped by signal 15", false},
     {"all alike", 3, {FOLLOWS, FOLLOWS, IS_FIRST}, TDM_EIO, "the disk", true},
     {"all alike but one", 3, {FOLLOWS, GOES_ON, IS_FIRST}, TDM_EIO, "rank 2: the disk", false},
     {"all, one otherwise", 3, {DIFFERS, FOLLOWS, IS_FIRST}, TDM_EIO, "rank 2: the disk", false},
@@ -291,6 +296,7 @@ static const failure FAILURES[] = {
 };
 
 static sem_t let_go;
+static const tdm_backend *reads_for; /* the group */
 
 static void wait_for_failure(const standin *s)
 {
@@ -309,6 +315,10 @@ static tdm_status behave(void *ctx, const tdm_backend *be, int32_t rank, tdm_err
         return TDM_OK;
     case WAITS:
         return tdm_fail(err, TDM_ESTOPPED, "another rank failed");
+    case READS:
+        while (!tdm_stopped(tdm_ranks_stop(reads_for)))
+            sched_yield();
+        return tdm_check_stop(tdm_ranks_stop(reads_for), err);
     case LOSES:
         return tdm_fail(err, TDM_ESTOPPED, "the device was lost");
     case SEES_STOP:
@@ -350,6 +360,7 @@ static void check_failure(const failure *f, bool comes_back)
     open_group(f->n, &be);
     assert_int_equal(tdm_each_rank(&be, behave, (void *)&ALIKE, &err), TDM_EIO); /* that is not remembered */
     be.stop = stops ? &STOP : &GO_ON;
+    reads_for = &be;
     if (away)
         be.ranks->patience = 400;
     assert_int_equal(tdm_each_rank(&be, behave, (void *)f, &err), f->st);
