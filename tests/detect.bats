@@ -330,7 +330,7 @@ many_texts() {
 @test "a signal: exit 75, and no OUT" {
     for signal in INT TERM USR1; do
         yes '{"text": "And it came to pass in those days"}' 2> /dev/null |
-            timeout --preserve-status -s $signal 1 "$TANDEM" detect --model "$reader" --device cpu \
+            timeout --foreground --preserve-status -s $signal 1 "$TANDEM" detect --model "$reader" --device cpu \
                 --out out.jsonl - 2> said && status=0 || status=$?
         [ "$status" -eq 75 ] || { echo "$signal: exit $status"; cat said; false; }
         [[ $(tail -n 1 said) == "tandem detect: stopped by signal "[0-9]*" (stopped)" ]] || { cat said; false; }
