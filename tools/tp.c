@@ -43,6 +43,17 @@ static int32_t fewest_heads(const choice *c)
     return c->observer_ck && c->observer.n_head < c->config.n_head ? c->observer.n_head : c->config.n_head;
 }
 
+/* Every rank has a head, and 64 columns of the feed-forward layer. */
+static int32_t most_ranks(const choice *c)
+{
+    const int32_t heads = fewest_heads(c);
+    int32_t inner = c->config.n_inner;
+    if (c->observer_ck && c->observer.n_inner < inner)
+        inner = c->observer.n_inner;
+    const int32_t units = inner < 64 ? 1 : inner / 64;
+    return heads < units ? heads : units;
+}
+
 /* Those of the machine, or of a worker. */
 static tdm_status list_devices(choice *c, tdm_err *err)
 {
@@ -112,7 +123,7 @@ static tdm_status try_numbers(const choice *c, findings *f, tdm_backend *out, td
 {
     tdm_status st = TDM_OK;
     candidate last = {0}, now = {.n = 1};
-    const int32_t heads = fewest_heads(c), most = c->n_devices < heads ? c->n_devices : heads;
+    const int32_t ranks = most_ranks(c), most = c->n_devices < ranks ? c->n_devices : ranks;
     for (; now.n <= most; now.n++) {
         st = open_number(c, now.n, true, out, &f->why);
         if (st != TDM_OK && now.n > 1 && st != TDM_ESTOPPED) {

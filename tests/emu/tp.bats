@@ -90,6 +90,33 @@ chooses() {
         "${write[@]}" --tp auto
 }
 
+# zeros HEADS INNER: a folder of that name with a writer of one layer, all of whose weights are zeros
+zeros() {
+    local E=$((64 * $1)) F=$2 at=0 header= t shape size V P
+    V=$(grep -o '"vocab_size": [0-9]*' "$demo/writer/config.json" | grep -o '[0-9]*')
+    P=$(grep -o '"n_positions": [0-9]*' "$demo/writer/config.json" | grep -o '[0-9]*')
+    mkdir zeros && cp "$demo"/writer/*.txt "$demo"/writer/vocab.json zeros
+    sed "s/\"n_head\": 3/\"n_head\": $1/; s/\"n_embd\": 192/\"n_embd\": $E, \"n_inner\": $F/; s/\"n_layer\": [0-9]*/\"n_layer\": 1/" \
+        "$demo/writer/config.json" | grep -v '"n_inner": null' > zeros/config.json
+    for t in wte.weight:$V,$E wpe.weight:$P,$E {ln_f,h.0.ln_1,h.0.ln_2}.{weight,bias}:$E h.0.attn.c_attn.weight:$E,$((3 * E)) \
+        h.0.attn.c_attn.bias:$((3 * E)) h.0.attn.c_proj.weight:$E,$E h.0.attn.c_proj.bias:$E h.0.mlp.c_fc.weight:$E,$F \
+        h.0.mlp.c_fc.bias:$F h.0.mlp.c_proj.weight:$F,$E h.0.mlp.c_proj.bias:$E; do
+        shape=${t#*:} size=$((2 * ${shape/,/*}))
+        header+=",\"${t%:*}\":{\"dtype\":\"F16\",\"shape\":[$shape],\"data_offsets\":[$at,$((at + size))]}"
+        at=$((at + size))
+    done
+    { printf '\0\020\0\0\0\0\0\0'; printf '%-4096s' "{${header#,}}"; } > zeros/model.safetensors
+    truncate -s $((8 + 4096 + at)) zeros/model.safetensors
+}
+
+@test "auto: no more devices than have 64 columns of the feed-forward layer each" {
+    zeros 4 128
+    export TDM_EMU_MEMORY=170000000
+    chooses "^tp: 2 of 4 devices, .* no number of them has room for: " generate --model zeros --n 2000 --batch 2000
+    TDM_EMU_MEMORY=1000000000 refuses 2 "4 ranks, the model's feed-forward layer has 2 times 64 columns" \
+        generate --model zeros --length 2 --tp 4
+}
+
 @test "auto where there is no device: the CPU" {
     export TDM_EMU_DEVICES=0
     run --separate-stderr "$TANDEM_EMU" generate --model "$demo/writer" --tp auto --length 2
