@@ -262,11 +262,6 @@ static Operation *operation_of(ncclComm *c, uint64_t number)
 
 std::shared_ptr<Meeting> join(ncclComm *c, const Call &call, uint64_t group, cudaStream_t s)
 {
-    if (c->closed == Closed::destroyed)
-        fail("NCCL: a graph uses rank %d of communicator %d, which was destroyed", c->rank,
-             c->world->number);
-    if (c->closed == Closed::aborted)
-        return nullptr;
     const uint64_t number = c->n_called++;
     Operation *o = operation_of(c, number);
     const auto before = c->world->under_way.find(number - 1);

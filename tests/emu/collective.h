@@ -49,7 +49,8 @@ struct ncclComm {
     std::shared_ptr<tdm_emu::World> world;
     int rank, device;
     uint64_t n_called = 0, n_done = 0;
-    bool called[tdm_emu::N_KINDS] = {}; /* outside of a capture */
+    bool called[tdm_emu::N_KINDS] = {};                      /* outside of a capture */
+    std::shared_ptr<int> recorded = std::make_shared<int>(); /* each node of a graph has one too */
     tdm_emu::Closed closed = tdm_emu::Closed::no;
 };
 
@@ -60,8 +61,8 @@ namespace tdm_emu
 
 /* Fail unless a call's buffers are memory of the rank's device and do not overlap. */
 void require_buffers(const ncclComm *c, const Call &call);
-/* Rank c's part of its next operation; NULL when it aborted. group: of calls that a thread makes at
- * once; 0: from a graph. */
+/* Rank c's part of its next operation. group: of calls that a thread makes at once; 0: from a
+ * graph. */
 std::shared_ptr<Meeting> join(ncclComm *c, const Call &call, uint64_t group, cudaStream_t s);
 /* What an aborted rank finds where results should be. */
 void scribble(const ncclComm *c, const Call &call);

@@ -50,9 +50,12 @@ static ncclResult_t enqueue_call(std::unique_lock<std::mutex> &l, ncclComm *c, c
     else
         group = 0;
     require_buffers(c, call);
+    const std::shared_ptr<int> recorded = s->capture ? c->recorded : nullptr;
     push(l, s,
          {{what, [c, call] { scribble(c, call); },
-           [c, call, group](cudaStream_t stream) { return join(c, call, group, stream); }}});
+           [c, call, group, recorded](cudaStream_t stream) {
+               return join(c, call, group, stream);
+           }}});
     return ncclSuccess;
 }
 
@@ -145,6 +148,14 @@ static void wait_for_ranks(std::unique_lock<std::mutex> &l, const World *w)
             return "ncclCommInitRank: rank " + std::to_string(first_missing()) + " of " +
                    std::to_string(n) + " has not come";
         });
+}
+
+/* NCCL waits until no graph can call for the communicator any more. */
+static void require_no_graph(const ncclComm *c, const char *what)
+{
+    if (c->recorded.use_count() > 1)
+        fail("%s: a graph with operations of rank %d of communicator %d is still there", what,
+             c->rank, c->world->number);
 }
 
 static ncclResult_t async_error(const ncclComm *c)
@@ -261,6 +272,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t c)
     require_open(c, "ncclCommDestroy");
     ncclCommFinalize(c);
     std::lock_guard<std::mutex> l(streams_lock);
+    require_no_graph(c, "ncclCommDestroy");
     c->closed = Closed::destroyed;
     leave(c);
     return ncclSuccess;
@@ -270,6 +282,7 @@ ncclResult_t ncclCommAbort(ncclComm_t c)
 {
     require_open(c, "ncclCommAbort");
     std::lock_guard<std::mutex> l(streams_lock);
+    require_no_graph(c, "ncclCommAbort");
     c->closed = Closed::aborted;
     leave(c);
     return ncclSuccess;

@@ -346,7 +346,7 @@ void push(std::unique_lock<std::mutex> &l, cudaStream_t s, Op op)
     }
     order_with_legacy(l, s);
     if (op.work.join)
-        op.meeting = op.work.join(s);
+        op.meeting = std::exchange(op.work.join, nullptr)(s);
     s->ops.push_back(std::move(op));
     n_moves++;
     moved.notify_all();

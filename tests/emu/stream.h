@@ -28,7 +28,7 @@ struct Meeting {
     virtual void end() = 0; /* after run() */
     virtual std::string missing() const = 0;
 };
-/* Take part in the next meeting of a rank; NULL: it is done without the others, by `run`. */
+/* Take part in the next meeting of a rank. */
 using Join = std::function<std::shared_ptr<Meeting>(cudaStream_t)>;
 
 /* Work for a stream. */

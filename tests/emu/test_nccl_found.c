@@ -221,7 +221,7 @@ static void used_when_aborted(rank_work *w)
     gather(&w[0], N, ncclFloat32);
 }
 
-static void graph_of_a_destroyed_communicator(rank_work *w)
+static void closed_before_its_graph(rank_work *w, int aborts)
 {
     cudaGraph_t graph;
     cudaGraphExec_t exec;
@@ -234,8 +234,21 @@ static void graph_of_a_destroyed_communicator(rank_work *w)
     gather(&w[0], N, ncclFloat32);
     cudaStreamEndCapture(w[0].stream, &graph);
     cudaGraphInstantiate(&exec, graph, 0);
-    ncclCommDestroy(w[0].comm);
-    cudaGraphLaunch(exec, w[0].stream);
+    cudaGraphDestroy(graph);
+    if (aborts)
+        ncclCommAbort(w[0].comm);
+    else
+        ncclCommDestroy(w[0].comm);
+}
+
+static void destroyed_before_its_graph(rank_work *w)
+{
+    closed_before_its_graph(w, 0);
+}
+
+static void aborted_before_its_graph(rank_work *w)
+{
+    closed_before_its_graph(w, 1);
 }
 
 /* Seen when the program ends, where ASan looks for leaks. */
@@ -280,8 +293,10 @@ static const struct {
     {destroyed_early, "operation 0 of rank 0 of communicator 0 is still under way"},
     {used_when_destroyed, "ncclAllGather: the communicator was destroyed"},
     {used_when_aborted, "ncclAllGather: the communicator was aborted"},
-    {graph_of_a_destroyed_communicator,
-     "a graph uses rank 0 of communicator 0, which was destroyed"},
+    {destroyed_before_its_graph,
+     "ncclCommDestroy: a graph with operations of rank 0 of communicator 0"},
+    {aborted_before_its_graph,
+     "ncclCommAbort: a graph with operations of rank 0 of communicator 0"},
     {left_open, WITH_ASAN("2 communicators of NCCL were not destroyed", "")},
 };
 enum { N_BUGS = sizeof BUGS / sizeof *BUGS };
