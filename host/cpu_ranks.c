@@ -6,6 +6,7 @@
 
 #include "host/cpu.h"
 #include "host/ranks.h"
+#include "host/threads.h"
 
 /* The ranks read and write each other's memory, between two meetings: at the first all have said where it is, at the second
  * all are through with it. */
@@ -27,13 +28,6 @@ struct cpu_meeting {
     atomic_int users;
     post posts[TDM_MOST_RANKS];
 };
-
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
 
 /* Until the meeting is complete, or another rank failed: nobody wakes this one then, so it looks now and then. That all
  * came counts for more than that one failed: where all are about to fail alike, none may be ended. */
@@ -66,7 +60,7 @@ static tdm_status meet(cpu_meeting *m, const atomic_int *failed, tdm_err *err)
     pthread_mutex_unlock(&m->mutex);
     for (int i = 0; i < m->spins && !complete; i++) {
         complete = atomic_load(&m->turn) != turn;
-        relax();
+        tdm_relax();
     }
     if (complete)
         return TDM_OK;

@@ -2,15 +2,9 @@
 #include <time.h>
 
 #include "host/ranks_state.h"
+#include "host/threads.h"
 
 /* ---- a rank's thread ---- */
-
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
 
 static void wait_for_work(rank_state *r)
 {
@@ -18,7 +12,7 @@ static void wait_for_work(rank_state *r)
     for (int i = 0; i < g->spins; i++) {
         if (atomic_load(&r->given))
             return;
-        relax();
+        tdm_relax();
     }
     pthread_mutex_lock(&g->mutex);
     atomic_fetch_add(&g->sleepers, 1); /* before the last look at the flag: see hand_over */
@@ -123,7 +117,7 @@ void ranks_on_all(tdm_ranks *g, tdm_rank_call call, void *ctx)
     for (int i = 0; i < g->spins; i++) {
         if (are_back(g))
             return;
-        relax();
+        tdm_relax();
     }
     sleep_until_back(g);
     for (int32_t i = 0; i < g->n; i++)

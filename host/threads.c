@@ -32,13 +32,6 @@ struct tdm_threads {
     pthread_t *helpers;
 };
 
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
-
 int tdm_usable_cores(void)
 {
     cpu_set_t set;
@@ -71,7 +64,7 @@ static void wait_for_loop(tdm_threads *t, uint64_t last)
     for (int i = 0; i < t->spins; i++) {
         if (is_open(t, last) || atomic_load_explicit(&t->stop, memory_order_relaxed))
             return;
-        relax();
+        tdm_relax();
     }
     pthread_mutex_lock(&t->mutex);
     atomic_fetch_add(&t->sleepers, 1); /* before the last look at the gate: see tdm_parallel */
@@ -114,7 +107,7 @@ static void wait_until_empty(tdm_threads *t)
     for (int i = 0; i < t->spins; i++) {
         if (!(atomic_load(&t->gate) & INSIDE))
             return;
-        relax();
+        tdm_relax();
     }
     pthread_mutex_lock(&t->mutex);
     atomic_store(&t->caller_sleeps, 1); /* before the last look at the gate: see leave */

@@ -15,6 +15,14 @@
 
 typedef struct tdm_threads tdm_threads;
 
+/* Between two looks at what another thread is to change. */
+static inline void tdm_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
 /* Errors: TDM_EARG for n < 0 or n > 1024, TDM_ENOMEM when a thread cannot be started. */
 tdm_status tdm_threads_open(int n, tdm_threads **out, tdm_err *err);
 void tdm_threads_close(tdm_threads *t); /* NULL is fine */
