@@ -89,6 +89,34 @@ same_with() {
     none_left
 }
 
+@test "signals that were inherited as ignored: workers are stopped all the same, and it is known how they end" {
+    exec_tandem() {
+        exec env --default-signal=INT --ignore-signal=TERM,CHLD "$TANDEM_NOW" "$@"
+    }
+    start bigger --devices 0,1 --out out
+    started 1
+    kill -KILL "$(worker_pid 1)"
+    started 1 2
+    kill -INT "$pid"
+    ends 75
+    grep -q 'worker 1 (null:1) died by signal 9' said || { cat said; false; }
+    [ ! -e out ]
+    none_left
+}
+
+@test "a signal that comes when OUT is there already: complete" {
+    for i in 1 2 3; do
+        start generate --n 2000 --devices 0,1 --json --out out.$i
+        until [ -e out.$i ]; do kill -0 "$pid"; done
+        kill -STOP "$pid" || true # it has not heard of it; or it has, and is gone
+        kill -TERM "$pid" || true
+        kill -CONT "$pid" || true
+        ends 0
+        [[ $(< printed) == *'"state": "complete", "in": 2000, '* ]] || { cat printed said; false; }
+        [ ! -e out.$i.job ]
+    done
+}
+
 @test "the first process is killed: its workers end with it, and the job goes on" {
     big --out want
     start big --devices 0,1,2 --out out
@@ -151,6 +179,20 @@ same_with() {
     ends 0
     same want out
     grep -q 'worker 0 (null:0) died without a sign for 1 seconds; its chunks go back' said
+}
+
+@test "who was stopped together with its workers, as by Ctrl-Z, takes none of them for hung" {
+    [ -n "${TANDEM_HASTY:-}" ] || skip "there is no tandem_hasty"
+    TANDEM=$TANDEM_HASTY
+    start_group big --n 1000000 --devices 0,1 --out out
+    committed out 20
+    kill -STOP -- -"$pid"
+    sleep 1.2 # longer than it waits for a sign
+    kill -CONT -- -"$pid"
+    committed out $(($(cat out.job/*.journal | wc -l) + 20))
+    kill -TERM "$pid"
+    ends 75
+    [ "$(grep -c died said)" -eq 0 ] || { cat said; false; }
 }
 
 @test "bad records of all workers are judged together" {

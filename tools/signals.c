@@ -18,10 +18,11 @@ static void remember(int number, siginfo_t *info, void *context)
     tdm_stop_set(&caught, number);
 }
 
+static const struct sigaction action = {.sa_sigaction = remember, .sa_flags = SA_SIGINFO};
+
 const tdm_stop *signals_catch(void)
 {
     static const int NUMBERS[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
-    const struct sigaction action = {.sa_sigaction = remember, .sa_flags = SA_SIGINFO};
     for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS; i++) {
         struct sigaction before;
         if (sigaction(NUMBERS[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
@@ -33,4 +34,5 @@ const tdm_stop *signals_catch(void)
 void signals_only_from(pid_t sender)
 {
     only_from = sender;
+    sigaction(SIGTERM, &action, NULL); /* which may have been inherited as ignored */
 }

@@ -246,7 +246,7 @@ static tdm_status bury(supervisor *s, int32_t number, tdm_err *err)
         chunks_finished(s->board, number);
         s->n_looked = p->n_died > s->n_looked ? p->n_died : s->n_looked;
     } else if (ends_all(ended)) {
-        TDM_REQUIRE(s->is_stopping, ended, "%s", p->end.err.msg);
+        TDM_REQUIRE(s->is_stopping || s->is_complete, ended, "%s", p->end.err.msg);
     } else if (!s->is_stopping) {
         TDM_TRY(bury_dead(s, number, how, err));
     } else if (WIFSIGNALED(how) && !s->is_complete) {
@@ -275,12 +275,16 @@ done:
     return st;
 }
 
-/* A kernel that does not come back; and whoever does not stop when told to. */
+/* A kernel that does not come back; and whoever does not stop when told to. While this process was stopped itself, or
+ * could not write to a terminal, it heard no signs: that says nothing of the workers. */
 static void kill_hung(supervisor *s)
 {
     const double now = supervise_clock();
+    const bool was_away = now - s->looked > SUPERVISE_HUNG / 2;
+    s->looked = now;
     for (int32_t i = 0; i < s->n; i++) {
         place *p = &s->places[i];
+        p->sign = was_away ? now : p->sign;
         const bool has_work = (p->at_work && !p->on_disk) || (s->is_stopping && !s->is_clearing);
         const double since = s->is_stopping && s->stopped > p->sign ? s->stopped : p->sign;
         if (!p->pid || p->was_hung || !has_work || now - since < SUPERVISE_HUNG)
@@ -320,9 +324,11 @@ static bool run_workers(supervisor *s, const tdm_stop *stop, struct pollfd *line
     }
 }
 
-/* Nothing runs any more, and nothing ended the run. */
+/* Nothing runs any more. Whoever was making OUT when a signal came may have finished it. */
 static void judge_end(supervisor *s)
 {
+    if (s->is_complete && s->failure.status == TDM_ESTOPPED)
+        s->failure = (tdm_err){0};
     if (s->is_complete || s->failure.status != TDM_OK)
         return;
     if (!chunks_is_done(s->board) || s->n_looked < s->n_died)
@@ -339,6 +345,7 @@ bool supervise(const char *command, common_args *common, int *code)
     struct pollfd lines[SUPERVISE_MOST_DEVICES];
     if (!common->devices)
         return true;
+    signal(SIGCHLD, SIG_DFL); /* where it is ignored, nobody learns how a worker ended */
     if (open_supervisor(&s, &s.failure) == TDM_OK && run_workers(&s, signals_catch(), lines))
         return true;
     judge_end(&s);

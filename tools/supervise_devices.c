@@ -1,9 +1,11 @@
 /* tools/supervise_devices.c - --devices to a list of devices that are there and of one kind. */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -148,6 +150,7 @@ static tdm_status look_apart(findings *f, tdm_err *err)
     const pid_t pid = fork();
     TDM_REQUIRE(pid >= 0, TDM_ENOMEM, "a process that looks at the devices: %s", strerror(errno));
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         look(f);
         _exit(write_all(fd[1], f, sizeof *f) ? TDM_OK : TDM_EIO);
     }

@@ -66,6 +66,7 @@ typedef struct {
     bool is_stopping, is_complete, was_complete;
     bool is_clearing; /* the last life removes what was left of the job */
     double stopped; /* when the workers were told to */
+    double looked;  /* when the workers' signs were last looked at */
     tdm_err failure; /* what ends the run; status TDM_OK: nothing */
     tdm_err last;    /* of a worker that ended with an error */
     bool has_progress;
