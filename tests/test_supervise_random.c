@@ -29,6 +29,7 @@ typedef struct {
 
 typedef struct {
     int32_t worker;
+    bool careful;
     bool open[FILES * CHUNKS];
 } model_fault;
 
@@ -39,6 +40,7 @@ typedef struct {
     int n_records[FILES * CHUNKS];
     bool poison[FILES * CHUNKS][RECORDS];
     int outcome[FILES * CHUNKS][RECORDS];
+    int died_with[FILES * CHUNKS]; /* 1 + the record of the last careful death */
     bool on_disk[FILES * CHUNKS];
     model_worker workers[WORKERS];
     model_fault faults[MOST_FAULTS];
@@ -101,16 +103,31 @@ static void add_model_fault(model *m, int w, const model_worker *p)
         f->open[c] = p->told[c] == YES && !p->reported[c];
 }
 
+/* A careful worker with record `record` of chunk c: the second time on end that is the reason. */
+static void die_with_record(model *m, int w, int c, int record)
+{
+    const bool convicted = m->died_with[c] == record;
+    m->died_with[c] = convicted ? 0 : record;
+    for (int i = m->n_faults; i-- > 0;) {
+        if (convicted && m->faults[i].open[c])
+            m->faults[i] = m->faults[--m->n_faults];
+        else if (m->faults[i].careful)
+            m->faults[i].open[c] = false;
+    }
+    if (convicted)
+        return;
+    add_model_fault(m, w, &m->workers[w]);
+    m->faults[m->n_faults - 1].careful = m->faults[m->n_faults - 1].open[c] = true;
+}
+
 static void die(model *m, int w, bool of_announced)
 {
     model_worker *p = &m->workers[w];
-    const int careful = (int)p->task.file * CHUNKS + (int)p->task.number;
     flush(m, p, false);
-    if (!of_announced)
+    if (of_announced)
+        die_with_record(m, w, (int)p->task.file * CHUNKS + (int)p->task.number, p->record);
+    else
         add_model_fault(m, w, p);
-    for (int i = m->n_faults; of_announced && i-- > 0;)
-        if (m->faults[i].open[careful])
-            m->faults[i] = m->faults[--m->n_faults];
     p->running = false;
     assert_int_equal(chunks_died(m->board, w, "by signal 9", NULL), TDM_OK);
 }

@@ -13,7 +13,7 @@
  *
  * A worker that dies, by a signal or because its device was lost or has no memory, is started again, and the chunks that it had
  * been given go to whoever asks next. After three such ends a device is left out. A chunk that two workers died with is
- * done alone, one record at a time, each of them announced: the one at which the worker dies again is recorded as bad (class
+ * done alone, one record at a time, each of them announced: the one at which two such workers die on end is recorded as bad (class
  * device-fault), and the deaths that it explains are no longer held against the devices. Everything else that ends a worker (bad input,
  * a full disk, --max-errors) ends the run, with that exit code.
  *
@@ -70,6 +70,6 @@ bool worker_is_careful(const worker *w);
 /* The record at `place` (the offset of its line; the number of a document) is next.
  * Returns: false when workers died with it: it is to be recorded as bad, class device-fault. */
 bool worker_begin(worker *w, size_t file, uint64_t chunk, uint64_t place);
-const char *worker_reason(const worker *w); /* of the last worker_begin that was false: "3 workers died with it, the last by signal 9" */
+const char *worker_reason(const worker *w); /* of the last worker_begin that was false: "4 workers died with it, the last by signal 9" */
 
 #endif

@@ -14,7 +14,7 @@
 #include "tools/supervise_sets.h"
 
 #define MOST_CHUNKS ((uint64_t)1 << 32) /* of a file; what a journal can number */
-enum { CAREFUL_DEATHS = 2, HOW_TEXT = 120, REASON_TEXT = HOW_TEXT + 64 };
+enum { CAREFUL_DEATHS = 2, RECORD_DEATHS = 2, HOW_TEXT = 120, REASON_TEXT = HOW_TEXT + 64 };
 
 typedef struct {
     chunks_kind kind; /* NOTHING: none is running */
@@ -36,12 +36,15 @@ typedef struct {
     chunk_id chunk;
     int32_t deaths;
     bool is_out; /* a running life has it */
+    bool has_last; /* last: the record that the last careful worker died with */
+    uint64_t last;
     bad_record *bad;
     size_t n_bad, cap_bad;
 } suspect;
 
 typedef struct {
     int32_t worker;
+    bool careful; /* of a careful worker: open is its chunk, until another record has come under suspicion */
     chunk_list open;
 } fault;
 
@@ -141,7 +144,7 @@ static void note_loss(chunk_board *b)
 static void forgive(chunk_board *b, chunk_id c)
 {
     suspect *s = find_suspect(b, c);
-    if (!s || s->is_out || s->n_bad > 0)
+    if (!s || s->is_out || s->n_bad > 0 || s->has_last)
         return;
     if (s->deaths-- == CAREFUL_DEATHS) {
         chunk_set_drop(&b->taken, c);
@@ -383,7 +386,7 @@ static tdm_status add_fault(chunk_board *b, int32_t worker, chunk_list *open, td
     if (!p)
         return TDM_ENOMEM;
     b->faults = p;
-    p[b->n_faults++] = (fault){worker, *open};
+    p[b->n_faults++] = (fault){.worker = worker, .open = *open};
     *open = (chunk_list){0};
     return TDM_OK;
 }
@@ -397,7 +400,9 @@ static tdm_status add_bad(chunk_board *b, suspect *s, uint64_t place, const char
     s->bad = p;
     p += s->n_bad++;
     p->place = place;
-    snprintf(p->reason, sizeof p->reason, "%d workers died with it, the last %.*s", (int)s->deaths + 1, HOW_TEXT, how);
+    snprintf(p->reason, sizeof p->reason, "%d workers died with it, the last %.*s", (int)s->deaths + RECORD_DEATHS, HOW_TEXT,
+             how);
+    s->has_last = false;
     b->n_bad++;
     convict(b, s->chunk);
     return TDM_OK;
@@ -417,6 +422,26 @@ done:
     return st;
 }
 
+/* Once two careful workers died with it, a record is bad; one may have been killed by anybody. Until then the death is a fault, and
+ * where the last one was with another record, that one was not the reason, and nothing explains it any more. */
+static tdm_status record_died(chunk_board *b, int32_t worker, suspect *s, const char *how, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    life *l = &b->lives[worker];
+    if (s->has_last && s->last == l->place)
+        return add_bad(b, s, l->place, how, err);
+    for (size_t i = 0; i < b->n_faults; i++)
+        if (b->faults[i].careful && chunk_list_find(&b->faults[i].open, s->chunk) < b->faults[i].open.n)
+            b->faults[i].open.n = 0;
+    TDM_TRY(chunk_list_put(&l->open, s->chunk, err));
+    TDM_TRY(add_fault(b, worker, &l->open, err));
+    b->faults[b->n_faults - 1].careful = true;
+    s->has_last = true;
+    s->last = l->place;
+done:
+    return st;
+}
+
 static tdm_status careful_died(chunk_board *b, int32_t worker, const char *how, tdm_err *err)
 {
     tdm_status st = TDM_OK;
@@ -425,7 +450,7 @@ static tdm_status careful_died(chunk_board *b, int32_t worker, const char *how, 
     TDM_REQUIRE(s, TDM_EINTERNAL, "a careful worker for a chunk that is not suspected");
     s->is_out = false;
     if (l->has_announced)
-        TDM_TRY(add_bad(b, s, l->place, how, err));
+        TDM_TRY(record_died(b, worker, s, how, err));
     else
         TDM_TRY(add_fault(b, worker, &l->open, err));
 done:

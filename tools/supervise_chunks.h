@@ -18,9 +18,9 @@
  * have reached the disk (where they have, whoever is started from then on does not ask).
  *   The chunks that were open at a death (granted, and not reported) come under suspicion, and the device has a fault, which
  * remembers them. A chunk with two deaths is careful: only a careful worker gets it, which does nothing else, one
- * record after the other, and announces each. If that worker dies, the announced record is bad, and faults that
- * remember this chunk are forgotten, also for the chunks that were open with it; the next careful worker leaves bad
- * records out. If it finishes, the chunk is free of suspicion, and faults remain. A careful worker that dies with no
+ * record after the other, and announces each. If two of these die one after the other with the same record, it is bad, and
+ * faults that remember this chunk are forgotten, also for the chunks that were open with it; the next careful worker leaves
+ * bad records out. (One alone may have been killed by anybody.) If it finishes, the chunk is free of suspicion, and faults remain. A careful worker that dies with no
  * record announced is a fault that nothing can explain.
  *   A device with three faults is left out, unless careful work may explain one of them. A device that is broken must not
  * have good records declared bad, one after the other: careful work goes to a device that did not die with the chunk, where
@@ -73,7 +73,7 @@ void chunks_committed(chunk_board *b, int32_t worker, size_t file, uint64_t numb
  * chunks_is_bad says no. */
 void chunks_announced(chunk_board *b, int32_t worker, uint64_t place);
 /* Whether workers died with a record.
- *   reason  receives the sentence for its error record, "3 workers died with it, the last by signal 9"; valid until the
+ *   reason  receives the sentence for its error record, "4 workers died with it, the last by signal 9"; valid until the
  *           next end of a worker. NULL allowed */
 bool chunks_is_bad(const chunk_board *b, size_t file, uint64_t number, uint64_t place, const char **reason);
 

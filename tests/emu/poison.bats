@@ -51,7 +51,7 @@ all_but() {
     local ids=$*
     grep -v -E "\"id\": (${ids// /|})," all.jsonl | cmp - out.jsonl
     [ ! -e out.jsonl.job ]
-    [ "$(sed 's/.*"id": \([0-9]*\), "class": "device-fault", "detail": "3 workers died with it, the last .*"}$/\1/' \
+    [ "$(sed 's/.*"id": \([0-9]*\), "class": "device-fault", "detail": "4 workers died with it, the last .*"}$/\1/' \
         out.jsonl.errors.jsonl | paste -sd ' ')" = "$ids" ]
     grep -q '"by_class": {"device-fault": '$#'}' out.jsonl.manifest.json
 }
@@ -60,7 +60,7 @@ all_but() {
     texts 24 9 > in.jsonl
     on_one detect in.jsonl
     code=65 with_poison "$reader" detect --devices 0,1 in.jsonl
-    [[ $stderr == *"in.jsonl:10: device-fault: 3 workers died with it, the last "*"bad record 1, --max-errors 0"* ]]
+    [[ $stderr == *"in.jsonl:10: device-fault: 4 workers died with it, the last "*"bad record 1, --max-errors 0"* ]]
     [ ! -e out.jsonl ]
     code=3 with_poison "$reader" detect --devices 0,1 --max-errors 1 in.jsonl
     all_but 9
