@@ -4,17 +4,17 @@
 #   . "$(dirname "$0")/common.sh"
 #   expect_code 3 "$TANDEM" $detect
 #
-# Wants TANDEM (the program), SOURCE (the tree) and MAKE_RECORDS in the environment. A test that ends with 77
-# was skipped, and says why.
+# Wants TANDEM (the program), TANDEM_FAULTS (tests/crash), SOURCE (the tree) and MAKE_RECORDS in the environment. A test
+# that ends with 77 was skipped, and says why.
 set -eu
-: "${TANDEM:?}" "${SOURCE:?}" "${MAKE_RECORDS:?}"
+: "${TANDEM:?}" "${TANDEM_FAULTS:?}" "${SOURCE:?}" "${MAKE_RECORDS:?}"
 export TANDEM
 unset RANK WORLD_SIZE SLURM_PROCID SLURM_STEP_NUM_TASKS OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE PMI_RANK PMI_SIZE
 recipes=$SOURCE/tools/recipes
 reader=$SOURCE/tools/demo/reader
 detect="detect --model $reader --device null --max-errors 1% --chunk 64KiB --quiet --out judged.jsonl in"
 generate="generate --model $SOURCE/tools/demo/writer --device null --length 30 --n 3000 --seed 7 --quiet --out written.jsonl"
-# Seconds of work, to be stopped in the middle: the small model itself.
+# To be stopped in the middle: the small model itself.
 slow="detect --model $reader --device cpu --threads 1 --chunk 16KiB --progress none --out slow.jsonl slow"
 
 skip() {
@@ -101,10 +101,32 @@ make_references() {
     keep_result slow.jsonl one-slow
 }
 
-# Until a chunk of OUT.job is on the disk; the processes that do it must still be there.
-wait_for_chunk() { # OUT PID
-    until [ -s "$1.job/0.journal" ] || [ -s "$1.job/1.journal" ]; do
-        kill -0 "$2" 2>/dev/null || fail "$1 was over before it could be stopped"
+# tandem, but that the last of N ranks stands still where it would write its first result, until go_on. The job cannot
+# be over before, however fast the others are.
+hold_last() { # N
+    cat >held.sh <<END
+#!/bin/sh
+rank=\${OMPI_COMM_WORLD_RANK:-\${SLURM_PROCID:-\${RANK:?}}}
+[ "\$rank" -eq $(($1 - 1)) ] || exec "$TANDEM" "\$@"
+echo \$\$ >held.pid
+TDM_FAULT=pwrite:1:stop exec "$TANDEM_FAULTS" "\$@"
+END
+    chmod 755 held.sh
+    rm -f held.pid
+}
+
+# Until another rank has a chunk of OUT.job on the disk and the last one stands still.
+wait_for_chunk() { # OUT
+    until { [ -s "$1.job/0.journal" ] || [ -s "$1.job/1.journal" ]; } && grep -q '^State:.T' "/proc/$(cat held.pid)/status"; do
+        [ ! -s held.pid ] || kill -0 "$(cat held.pid)" || fail "the last rank of $1 was over before it could be held"
+        sleep 0.02
+    done 2>held.log
+}
+
+# Once the signal has reached it.
+go_on() {
+    until grep -q '^ShdPnd:.*[1-9a-f]' "/proc/$(cat held.pid)/status"; do
         sleep 0.02
     done
+    kill -CONT "$(cat held.pid)"
 }

@@ -22,10 +22,12 @@ use_ranks() { # N
     must_equal many one-generate "generate, mpirun -n 2 with two devices each"
 
     use_ranks 4
-    sh "$recipes/mpirun.sh" $slow >mpirun.log 2>&1 &
+    hold_last 4
+    TANDEM=./held.sh sh "$recipes/mpirun.sh" $slow >mpirun.log 2>&1 &
     started=$!
-    wait_for_chunk slow.jsonl $started
+    wait_for_chunk slow.jsonl
     kill -USR1 $started
+    go_on
     expect_code 75 wait $started
     started=
     [ ! -e slow.jsonl ] || fail "slow.jsonl is there although the ranks were stopped"

@@ -9,8 +9,8 @@ start_cluster
 make_references
 
 node="--gpus-per-node=4 --cpus-per-task=2" # what the machine of cluster.sh has, by its word
-# A second or two of work for two workers, to be stopped in the middle.
-many_texts="generate --model $SOURCE/tools/demo/writer --device null --length 30 --n 100000 --progress none --out texts.jsonl"
+# Seconds of work for two workers, to be stopped in the middle.
+many_texts="generate --model $SOURCE/tools/demo/writer --device null --length 30 --n 500000 --progress none --out texts.jsonl"
 
 state_of() { # JOB: "COMPLETED 0:0", and how often it was started again
     scontrol show job "$1" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p; s/.*Restarts=\([0-9]*\).*ExitCode=\([0-9:]*\).*/\1 \2/p' | tr '\n' ' '
@@ -64,9 +64,10 @@ must_be() { # JOB STATE
     must_equal many one-texts "generate, slurm.sbatch with two devices stopped by USR1 and queued again"
 
     # ---- cancelled, and another job with other tasks goes on ----
-    job=$(sbatch --parsable $node --ntasks-per-node=4 "$recipes/slurm.sbatch" $slow)
-    wait_until 120 "a chunk of slow.jsonl" test -s slow.jsonl.job/0.journal
-    scancel "$job"
+    hold_last 4
+    job=$(TANDEM=./held.sh sbatch --parsable $node --ntasks-per-node=4 "$recipes/slurm.sbatch" $slow)
+    wait_for_chunk slow.jsonl
+    scancel "$job" # which sends CONT too
     wait_until 120 "the end of the job" is_over "$job"
     [ ! -e slow.jsonl ] || fail "slow.jsonl is there although the job was cancelled"
     job=$(sbatch --parsable $node --ntasks-per-node=3 "$recipes/slurm.sbatch" $slow)
