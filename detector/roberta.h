@@ -52,10 +52,10 @@ tdm_status roberta_open(const tdm_backend *be, const tdm_checkpoint *ck, const t
                         tdm_err *err);
 void roberta_close(roberta *m); /* NULL is fine */
 
-/* Tell `see` every tensor that roberta_open would ask of ck, in its order and by the same list,
- * whether or not it is there. Reads no data; stops at the first call that fails and returns its
- * status. */
-tdm_status roberta_each_tensor(const tdm_checkpoint *ck, const tdm_config *config,
+/* Tell `see` every tensor that rank `rank` of n_ranks (0 of 0: one alone) would ask of ck in roberta_open, in its order
+ * and by the same list, whether or not it is there. Reads no data; stops at the first call that fails and returns its
+ * status. With tdm_plan_tensor: what roberta_weight_bytes will be. */
+tdm_status roberta_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, int32_t rank, int32_t n_ranks,
                                tdm_see_tensor see, void *ctx);
 /* What files of this model may hold besides, with or without "roberta.": the pooler and the position
  * numbers; and the language model's head, "lm_head.". */
@@ -68,10 +68,6 @@ size_t roberta_scratch_bytes(const roberta *m);
 size_t roberta_row_bytes(const tdm_config *config, tdm_dtype act, int32_t n_ranks);
 /* What roberta_scratch_bytes will be. Of be only dtype, rank and n_ranks count. False: more than can be counted. */
 bool roberta_run_bytes(const tdm_backend *be, const tdm_config *config, const roberta_limits *limits, size_t *bytes);
-/* What roberta_weight_bytes will be of rank `rank` of n_ranks (0 of 0: alone), without reading any weights.
- * Errors: those of roberta_each_tensor. */
-tdm_status roberta_plan_weights(const tdm_checkpoint *ck, const tdm_config *config, tdm_dtype act, int32_t rank,
-                                int32_t n_ranks, size_t *bytes, tdm_err *err);
 
 /* Enqueue the judging of some texts. Two lanes let the next texts be enqueued before the logits of the
  * last are waited for.

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-
 const char ROBERTA_WORDS[] = "embeddings.word_embeddings.weight";
 const char ROBERTA_POSITIONS[] = "embeddings.position_embeddings.weight";
 const char ROBERTA_TOKEN_TYPE[] = "embeddings.token_type_embeddings.weight";
@@ -55,27 +54,27 @@ roberta_slices roberta_slices_of(const tdm_config *c, int32_t rank, int32_t n_ra
 
 /* ---- all tensors, in the order in which they are loaded ---- */
 
-typedef enum { TABLE, MATRIX, BIAS, F32 } tensor_kind;
-
-/* rows.size 0: a vector. */
-typedef tdm_status (*see_slices)(void *ctx, const char *name, tensor_kind kind, tdm_slice rows, tdm_slice cols);
-
 typedef struct {
     const tdm_checkpoint *ck;
     const char *prefix;
     const roberta_slices *s;
-    see_slices see;
+    tdm_see_tensor see;
     void *ctx;
 } listing;
+
+static tdm_status see_vector(const listing *l, const char *name, tdm_slice values, tdm_tensor_role role)
+{
+    return l->see(l->ctx, name, values, tdm_whole(0), role);
+}
 
 static tdm_status see_linear(const listing *l, const char *name, tdm_slice in, tdm_slice out, tdm_slice bias)
 {
     char full[128];
     tdm_status st = TDM_OK;
     snprintf(full, sizeof full, "%s.weight", name);
-    TDM_TRY(l->see(l->ctx, full, MATRIX, out, in));
+    TDM_TRY(l->see(l->ctx, full, out, in, TDM_AS_MATRIX));
     snprintf(full, sizeof full, "%s.bias", name);
-    TDM_TRY(l->see(l->ctx, full, BIAS, (tdm_slice){0}, bias));
+    TDM_TRY(see_vector(l, full, bias, TDM_AS_BIAS));
 done:
     return st;
 }
@@ -87,9 +86,9 @@ static tdm_status see_head(const listing *l)
     const tdm_slice E = l->s->E, labels = tdm_whole(ROBERTA_LABELS);
     TDM_TRY(see_linear(l, ROBERTA_HEAD_DENSE, E, E, E));
     snprintf(full, sizeof full, "%s.weight", ROBERTA_HEAD_OUT);
-    TDM_TRY(l->see(l->ctx, full, F32, labels, E));
+    TDM_TRY(l->see(l->ctx, full, labels, E, TDM_AS_F32));
     snprintf(full, sizeof full, "%s.bias", ROBERTA_HEAD_OUT);
-    TDM_TRY(l->see(l->ctx, full, F32, (tdm_slice){0}, labels));
+    TDM_TRY(see_vector(l, full, labels, TDM_AS_F32));
 done:
     return st;
 }
@@ -100,9 +99,9 @@ static tdm_status see_norm(const listing *l, const char *name)
     tdm_status st = TDM_OK;
     const bool old = roberta_has_old_names(l->ck, "", name);
     snprintf(full, sizeof full, "%s.%s", name, old ? "gamma" : "weight");
-    TDM_TRY(l->see(l->ctx, full, F32, (tdm_slice){0}, l->s->E));
+    TDM_TRY(see_vector(l, full, l->s->E, TDM_AS_F32));
     snprintf(full, sizeof full, "%s.%s", name, old ? "beta" : "bias");
-    TDM_TRY(l->see(l->ctx, full, F32, (tdm_slice){0}, l->s->E));
+    TDM_TRY(see_vector(l, full, l->s->E, TDM_AS_F32));
 done:
     return st;
 }
@@ -137,79 +136,27 @@ static tdm_status see_embeddings(const listing *l)
     tdm_status st = TDM_OK;
     const roberta_slices *s = l->s;
     snprintf(name, sizeof name, "%s%s", l->prefix, ROBERTA_WORDS);
-    TDM_TRY(l->see(l->ctx, name, TABLE, s->words, s->E));
+    TDM_TRY(l->see(l->ctx, name, s->words, s->E, TDM_AS_TABLE));
     snprintf(name, sizeof name, "%s%s", l->prefix, ROBERTA_POSITIONS);
-    TDM_TRY(l->see(l->ctx, name, F32, s->positions, s->E));
+    TDM_TRY(l->see(l->ctx, name, s->positions, s->E, TDM_AS_F32));
     snprintf(name, sizeof name, "%s%s", l->prefix, ROBERTA_TOKEN_TYPE);
-    TDM_TRY(l->see(l->ctx, name, F32, tdm_some(1, (tdm_share){0, 0}), s->E));
+    TDM_TRY(l->see(l->ctx, name, tdm_some(1, (tdm_share){0, 0}), s->E, TDM_AS_F32));
     snprintf(name, sizeof name, "%s%s", l->prefix, ROBERTA_EMBEDDING_NORM);
     TDM_TRY(see_norm(l, name));
 done:
     return st;
 }
 
-static tdm_status each_slice(const tdm_checkpoint *ck, const tdm_config *config, const roberta_slices *s,
-                             see_slices see, void *ctx)
+tdm_status roberta_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, int32_t rank, int32_t n_ranks,
+                               tdm_see_tensor see, void *ctx)
 {
     tdm_status st = TDM_OK;
-    const listing l = {ck, roberta_prefix_of(ck), s, see, ctx};
+    const roberta_slices s = roberta_slices_of(config, rank, n_ranks);
+    const listing l = {ck, roberta_prefix_of(ck), &s, see, ctx};
     TDM_TRY(see_head(&l));
     TDM_TRY(see_embeddings(&l));
     for (int i = 0; i < config->n_layer; i++)
         TDM_TRY(see_block(&l, i));
 done:
-    return st;
-}
-
-/* ---- for those who look at a file ---- */
-
-typedef struct {
-    tdm_see_tensor see;
-    void *ctx;
-} telling;
-
-static tdm_status tell(void *ctx, const char *name, tensor_kind kind, tdm_slice rows, tdm_slice cols)
-{
-    static const tdm_tensor_role ROLES[] = {TDM_AS_TABLE, TDM_AS_MATRIX, TDM_AS_F32, TDM_AS_F32};
-    const telling *t = ctx;
-    return rows.size ? t->see(t->ctx, name, rows.size, cols.size, ROLES[kind])
-                     : t->see(t->ctx, name, cols.size, 0, ROLES[kind]);
-}
-
-tdm_status roberta_each_tensor(const tdm_checkpoint *ck, const tdm_config *config,
-                               tdm_see_tensor see, void *ctx)
-{
-    const roberta_slices s = roberta_slices_of(config, 0, 0);
-    return each_slice(ck, config, &s, tell, &(telling){see, ctx});
-}
-
-typedef struct {
-    const tdm_checkpoint *ck;
-    tdm_dtype act;
-    size_t bytes;
-    tdm_err *err;
-} weight_plan;
-
-static tdm_status plan_tensor(void *ctx, const char *name, tensor_kind kind, tdm_slice rows, tdm_slice cols)
-{
-    tdm_status st = TDM_OK;
-    weight_plan *p = ctx;
-    const tdm_tensor *t = NULL;
-    const size_t n_rows = rows.size ? (size_t)tdm_slice_width(rows) : 1, n_cols = (size_t)tdm_slice_width(cols);
-    TDM_TRY(tdm_checkpoint_expect(p->ck, name, rows.size ? rows.size : cols.size, rows.size ? cols.size : 0, &t,
-                                  p->err));
-    const tdm_dtype dtype = kind == TABLE ? t->dtype : kind == F32 ? TDM_F32 : p->act;
-    p->bytes += n_rows * n_cols * tdm_dtype_size(dtype);
-done:
-    return st;
-}
-
-tdm_status roberta_plan_weights(const tdm_checkpoint *ck, const tdm_config *config, tdm_dtype act, int32_t rank,
-                                int32_t n_ranks, size_t *bytes, tdm_err *err)
-{
-    const roberta_slices s = roberta_slices_of(config, rank, n_ranks);
-    weight_plan p = {.ck = ck, .act = act, .err = err};
-    const tdm_status st = each_slice(ck, config, &s, plan_tensor, &p);
-    *bytes = p.bytes;
     return st;
 }

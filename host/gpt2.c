@@ -23,6 +23,10 @@
 #define LOAD_VECTOR(l, name, in, out, field, err) tdm_load_vector(l, name, (out).size, field, err)
 #define LOAD_BIAS(l, name, in, out, field, err) tdm_load_bias(l, name, out, field, err)
 #define LOAD_MATRIX(l, name, in, out, field, err) tdm_load_weight(l, name, in, out, TDM_IN_OUT, field, err)
+#define SEE_TABLE(see, ctx, name, in, out) see(ctx, name, in, out, TDM_AS_TABLE)
+#define SEE_VECTOR(see, ctx, name, in, out) see(ctx, name, out, in, TDM_AS_F32)
+#define SEE_BIAS(see, ctx, name, in, out) see(ctx, name, out, in, TDM_AS_BIAS)
+#define SEE_MATRIX(see, ctx, name, in, out) see(ctx, name, in, out, TDM_AS_MATRIX)
 #define DROP_TABLE(be, field) tdm_release(be, (field).p)
 #define DROP_VECTOR(be, field) tdm_release(be, (field).p)
 #define DROP_BIAS(be, field) tdm_release(be, (field).p)
@@ -214,84 +218,31 @@ void gpt2_close(gpt2_model *m)
 
 /* ---- listing ---- */
 
-typedef enum { GPT2_TABLE, GPT2_MATRIX, GPT2_VECTOR, GPT2_BIAS } tensor_kind;
-typedef tdm_status (*see_slices)(void *ctx, const char *name, tensor_kind kind, tdm_slice in, tdm_slice out);
-
-/* Tell `see` every tensor, in the order in which they are loaded. The output matrix is [out, in]. */
-static tdm_status each_slice(const tdm_checkpoint *ck, const tdm_config *config, const gpt2_slices *s, see_slices see,
-                             void *ctx)
+tdm_status gpt2_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, int32_t rank, int32_t n_ranks,
+                            tdm_see_tensor see, void *ctx)
 {
     tdm_status st = TDM_OK;
+    const gpt2_slices slices = slices_of(config, rank, n_ranks), *s = &slices;
     const char *prefix = prefix_of(ck);
     const word_names words = find_words(ck, config, prefix);
     char full[96];
     snprintf(full, sizeof full, "%s%s", words.table_prefix, words.table);
-    TDM_TRY(see(ctx, full, GPT2_TABLE, s->words, s->E));
+    TDM_TRY(SEE_TABLE(see, ctx, full, s->words, s->E));
     snprintf(full, sizeof full, "%s%s", words.head_prefix, words.head);
-    TDM_TRY(see(ctx, full, GPT2_MATRIX, s->head, s->E));
+    TDM_TRY(SEE_MATRIX(see, ctx, full, s->head, s->E));
 #define X(field, name, kind, in, out)                                                              \
     snprintf(full, sizeof full, "%s" name, prefix);                                                \
-    TDM_TRY(see(ctx, full, GPT2_##kind, in, out));
+    TDM_TRY(SEE_##kind(see, ctx, full, in, out));
     GPT2_OTHER_TENSORS(X)
 #undef X
     for (int i = 0; i < config->n_layer; i++) {
 #define X(field, suffix, kind, in, out)                                                            \
     snprintf(full, sizeof full, "%sh.%d." suffix, prefix, i);                                      \
-    TDM_TRY(see(ctx, full, GPT2_##kind, in, out));
+    TDM_TRY(SEE_##kind(see, ctx, full, in, out));
         GPT2_BLOCK_TENSORS(X)
 #undef X
     }
 done:
-    return st;
-}
-
-typedef struct {
-    tdm_see_tensor see;
-    void *ctx;
-} listing;
-
-static tdm_status list_tensor(void *ctx, const char *name, tensor_kind kind, tdm_slice in, tdm_slice out)
-{
-    static const tdm_tensor_role ROLES[] = {TDM_AS_TABLE, TDM_AS_MATRIX, TDM_AS_F32, TDM_AS_F32};
-    const listing *l = ctx;
-    return in.size ? l->see(l->ctx, name, in.size, out.size, ROLES[kind])
-                   : l->see(l->ctx, name, out.size, 0, ROLES[kind]);
-}
-
-tdm_status gpt2_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, tdm_see_tensor see, void *ctx)
-{
-    const gpt2_slices s = slices_of(config, 0, 0);
-    listing l = {see, ctx};
-    return each_slice(ck, config, &s, list_tensor, &l);
-}
-
-typedef struct {
-    const tdm_checkpoint *ck;
-    tdm_dtype act;
-    size_t bytes;
-    tdm_err *err;
-} weight_plan;
-
-static tdm_status plan_tensor(void *ctx, const char *name, tensor_kind kind, tdm_slice in, tdm_slice out)
-{
-    weight_plan *p = ctx;
-    tdm_status st = TDM_OK;
-    const tdm_tensor *t = NULL;
-    const size_t rows = in.size ? (size_t)tdm_slice_width(in) : 1, cols = (size_t)tdm_slice_width(out);
-    TDM_TRY(tdm_checkpoint_expect(p->ck, name, in.size ? in.size : out.size, in.size ? out.size : 0, &t, p->err));
-    const tdm_dtype dtype = kind == GPT2_TABLE ? t->dtype : kind == GPT2_VECTOR ? TDM_F32 : p->act;
-    p->bytes += rows * cols * tdm_dtype_size(dtype);
-done:
-    return st;
-}
-
-tdm_status gpt2_plan_weights(const tdm_checkpoint *ck, const tdm_config *config, tdm_dtype act, int32_t rank,
-                             int32_t n_ranks, size_t *bytes, tdm_err *err)
-{
-    const gpt2_slices s = slices_of(config, rank, n_ranks);
-    weight_plan p = {.ck = ck, .act = act, .err = err};
-    const tdm_status st = each_slice(ck, config, &s, plan_tensor, &p);
-    *bytes = p.bytes;
     return st;
 }
 

@@ -46,11 +46,11 @@ tdm_status gpt2_open(const tdm_backend *be, const tdm_checkpoint *ck, const tdm_
                      bool check_finite, gpt2_model **out, tdm_err *err);
 void gpt2_close(gpt2_model *m); /* NULL is fine; runs are closed first */
 
-/* Tell `see` every tensor that gpt2_open would ask of ck, in its order and by the same list, whether
- * or not it is there; a tied word table comes twice, as table and as matrix. Reads no data; stops at
- * the first call that fails and returns its status. */
-tdm_status gpt2_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, tdm_see_tensor see,
-                            void *ctx);
+/* Tell `see` every tensor that rank `rank` of n_ranks (0 of 0: one alone) would ask of ck in gpt2_open, in its order and
+ * by the same list, whether or not it is there; a tied word table comes twice, as table and as matrix. Reads no data;
+ * stops at the first call that fails and returns its status. With tdm_plan_tensor: what gpt2_weight_bytes will be. */
+tdm_status gpt2_each_tensor(const tdm_checkpoint *ck, const tdm_config *config, int32_t rank, int32_t n_ranks,
+                            tdm_see_tensor see, void *ctx);
 /* What files of this model may hold besides: "[transformer.]h.N.attn.bias" (the mask) and
  * "...masked_bias" of old versions, and a copy of a tied output matrix. */
 bool gpt2_ignores(const char *name);
@@ -59,11 +59,6 @@ const tdm_backend *gpt2_backend(const gpt2_model *m);
 const tdm_config *gpt2_config(const gpt2_model *m);
 /* Of several ranks: those of the one that has most. */
 size_t gpt2_weight_bytes(const gpt2_model *m);
-
-/* What gpt2_weight_bytes will be of rank `rank` of n_ranks (0 of 0: alone), without reading any weights.
- * Errors: those of gpt2_each_tensor: the file lacks a tensor, or it has another shape. */
-tdm_status gpt2_plan_weights(const tdm_checkpoint *ck, const tdm_config *config, tdm_dtype act, int32_t rank,
-                             int32_t n_ranks, size_t *bytes, tdm_err *err);
 
 /* ---- the memory of a job ---- */
 

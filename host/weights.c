@@ -332,6 +332,18 @@ done:
     return st == TDM_OK ? TDM_OK : tdm_context(err, st, "loading %s%s", l->prefix, name);
 }
 
+tdm_status tdm_plan_tensor(void *plan, const char *name, tdm_slice rows, tdm_slice cols, tdm_tensor_role role)
+{
+    tdm_status st = TDM_OK;
+    tdm_weight_plan *p = plan;
+    const tdm_tensor *t = NULL;
+    TDM_TRY(tdm_checkpoint_expect(p->ck, name, rows.size, cols.size, &t, p->err));
+    const size_t values = (size_t)tdm_slice_width(rows) * (size_t)(cols.size ? tdm_slice_width(cols) : 1);
+    p->bytes += values * tdm_dtype_size(role == TDM_AS_TABLE ? t->dtype : role == TDM_AS_F32 ? TDM_F32 : p->act);
+done:
+    return st;
+}
+
 tdm_status tdm_loader_check_rest(const tdm_loader *l, bool (*ignore)(const char *name),
                                  tdm_err *err)
 {

@@ -102,14 +102,26 @@ tdm_status tdm_load_host(tdm_loader *l, const char *name, int32_t rows, int32_t 
 /* What a model makes of a tensor, and who is told: the models list their tensors with this, for
  * callers that look at a checkpoint without loading it (gpt2_each_tensor, roberta_each_tensor).
  *   name        as it is in the file, prefix included; valid during the call
- *   rows, cols  the shape that it must have; cols 0: rank 1 */
+ *   rows, cols  the sizes that it must have, and what a rank has of them; cols.size 0: rank 1 */
 typedef enum {
     TDM_AS_TABLE,  /* rows to look up, in the type of the file */
     TDM_AS_MATRIX, /* a weight of the backend */
+    TDM_AS_BIAS,   /* values that are kept in act */
     TDM_AS_F32,    /* values that are kept as f32 */
 } tdm_tensor_role;
-typedef tdm_status (*tdm_see_tensor)(void *ctx, const char *name, int64_t rows, int64_t cols,
+typedef tdm_status (*tdm_see_tensor)(void *ctx, const char *name, tdm_slice rows, tdm_slice cols,
                                      tdm_tensor_role role);
+
+/* Adds up what tdm_loader's `bytes` will be: a tdm_see_tensor.
+ *   plan  a tdm_weight_plan
+ * Errors: TDM_EFORMAT names a tensor that the file lacks, or that has another shape. */
+typedef struct {
+    const tdm_checkpoint *ck;
+    tdm_dtype act;
+    size_t bytes;
+    tdm_err *err;
+} tdm_weight_plan;
+tdm_status tdm_plan_tensor(void *plan, const char *name, tdm_slice rows, tdm_slice cols, tdm_tensor_role role);
 
 /* Refuse the first tensor that no call above asked for, unless ignore(name) says that it may be
  * there. The name is the one in the file, prefix included. */

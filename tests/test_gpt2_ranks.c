@@ -72,12 +72,13 @@ static void check_shares(const gpt2_model *m, const model_files *f, size_t got, 
 {
     const tdm_backend *be = gpt2_backend(m);
     const int32_t n = tdm_rank_count(be);
-    size_t bytes = 0, most = 0;
+    size_t most = 0;
     for (int32_t r = 0; r < n; r++) {
         const int32_t of = tdm_rank_backend(be, r)->n_ranks;
-        RANKS_OK(gpt2_plan_weights(f->ck, &f->config, be->dtype, r, of, &bytes, err));
-        assert_int_equal(m->shards[r].bytes, bytes);
-        most = bytes > most ? bytes : most;
+        tdm_weight_plan plan = {.ck = f->ck, .act = be->dtype};
+        assert_int_equal(gpt2_each_tensor(f->ck, &f->config, r, of, tdm_plan_tensor, &plan), TDM_OK);
+        assert_int_equal(m->shards[r].bytes, plan.bytes);
+        most = plan.bytes > most ? plan.bytes : most;
     }
     assert_int_equal(gpt2_weight_bytes(m), most);
     assert_int_equal(got, alone + (size_t)(n - 1) * replicated_bytes(f));

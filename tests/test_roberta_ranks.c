@@ -128,12 +128,13 @@ static size_t replicated_bytes(const files *f)
 static void check_shares(const roberta *m, const files *f, size_t got, size_t alone)
 {
     const int32_t n = tdm_rank_count(m->be);
-    size_t bytes = 0, most = 0;
+    size_t most = 0;
     for (int32_t r = 0; r < n; r++) {
         const tdm_backend *be = tdm_rank_backend(m->be, r);
-        OK(roberta_plan_weights(f->ck, &f->config, be->dtype, r, be->n_ranks, &bytes, err));
-        assert_int_equal(m->shards[r].weight_bytes, bytes);
-        most = bytes > most ? bytes : most;
+        tdm_weight_plan plan = {.ck = f->ck, .act = be->dtype};
+        assert_int_equal(roberta_each_tensor(f->ck, &f->config, r, be->n_ranks, tdm_plan_tensor, &plan), TDM_OK);
+        assert_int_equal(m->shards[r].weight_bytes, plan.bytes);
+        most = plan.bytes > most ? plan.bytes : most;
     }
     assert_int_equal(roberta_weight_bytes(m), most);
     assert_int_equal(got, alone + (size_t)(n - 1) * replicated_bytes(f));

@@ -120,8 +120,7 @@ typedef struct {
 } tensor_list;
 
 /* What a loader asks for, each tensor once (the tied word table is asked for twice). */
-static tdm_status see_tensor(void *ctx, const char *name, int64_t rows, int64_t cols,
-                             tdm_tensor_role role)
+static tdm_status see_tensor(void *ctx, const char *name, tdm_slice rows, tdm_slice cols, tdm_tensor_role role)
 {
     tdm_status st = TDM_OK;
     tensor_list *l = ctx;
@@ -138,7 +137,7 @@ static tdm_status see_tensor(void *ctx, const char *name, int64_t rows, int64_t 
         l->cap = cap;
     }
     tensor *t = &l->items[l->n++];
-    *t = (tensor){.rows = rows, .cols = cols};
+    *t = (tensor){.rows = rows.size, .cols = cols.size};
     TDM_REQUIRE(strlen(name) < sizeof t->name, TDM_EINTERNAL, "%s: a long name", name);
     strcpy(t->name, name);
 done:
@@ -157,8 +156,8 @@ static tdm_status list_tensors(const char *dir, const bench_shape *s, tensor_lis
     TDM_TRY(tdm_config_load(dir, &config, err));
     TDM_TRY(tdm_checkpoint_open(dir, &empty, err));
     list->err = err;
-    TDM_TRY(s->arch == TDM_GPT2 ? gpt2_each_tensor(empty, &config, see_tensor, list)
-                                : roberta_each_tensor(empty, &config, see_tensor, list));
+    TDM_TRY(s->arch == TDM_GPT2 ? gpt2_each_tensor(empty, &config, 0, 0, see_tensor, list)
+                                : roberta_each_tensor(empty, &config, 0, 0, see_tensor, list));
 done:
     tdm_checkpoint_close(empty);
     return st;

@@ -27,12 +27,12 @@ static tdm_status problem(check *c, const char *line)
 }
 
 /* One tensor that the loader would ask for: a tdm_see_tensor. */
-static tdm_status see(void *ctx, const char *name, int64_t rows, int64_t cols, tdm_tensor_role role)
+static tdm_status see(void *ctx, const char *name, tdm_slice rows, tdm_slice cols, tdm_tensor_role role)
 {
     check *c = ctx;
     tdm_err why = {0};
     const tdm_tensor *t = NULL;
-    if (tdm_checkpoint_expect(c->ck, name, rows, cols, &t, &why) != TDM_OK)
+    if (tdm_checkpoint_expect(c->ck, name, rows.size, cols.size, &t, &why) != TDM_OK)
         return problem(c, why.msg);
     tensor_use *use = &c->needs->use[t - tdm_checkpoint_at(c->ck, 0)];
     const uint64_t values = t->bytes / tdm_dtype_size(t->dtype);
@@ -114,11 +114,11 @@ tdm_status model_needs_check(model_needs *out, const tdm_checkpoint *ck, const t
     *out = (model_needs){.use = calloc(tdm_checkpoint_count(ck) + 1, sizeof *out->use)};
     TDM_REQUIRE(out->use, TDM_ENOMEM, "list of tensors");
     if (config->arch == TDM_GPT2) {
-        TDM_TRY(gpt2_each_tensor(ck, config, see, &c));
+        TDM_TRY(gpt2_each_tensor(ck, config, 0, 0, see, &c));
         TDM_TRY(note_rest(&c, gpt2_ignores));
         TDM_TRY(plan_run(out, config, err));
     } else {
-        TDM_TRY(roberta_each_tensor(ck, config, see, &c));
+        TDM_TRY(roberta_each_tensor(ck, config, 0, 0, see, &c));
         TDM_TRY(note_rest(&c, roberta_ignores));
     }
     if (out->n_problems == 0)

@@ -11,11 +11,13 @@
 static tdm_status weigh_model(const tp_model *m, tdm_dtype act, int32_t rank, int32_t n_ranks, size_t *bytes,
                               tdm_err *err)
 {
-    *bytes = 0;
-    if (!m->ck)
-        return TDM_OK;
-    return m->config->arch == TDM_GPT2 ? gpt2_plan_weights(m->ck, m->config, act, rank, n_ranks, bytes, err)
-                                       : roberta_plan_weights(m->ck, m->config, act, rank, n_ranks, bytes, err);
+    tdm_status st = TDM_OK;
+    tdm_weight_plan plan = {.ck = m->ck, .act = act, .err = err};
+    if (m->ck)
+        st = (m->config->arch == TDM_GPT2 ? gpt2_each_tensor : roberta_each_tensor)(m->ck, m->config, rank, n_ranks,
+                                                                                    tdm_plan_tensor, &plan);
+    *bytes = plan.bytes;
+    return st;
 }
 
 /* Of the rank that has most; n_ranks 0: of one that stands alone. */

@@ -39,7 +39,7 @@ typedef struct {
  * to read as the weights; tokens at which matrix products are at their best. --batch where it is given; no more than the
  * job has.
  *   be  a backend that stands alone; of it as much counts as for gpt2_run_bytes
- * Errors: those of gpt2_plan_weights and roberta_plan_weights. */
+ * Errors: those of tdm_plan_tensor. */
 tdm_status tp_useful(const tp_job *job, const tdm_backend *be, int64_t *batch, tdm_err *err);
 
 /* What a rank takes, and the largest batch that it has room for.

@@ -51,7 +51,7 @@ static void a_writer(int32_t n)
     gpt2_model *m = NULL;
     gpt2_run *run = NULL;
     tp_share share;
-    size_t before[MOST], plan[MOST], cache = 0, scratch = 0;
+    size_t before[MOST], planned[MOST], cache = 0, scratch = 0;
     tdm_generate_options o = TDM_GENERATE_DEFAULTS;
     open_files(&f, TDM_SOURCE_DIR "/tools/demo/writer");
     const tp_job job = {.model = {f.ck, &f.config}, .generate = &o};
@@ -60,11 +60,14 @@ static void a_writer(int32_t n)
     tdm_backend imagined = tp_imagined_device();
     imagined.n_ranks = n;
     ASSERT_OK(tp_plan(&job, &imagined, 0, SIZE_MAX, &share, err));
-    for (int32_t r = 0; r < devices; r++)
-        ASSERT_OK(gpt2_plan_weights(f.ck, &f.config, TDM_F16, r, n, &plan[r], err));
+    for (int32_t r = 0; r < devices; r++) {
+        tdm_weight_plan plan = {.ck = f.ck, .act = TDM_F16};
+        assert_int_equal(gpt2_each_tensor(f.ck, &f.config, r, n, tdm_plan_tensor, &plan), TDM_OK);
+        planned[r] = plan.bytes;
+    }
     look(before);
     ASSERT_OK(gpt2_open(&be, f.ck, &f.config, false, &m, err));
-    check("weights of a writer", devices, before, plan, share.weights);
+    check("weights of a writer", devices, before, planned, share.weights);
 
     const int32_t pages = 4 * gpt2_text_pages(f.config.n_context);
     const gpt2_limits limits = {.slots = 4, .pages = pages, .context = f.config.n_context, .rows = 2048, .logits = 4};
@@ -88,7 +91,7 @@ static void a_reader(int32_t n)
     tdm_backend be;
     roberta *m = NULL;
     tp_share share;
-    size_t before[MOST], plan[MOST];
+    size_t before[MOST], planned[MOST];
     open_files(&f, TDM_SOURCE_DIR "/tools/demo/reader");
     const tp_job job = {.model = {f.ck, &f.config}, .batch = 4};
     tdm_backend imagined = tp_imagined_device();
@@ -97,12 +100,13 @@ static void a_reader(int32_t n)
     assert_int_equal(share.batch, 4 * f.config.n_context);
     open_devices(n, &be);
     for (int32_t r = 0; r < devices; r++) {
-        ASSERT_OK(roberta_plan_weights(f.ck, &f.config, TDM_F16, r, n, &plan[r], err));
-        plan[r] += share.scratch; /* of two heads each rank has as many */
+        tdm_weight_plan plan = {.ck = f.ck, .act = TDM_F16};
+        assert_int_equal(roberta_each_tensor(f.ck, &f.config, r, n, tdm_plan_tensor, &plan), TDM_OK);
+        planned[r] = plan.bytes + share.scratch; /* of two heads each rank has as many */
     }
     look(before);
     ASSERT_OK(roberta_open(&be, f.ck, &f.config, &(roberta_limits){(int32_t)share.batch, 4, 0}, false, &m, err));
-    check("a reader of 4 texts", devices, before, plan, share.weights + share.scratch);
+    check("a reader of 4 texts", devices, before, planned, share.weights + share.scratch);
     roberta_close(m);
     tdm_backend_close(&be);
     close_files(&f);
