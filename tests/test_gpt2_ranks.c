@@ -1,23 +1,8 @@
 /* GPT-2 on several ranks of the CPU against one backend alone: logits, draws and scores; the same bits every time for
  * each number of ranks; what each rank has and reads; failures and differences. */
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "host/gpt2_model.h"
+#include "tests/count_reads.h"
 #include "tests/gpt2_ranks_subject.h"
-
-/* ---- bytes that are read ---- */
-
-static atomic_size_t bytes_read; /* several ranks read at the same time */
-
-/* In place of the C library's. */
-ssize_t pread(int fd, void *to, size_t n, off_t at)
-{
-    const ssize_t got = (ssize_t)syscall(SYS_pread64, fd, to, n, at);
-    if (got > 0)
-        atomic_fetch_add(&bytes_read, (size_t)got);
-    return got;
-}
 
 /* ---- models ---- */
 

@@ -1,12 +1,10 @@
 /* The detector on several ranks of the CPU against one backend alone: logits, the same bits every time for each number of
  * ranks, what each rank has and reads, and what is refused. */
 #include <math.h>
-#include <stdatomic.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "detector/detect.h"
 #include "detector/roberta_model.h"
+#include "tests/count_reads.h"
 #include "tests/tiny_roberta.h"
 
 #define OK(call)                                                                                   \
@@ -15,19 +13,6 @@
         if ((call) != TDM_OK)                                                                      \
             fail_msg("%s", failure.msg);                                                           \
     } while (0)
-
-/* ---- bytes that are read ---- */
-
-static atomic_size_t bytes_read; /* several ranks read at the same time */
-
-/* In place of the C library's. */
-ssize_t pread(int fd, void *to, size_t n, off_t at)
-{
-    const ssize_t got = (ssize_t)syscall(SYS_pread64, fd, to, n, at);
-    if (got > 0)
-        atomic_fetch_add(&bytes_read, (size_t)got);
-    return got;
-}
 
 /* ---- models ---- */
 
