@@ -1,4 +1,4 @@
-/* tests/count_reads.h - how much of the files a program reads. To be included in one source of a program. */
+/* tests/count_reads.h - how much of files a program reads. For one source of a program. */
 #ifndef TESTS_COUNT_READS_H
 #define TESTS_COUNT_READS_H
 
@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static atomic_size_t bytes_read; /* several ranks read at the same time */
+atomic_size_t bytes_read; /* several ranks read at the same time; not static, as pread may be inline */
 
 /* In place of the C library's. */
 ssize_t pread(int fd, void *to, size_t n, off_t at)
