@@ -29,6 +29,7 @@
 #include "host/backend.h"
 #include "host/config.h"
 #include "host/err.h"
+#include "host/packed.h"
 
 typedef struct {
     tdm_preprocess_mode preprocess;
@@ -84,16 +85,13 @@ int32_t tdm_detector_rows(const tdm_detector *d);
 /* CPU seconds so far of the threads that tokenise, without those of who calls prepare. */
 double tdm_detector_seconds(const tdm_detector *d);
 
-/* Called after each forward pass with what it did; returns false to stop there. */
-typedef bool tdm_detect_hook(void *ctx, size_t texts, int64_t tokens);
-
 /* Judge n texts.
  *   results  [n] in the order of texts
  *   hook     NULL allowed; called on the caller's thread
  * Errors: TDM_ESTOPPED when the hook or the backend's stop asked for it (results are then incomplete);
  * TDM_ENOMEM; those of the backend. */
-tdm_status tdm_detector_run(tdm_detector *d, const tdm_text *texts, size_t n,
-                            tdm_detection *results, tdm_detect_hook *hook, void *ctx, tdm_err *err);
+tdm_status tdm_detector_run(tdm_detector *d, const tdm_text *texts, size_t n, tdm_detection *results,
+                            tdm_batch_hook *hook, void *ctx, tdm_err *err);
 
 /* The ids that the network saw of text i of the last run, <s> and </s> included; [*n], valid until
  * the next run. */
@@ -114,20 +112,10 @@ void tdm_detect_window_close(tdm_detect_window *w); /* NULL is fine */
 tdm_status tdm_detector_prepare(tdm_detector *d, tdm_detect_window *w, const tdm_text *texts, size_t n,
                                 tdm_err *err);
 
-/* Where windows come from and go to; called on the thread of judge. */
-typedef struct {
-    void *ctx;
-    /* The next prepared window; NULL: none is ready, or (wait) there will be none. */
-    tdm_detect_window *(*take)(void *ctx, bool wait);
-    void (*give)(void *ctx); /* the oldest window that was taken has all its results */
-    tdm_detect_hook *hook;   /* NULL allowed */
-} tdm_detect_line;
-
-/* Judge window after window until take, waiting, has none. The next batch, of this window or the next,
- * is on its way to the device before the results of the last are waited for.
+/* Judge window after window of the line (each a tdm_detect_window) until it has none: tdm_packed_run.
  * Errors: TDM_ESTOPPED by the hook or the backend's stop; those of the backend. Windows that were not given are
  * incomplete. */
-tdm_status tdm_detector_judge(tdm_detector *d, const tdm_detect_line *line, tdm_err *err);
+tdm_status tdm_detector_judge(tdm_detector *d, const tdm_window_line *line, tdm_err *err);
 
 /* Of text i of a window that is complete. */
 const tdm_detection *tdm_detect_window_result(const tdm_detect_window *w, size_t i);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "host/buf.h"
-#include "host/pack.h"
 
 /* On a device, 16384 rows keep matrix products at their best, and 1024 rows of logits at a time are enough to
  * read the output matrix at less than the cost of multiplying by it. Of the memory that the weights have left,
@@ -13,21 +12,9 @@
 enum { DEVICE_ROWS = 16384, DEVICE_LOGITS = 1024, CPU_ROWS = 2048, CPU_LOGITS = 64, MEMORY_SHARE = 2 };
 
 struct tdm_score_window {
-    const tdm_score_text *texts; /* [n] borrowed */
-    size_t n, cap;
-    int32_t *lengths;       /* [cap] rows of each text */
-    uint32_t *order;        /* [cap] */
-    size_t *ends;           /* [cap] */
-    size_t n_batches, next; /* next: the first batch that is not on its way */
+    tdm_packed packed;
+    const tdm_score_text *texts; /* [packed.n] borrowed */
 };
-
-/* A forward pass on its way: the texts order[from .. from + n) of a window. */
-typedef struct {
-    tdm_score_window *window;
-    size_t from, n;
-    int64_t rows;
-    bool last; /* of its window */
-} score_batch;
 
 struct tdm_scorer {
     const gpt2_model *model; /* borrowed */
@@ -35,9 +22,7 @@ struct tdm_scorer {
     int32_t rows, top;
     int32_t *tokens, *targets; /* [rows] */
     int32_t *starts;           /* [rows + 1] */
-    score_batch lanes[TDM_LANES];
-    uint64_t submitted, collected; /* batches; number i is in lane i % TDM_LANES */
-    tdm_score_window *own;         /* of tdm_scorer_run */
+    tdm_score_window *own;     /* of tdm_scorer_run */
 };
 
 /* ---- opening ---- */
@@ -189,44 +174,18 @@ done:
     return st;
 }
 
-static void release_lists(tdm_score_window *w)
-{
-    free(w->lengths);
-    free(w->order);
-    free(w->ends);
-    *w = (tdm_score_window){0};
-}
-
 void tdm_score_window_close(tdm_score_window *w)
 {
     if (!w)
         return;
-    release_lists(w);
+    tdm_packed_free(&w->packed);
     free(w);
-}
-
-static tdm_status grow_lists(tdm_score_window *w, size_t n, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    if (n <= w->cap && w->ends)
-        return TDM_OK;
-    release_lists(w);
-    w->lengths = calloc(n + 1, sizeof *w->lengths);
-    w->order = calloc(n + 1, sizeof *w->order);
-    w->ends = calloc(n + 1, sizeof *w->ends);
-    TDM_REQUIRE(w->lengths && w->order && w->ends, TDM_ENOMEM, "lists of %zu texts", n);
-    w->cap = n;
-done:
-    if (st != TDM_OK)
-        release_lists(w);
-    return st;
 }
 
 static tdm_status check_texts(const tdm_scorer *s, const tdm_score_text *texts, size_t n, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     const tdm_config *c = gpt2_config(s->model);
-    TDM_REQUIRE(n <= UINT32_MAX, TDM_EARG, "%zu texts at once", n);
     for (size_t i = 0; i < n; i++) {
         TDM_REQUIRE(texts[i].n > 0, TDM_EARG, "text %zu has %d tokens", i, (int)texts[i].n);
         TDM_REQUIRE(texts[i].n <= c->n_context + 1, TDM_EARG, "text %zu has %d tokens, want at most %d",
@@ -247,30 +206,28 @@ tdm_status tdm_scorer_prepare(const tdm_scorer *s, tdm_score_window *w, const td
 {
     tdm_status st = TDM_OK;
     TDM_TRY(check_texts(s, texts, n, err));
-    TDM_TRY(grow_lists(w, n, err));
+    TDM_TRY(tdm_packed_reserve(&w->packed, n, err));
     w->texts = texts;
-    w->n = n;
-    w->next = 0;
     for (size_t i = 0; i < n; i++)
-        w->lengths[i] = texts[i].n - 1;
-    w->n_batches = tdm_pack(w->lengths, n, s->rows, 0, w->order, w->ends);
-    if (!w->n_batches) /* nothing to score, and its turn all the same: one batch of no texts */
-        w->ends[w->n_batches++] = 0;
+        w->packed.lengths[i] = texts[i].n - 1;
+    tdm_packed_pack(&w->packed, n, s->rows, 0);
 done:
     return st;
 }
 
 /* ---- scoring ---- */
 
-/* Put the next batch of w on its way. */
-static tdm_status submit(tdm_scorer *s, tdm_score_window *w, tdm_err *err)
+static const tdm_score_text *text_of(const tdm_packed_batch *b, size_t i)
 {
-    tdm_status st = TDM_OK;
-    const int lane = (int)(s->submitted % TDM_LANES);
-    const size_t from = w->next ? w->ends[w->next - 1] : 0, n = w->ends[w->next] - from;
+    return &((const tdm_score_window *)b->window)->texts[b->texts[i]];
+}
+
+static tdm_status submit(void *ctx, int lane, const tdm_packed_batch *b, tdm_err *err)
+{
+    tdm_scorer *s = ctx;
     int32_t rows = 0;
-    for (size_t i = 0; i < n; i++) {
-        const tdm_score_text *t = &w->texts[w->order[from + i]];
+    for (size_t i = 0; i < b->n; i++) {
+        const tdm_score_text *t = text_of(b, i);
         const size_t bytes = ((size_t)t->n - 1) * sizeof *t->ids;
         memcpy(s->tokens + rows, t->ids, bytes);
         memcpy(s->targets + rows, t->ids + 1, bytes);
@@ -279,23 +236,21 @@ static tdm_status submit(tdm_scorer *s, tdm_score_window *w, tdm_err *err)
         s->starts[i] = rows;
         rows += t->n - 1;
     }
-    s->starts[n] = rows;
-    const gpt2_texts batch = {rows, (int32_t)n, s->tokens, s->starts, s->targets};
-    if (n)
-        TDM_TRY(gpt2_score(s->run, s->observer, &batch, lane, err));
-    w->next++;
-    s->lanes[lane] = (score_batch){w, from, n, rows, w->next == w->n_batches};
-    s->submitted++;
-done:
-    return st;
+    s->starts[b->n] = rows;
+    const gpt2_texts batch = {rows, (int32_t)b->n, s->tokens, s->starts, s->targets};
+    return gpt2_score(s->run, s->observer, &batch, lane, err);
 }
 
 /* Hand out what was found out about the texts of a batch. */
-static void hand_out(const tdm_scorer *s, const score_batch *b, gpt2_scores found)
+static tdm_status collect(void *ctx, int lane, const tdm_packed_batch *b, tdm_err *err)
 {
+    tdm_status st = TDM_OK;
+    const tdm_scorer *s = ctx;
+    gpt2_scores found = {0};
     const size_t top = (size_t)s->top;
+    TDM_TRY(gpt2_scored(s->run, lane, &found, err));
     for (size_t i = 0, row = 0; i < b->n; i++) {
-        const tdm_score_text *t = &b->window->texts[b->window->order[b->from + i]];
+        const tdm_score_text *t = text_of(b, i);
         const size_t rows = (size_t)(t->n - 1 - t->skip);
         row += (size_t)t->skip;
         memcpy(t->stats, found.stats + row, rows * sizeof *t->stats);
@@ -305,71 +260,20 @@ static void hand_out(const tdm_scorer *s, const score_batch *b, gpt2_scores foun
             memcpy(t->top, found.top + row * top, rows * top * sizeof *t->top);
         row += rows;
     }
-}
-
-/* Wait for the oldest batch and put its statistics where they belong. */
-static tdm_status collect(tdm_scorer *s, score_batch *b, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    gpt2_scores found = {0};
-    const int lane = (int)(s->collected++ % TDM_LANES);
-    *b = s->lanes[lane];
-    if (b->n)
-        TDM_TRY(gpt2_scored(s->run, lane, &found, err));
-    hand_out(s, b, found);
 done:
     return st;
 }
 
-tdm_status tdm_scorer_score(tdm_scorer *s, const tdm_score_line *line, tdm_err *err)
+tdm_status tdm_scorer_score(tdm_scorer *s, const tdm_window_line *line, tdm_err *err)
 {
-    tdm_status st = TDM_OK;
-    tdm_score_window *w = NULL;
-    score_batch done_with;
-    for (;;) {
-        const uint64_t under_way = s->submitted - s->collected;
-        if (!w)
-            w = line->take(line->ctx, under_way == 0);
-        if (!w && !under_way)
-            break;
-        if (w && under_way < TDM_LANES) {
-            TDM_TRY(submit(s, w, err));
-            w = w->next < w->n_batches ? w : NULL;
-            continue;
-        }
-        TDM_TRY(collect(s, &done_with, err));
-        if (done_with.last)
-            line->give(line->ctx);
-        const bool go_on = !done_with.n || !line->hook ||
-                           line->hook(line->ctx, done_with.n, done_with.rows);
-        TDM_REQUIRE(go_on, TDM_ESTOPPED, "stopped");
-    }
-done:
-    while (s->collected < s->submitted) /* after a failure: nobody wants these */
-        (void)collect(s, &done_with, NULL);
-    return st;
-}
-
-/* ---- one window ---- */
-
-static tdm_score_window *take_own(void *ctx, bool wait)
-{
-    tdm_scorer *s = ctx;
-    (void)wait;
-    return s->own->next < s->own->n_batches ? s->own : NULL;
-}
-
-static void give_own(void *ctx)
-{
-    (void)ctx;
+    return tdm_packed_run(&(tdm_packed_model){s, submit, collect}, line, err);
 }
 
 tdm_status tdm_scorer_run(tdm_scorer *s, const tdm_score_text *texts, size_t n, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const tdm_score_line line = {.ctx = s, .take = take_own, .give = give_own};
     TDM_TRY(tdm_scorer_prepare(s, s->own, texts, n, err));
-    TDM_TRY(tdm_scorer_score(s, &line, err));
+    TDM_TRY(tdm_packed_run_one(&(tdm_packed_model){s, submit, collect}, &s->own->packed, NULL, NULL, err));
 done:
     return st;
 }

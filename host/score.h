@@ -29,6 +29,7 @@
 #include "host/config.h"
 #include "host/err.h"
 #include "host/gpt2.h"
+#include "host/packed.h"
 
 typedef struct tdm_scorer tdm_scorer;
 
@@ -87,20 +88,10 @@ void tdm_score_window_close(tdm_score_window *w); /* NULL is fine */
 tdm_status tdm_scorer_prepare(const tdm_scorer *s, tdm_score_window *w, const tdm_score_text *texts, size_t n,
                               tdm_err *err);
 
-/* Where windows come from and go to; called on the thread of score. */
-typedef struct {
-    void *ctx;
-    /* The next prepared window; NULL: none is ready, or (wait) there will be none. */
-    tdm_score_window *(*take)(void *ctx, bool wait);
-    void (*give)(void *ctx); /* the oldest window that was taken is complete */
-    /* After each forward pass with what it did; returns false to stop there. NULL allowed. */
-    bool (*hook)(void *ctx, size_t texts, int64_t tokens);
-} tdm_score_line;
-
-/* Score window after window until take, waiting, has none. The next batch, of this window or the next, is on its
- * way to the device before the statistics of the last are waited for. Texts of one token are in no batch.
+/* Score window after window of the line (each a tdm_score_window) until it has none: tdm_packed_run. Texts of one token are
+ * in no batch.
  * Errors: TDM_ESTOPPED by the hook or the backend's stop; those of the backend. Windows that were not given are
  * incomplete. */
-tdm_status tdm_scorer_score(tdm_scorer *s, const tdm_score_line *line, tdm_err *err);
+tdm_status tdm_scorer_score(tdm_scorer *s, const tdm_window_line *line, tdm_err *err);
 
 #endif

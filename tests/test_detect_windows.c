@@ -55,7 +55,7 @@ static tdm_status empty(void *ctx, void *place, tdm_err *err)
     return TDM_OK;
 }
 
-static tdm_detect_window *take(void *ctx, bool wait)
+static void *take(void *ctx, bool wait)
 {
     stream *r = ctx;
     const struct part *p = tdm_pipeline_take(r->line, wait);
@@ -78,7 +78,7 @@ static tdm_status run_stream(stream *r, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     void *places[N_WINDOWS];
-    const tdm_detect_line line = {r, take, give, count_texts};
+    const tdm_window_line line = {r, take, give, count_texts};
     const tdm_pipeline_steps steps = {r, places, N_WINDOWS, fill, empty, &r->stop};
     for (size_t i = 0; i < N_WINDOWS; i++) {
         places[i] = &r->parts[i];
@@ -194,7 +194,7 @@ typedef struct {
     bool waited_with_work;
 } script;
 
-static tdm_detect_window *take_of_script(void *ctx, bool wait)
+static void *take_of_script(void *ctx, bool wait)
 {
     script *p = ctx;
     if (wait && p->watch->under_way)
@@ -226,7 +226,7 @@ static void test_no_pause_between_windows(void **state)
     for (size_t c = 0; c < sizeof CASES / sizeof *CASES; c++) {
         open_streaming(&t, 0, 1);
         script p = {.ready = CASES[c].ready, .watch = &t.watch};
-        const tdm_detect_line line = {&p, take_of_script, give_of_script, NULL};
+        const tdm_window_line line = {&p, take_of_script, give_of_script, NULL};
         tdm_err err = {0};
         for (size_t i = 0; i < 4; i++) {
             assert_int_equal(tdm_detect_window_open(t.s.detector, &p.windows[i], &err), TDM_OK);

@@ -16,7 +16,7 @@ typedef struct {
     bool waited_with_work;
 } script;
 
-static tdm_score_window *take(void *ctx, bool wait)
+static void *take(void *ctx, bool wait)
 {
     script *p = ctx;
     if (wait && p->watch->under_way)
@@ -94,7 +94,7 @@ static void check_given(const subject *s, const script *p)
 
 static tdm_status score(subject *s, script *p, tdm_err *err)
 {
-    const tdm_score_line line = {p, take, give, count_texts};
+    const tdm_window_line line = {p, take, give, count_texts};
     return tdm_scorer_score(s->scorer, &line, err);
 }
 

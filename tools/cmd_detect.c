@@ -1,11 +1,8 @@
-/* tools/cmd_detect.c - tandem detect: records in, p(fake) and p(real) of each out.
- *
- * Records go in windows through three threads (host/pipeline.h): one reads, parses and tokenises, this one
- * judges, one writes. Nothing of this changes a result. */
+/* tools/cmd_detect.c - tandem detect: records in, p(fake) and p(real) of each out. Windows, batches and
+ * threads (records.h) change no result. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/hash.h"
 #include "host/json.h"
 #include "tools/commands.h"
 #include "tools/detect_job.h"
@@ -21,75 +18,50 @@ static const char *const FIELDS[] = {"fake", "real", "logit_fake", "logit_real",
 /* In the order of tdm_preprocess_mode. */
 static const char *const PREPROCESS_CHOICES[] = {"release", "hf", "demo", NULL};
 
-/* ---- the three steps ---- */
+/* ---- judging ---- */
 
-static tdm_status fill_window(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err)
+static tdm_status prepare(void *ctx, records_window *w, tdm_err *err)
 {
-    tdm_status st = TDM_OK;
     detect_job *job = ctx;
-    detect_window *w = window;
-    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
-    TDM_TRY(records_read(&job->records, line, &w->records, at_end, err));
-    const double got = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
-    TDM_TRY(tdm_detector_prepare(job->detector, w->judged, w->records.texts, w->records.n_texts, err));
-    job->cpu.read += got - start;
-    job->cpu.tokenise += summary_cpu(CLOCK_THREAD_CPUTIME_ID) - got;
-done:
+    const double before = tdm_detector_seconds(job->detector);
+    const tdm_status st = tdm_detector_prepare(job->detector, w->judged, w->texts, w->n_texts, err);
+    job->records.cpu.tokenise += tdm_detector_seconds(job->detector) - before;
     return st;
 }
 
-static tdm_detect_window *take_window(void *ctx, bool wait)
+static tdm_status judge(void *ctx, const tdm_window_line *line, tdm_err *err)
 {
-    detect_job *job = ctx;
-    detect_window *w = tdm_pipeline_take(job->line, wait);
-    if (!w)
-        return NULL;
-    records_note_bytes(&job->records, &w->records);
-    return w->judged;
+    return tdm_detector_judge(((detect_job *)ctx)->detector, line, err);
 }
 
-static void give_window(void *ctx)
-{
-    tdm_pipeline_give(((detect_job *)ctx)->line);
-}
-
-static bool batch_done(void *ctx, size_t texts, int64_t tokens)
-{
-    detect_job *job = ctx;
-    job->totals.tokens += (uint64_t)tokens;
-    records_count(&job->records, texts, (uint64_t)tokens);
-    return !tdm_stopped(&job->records.stop);
-}
-
-/* In a careful worker, before a record is blamed for the death of its device. */
-static tdm_status try_device(detect_job *job, tdm_err *err)
+static tdm_status try_device(void *ctx, tdm_err *err)
 {
     const tdm_text text = {.p = "a", .len = 1};
     tdm_detection ignored;
-    return tdm_detector_run(job->detector, &text, 1, &ignored, NULL, NULL, err);
+    return tdm_detector_run(((detect_job *)ctx)->detector, &text, 1, &ignored, NULL, NULL, err);
 }
 
-static tdm_status run_windows(detect_job *job, tdm_err *err)
+static tdm_status judge_records(detect_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    void *windows[DETECT_WINDOWS];
+    records_window *windows[DETECT_WINDOWS];
+    TDM_TRY(records_open(&job->records, err));
+    TDM_TRY(tdm_detector_load(job->detector, err));
     for (size_t i = 0; i < DETECT_WINDOWS; i++) {
+        tdm_detect_window *w = NULL;
+        TDM_TRY(tdm_detect_window_open(job->detector, &w, err));
+        job->windows[i].judged = w;
         windows[i] = &job->windows[i];
-        TDM_TRY(tdm_detect_window_open(job->detector, &job->windows[i].judged, err));
     }
-    const size_t n_windows = records_windows(&job->records, &job->args.common, DETECT_WINDOWS);
-    if (job->records.careful)
-        TDM_TRY(try_device(job, err));
-    const tdm_pipeline_steps steps = {job, windows, n_windows, fill_window, detect_write,
-                                      &job->records.stop};
-    const tdm_detect_line line = {job, take_window, give_window, batch_done};
-    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
-    TDM_TRY(tdm_pipeline_open(&steps, &job->line, err));
-    st = tdm_detector_judge(job->detector, &line, err);
-    job->cpu.judge = summary_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
-    if (st == TDM_ESTOPPED && tdm_stopped(&job->records.stop)) /* a lost device says so itself */
-        st = tdm_check_stop(&job->records.stop, err);
-    TDM_TRY(tdm_pipeline_close(job->line, st, err));
+    const records_steps steps = {.command = "detect",
+                                 .window_tokens = (int64_t)WINDOW_BATCHES * tdm_detector_rows(job->detector),
+                                 .text_tokens = tdm_detector_config(job->detector)->n_context,
+                                 .ctx = job,
+                                 .prepare = prepare,
+                                 .judge = judge,
+                                 .put = detect_put,
+                                 .try_device = try_device};
+    TDM_TRY(records_run(&job->records, &steps, windows, DETECT_WINDOWS, err));
 done:
     return st;
 }
@@ -144,54 +116,11 @@ static tdm_status open_run(detect_job *job, tdm_err *err)
                                  .command = "detect",
                                  .settings = settings.p,
                                  .backend = &job->backend,
-                                 .inputs = &job->inputs,
+                                 .inputs = &job->records.inputs,
                                  .stop = job->records.stop.also};
-    TDM_TRY(run_open(&job->run, &options, err));
+    TDM_TRY(run_open(&job->records.run, &options, err));
 done:
     tdm_buf_free(&settings);
-    return st;
-}
-
-static void set_reading(detect_job *job)
-{
-    const common_args *c = &job->args.common;
-    records *r = &job->records;
-    job->reading = fields_reading(&job->fields, c, job->args.passthrough);
-    job->reading.stop = &r->stop;
-    r->id_key = c->id_key;
-    r->passthrough = job->args.passthrough;
-}
-
-static tdm_status open_reader(detect_job *job, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    records *r = &job->records;
-    job->reading.filter = job->run.filter;
-    TDM_TRY(tdm_reader_open(&job->inputs, &job->reading, &job->reader, err));
-    r->inputs = &job->inputs;
-    r->reader = job->reader;
-    r->sink = job->run.sink;
-    r->window_tokens = (int64_t)WINDOW_BATCHES * tdm_detector_rows(job->detector);
-    r->text_tokens = tdm_detector_config(job->detector)->n_context;
-done:
-    return st;
-}
-
-static tdm_status judge_records(detect_job *job, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    tdm_progress *progress = &job->records.progress;
-    const tdm_progress_options watching = run_progress(&job->run, &job->args.common, "detect", "texts");
-    TDM_TRY(open_reader(job, err));
-    TDM_TRY(tdm_detector_load(job->detector, err));
-    TDM_TRY(tdm_progress_start(progress, &watching, err));
-    const double start = summary_cpu(CLOCK_PROCESS_CPUTIME_ID);
-    st = run_windows(job, err);
-    st = run_finish(&job->run, progress, &job->totals.seconds, st, err);
-    job->cpu.tokenise += tdm_detector_seconds(job->detector);
-    summary_steps(&job->cpu, job->run.sink, summary_cpu(CLOCK_PROCESS_CPUTIME_ID) - start);
-    job->totals.cpu = &job->cpu;
-done:
     return st;
 }
 
@@ -199,15 +128,15 @@ static tdm_status run_job(detect_job *job, const arg_list *operands, tdm_err *er
 {
     tdm_status st = TDM_OK;
     TDM_TRY(name_fields(job, err));
-    TDM_TRY(tdm_inputs_list(operands->items, operands->n, job->args.common.out, &job->inputs, err));
+    TDM_TRY(tdm_inputs_list(operands->items, operands->n, job->args.common.out, &job->records.inputs, err));
     TDM_TRY(open_model(job, err));
-    set_reading(job);
+    records_set(&job->records, &job->args.common, &job->fields, job->args.passthrough);
     if (job->args.common.dry_run) {
         TDM_TRY(detect_dry_run(job, err));
         goto done;
     }
     TDM_TRY(open_run(job, err));
-    if (!job->run.is_complete)
+    if (!job->records.run.is_complete)
         TDM_TRY(judge_records(job, err));
 done:
     return st;
@@ -217,15 +146,12 @@ static void close_job(detect_job *job)
 {
     tdm_detector_close(job->detector);
     tdm_backend_close(&job->backend);
-    tdm_reader_close(job->reader);
-    run_close(&job->run);
     for (size_t i = 0; i < DETECT_WINDOWS; i++) {
-        records_window_close(&job->windows[i].records);
         tdm_detect_window_close(job->windows[i].judged);
+        records_window_close(&job->windows[i]);
     }
     records_close(&job->records);
     fields_free(&job->fields);
-    tdm_inputs_free(&job->inputs);
     free(job);
 }
 
@@ -262,8 +188,7 @@ int cmd_detect(int argc, char **argv)
     }
     detect_args *args = &job->args;
     args->common = (common_args)COMMON_DEFAULTS;
-    job->totals.token_hash = TDM_HASH_START;
-    pthread_mutex_init(&job->records.lock, NULL);
+    records_init(&job->records);
     const arg_spec specs[] = {
         ARGS_MODEL(&args->common),
         ARGS_OUT(&args->common),
@@ -299,7 +224,7 @@ int cmd_detect(int argc, char **argv)
         const tdm_status st = run_job(job, &operands, &err);
         code = args->common.dry_run
                    ? dry_run_finish(COMMAND.name, st, &err)
-                   : summary_finish(COMMAND.name, &args->common, &job->run, st, &err, &job->totals);
+                   : summary_finish(COMMAND.name, &args->common, &job->records.run, st, &err, &job->records.totals);
     }
     close_job(job);
     return code;

@@ -1,13 +1,10 @@
-/* tools/cmd_score.c - tandem score: records in, how probable GPT-2 finds each of them out.
- *
- * Records go in windows through three threads (host/pipeline.h): one reads, parses and tokenises, this one
- * scores, one writes. Nothing of this changes a result. */
+/* tools/cmd_score.c - tandem score: records in, how probable GPT-2 finds each of them out. Windows, batches and threads
+ * (records.h) change no result. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/hash.h"
 #include "host/json.h"
 #include "tools/commands.h"
 #include "tools/score_job.h"
@@ -29,64 +26,21 @@ static const char *const BUCKET_CHOICES[] = {"top10", "top11", NULL};
 
 /* ---- scoring ---- */
 
-static tdm_score_window *take_window(void *ctx, bool wait)
+static tdm_status judge(void *ctx, const tdm_window_line *line, tdm_err *err)
+{
+    return tdm_scorer_score(((score_job *)ctx)->scorer, line, err);
+}
+
+/* A position that is only read. */
+static tdm_status try_device(void *ctx, tdm_err *err)
 {
     score_job *job = ctx;
-    score_window *w = tdm_pipeline_take(job->line, wait);
-    if (!w)
-        return NULL;
-    records_note_bytes(&job->records, &w->records);
-    return w->scored;
-}
-
-static void give_window(void *ctx)
-{
-    tdm_pipeline_give(((score_job *)ctx)->line);
-}
-
-/* Records are counted when they are written: a long one takes several passes. */
-static bool pass_done(void *ctx, size_t passes, int64_t tokens)
-{
-    score_job *job = ctx;
-    (void)passes;
-    job->totals.tokens += (uint64_t)tokens;
-    records_count(&job->records, 0, (uint64_t)tokens);
-    return !tdm_stopped(&job->records.stop);
-}
-
-/* In a careful worker, before a record is blamed for the death of its device: a position that is only read. */
-static tdm_status try_device(score_job *job, tdm_err *err)
-{
     const int32_t eos = job->folder.config.eos, ids[] = {eos, eos};
     tdm_stat stat;
     tdm_cross cross;
     tdm_top top;
     const tdm_score_text text = {.ids = ids, .n = 2, .stats = &stat, .cross = &cross, .top = &top, .skip = 1};
     return tdm_scorer_run(job->scorer, &text, 1, err);
-}
-
-static tdm_status run_windows(score_job *job, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    void *windows[SCORE_WINDOWS];
-    for (size_t i = 0; i < SCORE_WINDOWS; i++) {
-        windows[i] = &job->windows[i];
-        TDM_TRY(tdm_score_window_open(&job->windows[i].scored, err));
-    }
-    const size_t n_windows = records_windows(&job->records, &job->args.common, SCORE_WINDOWS);
-    if (job->records.careful)
-        TDM_TRY(try_device(job, err));
-    const tdm_pipeline_steps steps = {job, windows, n_windows, score_fill, score_write, &job->records.stop};
-    const tdm_score_line line = {job, take_window, give_window, pass_done};
-    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
-    TDM_TRY(tdm_pipeline_open(&steps, &job->line, err));
-    st = tdm_scorer_score(job->scorer, &line, err);
-    job->cpu.judge = summary_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
-    if (st == TDM_ESTOPPED && tdm_stopped(&job->records.stop)) /* a lost device says so itself */
-        st = tdm_check_stop(&job->records.stop, err);
-    TDM_TRY(tdm_pipeline_close(job->line, st, err));
-done:
-    return st;
 }
 
 /* ---- the job ---- */
@@ -206,9 +160,9 @@ static tdm_status open_run(score_job *job, tdm_err *err)
                                  .settings = settings.p,
                                  .observer = job->args.observer,
                                  .backend = &job->backend,
-                                 .inputs = &job->inputs,
+                                 .inputs = &job->records.inputs,
                                  .stop = job->records.stop.also};
-    TDM_TRY(run_open(&job->run, &options, err));
+    TDM_TRY(run_open(&job->records.run, &options, err));
 done:
     tdm_buf_free(&settings);
     return st;
@@ -235,39 +189,27 @@ done:
     return st;
 }
 
-static tdm_status open_reader(score_job *job, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const common_args *c = &job->args.common;
-    records *r = &job->records;
-    job->reading = fields_reading(&job->fields, c, job->args.passthrough);
-    job->reading.filter = job->run.filter;
-    job->reading.stop = &r->stop;
-    TDM_TRY(tdm_reader_open(&job->inputs, &job->reading, &job->reader, err));
-    r->id_key = c->id_key;
-    r->passthrough = job->args.passthrough;
-    r->inputs = &job->inputs;
-    r->reader = job->reader;
-    r->sink = job->run.sink;
-    r->window_tokens = (int64_t)WINDOW_BATCHES * tdm_scorer_rows(job->scorer);
-    r->text_tokens = job->stride == 0 ? (int64_t)job->context : INT64_MAX;
-done:
-    return st;
-}
-
 static tdm_status score_records(score_job *job, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    tdm_progress *progress = &job->records.progress;
-    const tdm_progress_options watching = run_progress(&job->run, &job->args.common, "score", "texts");
+    records_window *windows[SCORE_WINDOWS];
+    TDM_TRY(records_open(&job->records, err));
     TDM_TRY(open_scorer(job, err));
-    TDM_TRY(open_reader(job, err));
-    TDM_TRY(tdm_progress_start(progress, &watching, err));
-    const double start = summary_cpu(CLOCK_PROCESS_CPUTIME_ID);
-    st = run_windows(job, err);
-    st = run_finish(&job->run, progress, &job->totals.seconds, st, err);
-    summary_steps(&job->cpu, job->run.sink, summary_cpu(CLOCK_PROCESS_CPUTIME_ID) - start);
-    job->totals.cpu = &job->cpu;
+    for (size_t i = 0; i < SCORE_WINDOWS; i++) {
+        tdm_score_window *w = NULL;
+        TDM_TRY(tdm_score_window_open(&w, err));
+        windows[i] = &job->windows[i].records;
+        windows[i]->judged = w;
+    }
+    const records_steps steps = {.command = "score",
+                                 .window_tokens = (int64_t)WINDOW_BATCHES * tdm_scorer_rows(job->scorer),
+                                 .text_tokens = job->stride == 0 ? (int64_t)job->context : INT64_MAX,
+                                 .ctx = job,
+                                 .prepare = score_prepare,
+                                 .judge = judge,
+                                 .put = score_put,
+                                 .try_device = try_device};
+    TDM_TRY(records_run(&job->records, &steps, windows, SCORE_WINDOWS, err));
 done:
     return st;
 }
@@ -276,10 +218,11 @@ static tdm_status run_job(score_job *job, const arg_list *operands, tdm_err *err
 {
     tdm_status st = TDM_OK;
     TDM_TRY(name_fields(job, err));
-    TDM_TRY(tdm_inputs_list(operands->items, operands->n, job->args.common.out, &job->inputs, err));
+    TDM_TRY(tdm_inputs_list(operands->items, operands->n, job->args.common.out, &job->records.inputs, err));
     TDM_TRY(open_folders(job, err));
+    records_set(&job->records, &job->args.common, &job->fields, job->args.passthrough);
     TDM_TRY(open_run(job, err));
-    if (!job->run.is_complete)
+    if (!job->records.run.is_complete)
         TDM_TRY(score_records(job, err));
 done:
     return st;
@@ -293,13 +236,10 @@ static void close_job(score_job *job)
     tdm_backend_close(&job->backend);
     gpt2_folder_close(&job->observer_folder);
     gpt2_folder_close(&job->folder);
-    tdm_reader_close(job->reader);
-    run_close(&job->run);
     for (size_t i = 0; i < SCORE_WINDOWS; i++)
         score_window_close(&job->windows[i]);
     records_close(&job->records);
     fields_free(&job->fields);
-    tdm_inputs_free(&job->inputs);
     free(job);
 }
 
@@ -344,8 +284,7 @@ int cmd_score(int argc, char **argv)
     }
     score_args *a = &job->args;
     *a = (score_args){.common = COMMON_DEFAULTS, .stride = -1};
-    job->totals.token_hash = TDM_HASH_START;
-    pthread_mutex_init(&job->records.lock, NULL);
+    records_init(&job->records);
     const arg_spec specs[] = {
         ARGS_MODEL(&a->common),
         {.name = "observer", .kind = ARG_STR, .out = &a->observer, .value = "DIR",
@@ -385,7 +324,7 @@ int cmd_score(int argc, char **argv)
         supervise(COMMAND.name, &a->common, &code)) {
         job->records.stop.also = signals_catch();
         const tdm_status st = run_job(job, &operands, &err);
-        code = summary_finish(COMMAND.name, &a->common, &job->run, st, &err, &job->totals);
+        code = summary_finish(COMMAND.name, &a->common, &job->records.run, st, &err, &job->records.totals);
     }
     close_job(job);
     return code;

@@ -1,5 +1,4 @@
-/* tools/detect_job.h - inside tandem detect: a job, and the windows of records that go through it. Three threads:
- * one reads and tokenises, cmd_detect.c judges, detect_write.c writes. */
+/* tools/detect_job.h - inside tandem detect: a job. cmd_detect.c judges, detect_write.c writes, dry_run_detect.c tries out. */
 #ifndef TOOLS_DETECT_JOB_H
 #define TOOLS_DETECT_JOB_H
 
@@ -8,13 +7,8 @@
 #include <stdint.h>
 
 #include "detector/detect.h"
-#include "host/inputs.h"
-#include "host/pipeline.h"
 #include "tools/args.h"
-#include "tools/fields.h"
 #include "tools/records.h"
-#include "tools/run.h"
-#include "tools/summary.h"
 
 enum { DETECT_WINDOWS = 4 };
 
@@ -26,28 +20,16 @@ typedef struct {
 } detect_args;
 
 typedef struct {
-    records_window records;
-    tdm_detect_window *judged; /* the good ones */
-} detect_window;
-
-typedef struct {
     detect_args args;
     fields fields;
-    tdm_inputs inputs;
-    tdm_reader_options reading;
-    tdm_reader *reader;
     tdm_backend backend;
     tdm_detector *detector;
-    command_run run;
-    records records;
-    detect_window windows[DETECT_WINDOWS];
-    tdm_pipeline *line;
-    run_steps cpu;     /* read and tokenise belong to the thread that fills, write to the one that writes */
-    run_totals totals; /* tokens: through the network, <s> and </s> included */
+    records records;                        /* its tokens: <s> and </s> included */
+    records_window windows[DETECT_WINDOWS]; /* judged: a tdm_detect_window of its own */
 } detect_job;
 
-/* The last step of the pipeline; ctx is the job. */
-tdm_status detect_write(void *ctx, void *window, tdm_err *err);
+/* records_steps.put; ctx is the job. */
+tdm_status detect_put(void *ctx, const records_window *w, tdm_record *r, size_t text, uint64_t *tokens, tdm_err *err);
 /* Make job->records.line a result, up to what ends a line. */
 tdm_status detect_begin_line(detect_job *job, const tdm_record *r, const tdm_detection *d, tdm_err *err);
 /* --dry-run: judge a sample and print what the run would be (tools/dry_run.h). The detector is open, and not

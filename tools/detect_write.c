@@ -38,38 +38,23 @@ static tdm_status refuse(detect_job *job, tdm_record *r, const tdm_detection *d,
     r->kind = TDM_RECORD_BAD;
     r->fault = empty ? TDM_FAULT_EMPTY : TDM_FAULT_NON_FINITE;
     r->detail = empty ? "the text holds nothing but white space" : "a logit is not a finite number";
-    return records_bad(&job->records, r, empty, err);
+    return records_bad(&job->records, r, err);
 }
 
-typedef struct {
-    detect_job *job;
-    const tdm_detect_window *judged;
-} writing;
-
-static tdm_status put_record(void *ctx, tdm_record *r, size_t text, uint64_t *tokens, tdm_err *err)
+tdm_status detect_put(void *ctx, const records_window *w, tdm_record *r, size_t text, uint64_t *tokens, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const writing *w = ctx;
+    detect_job *job = ctx;
+    run_totals *totals = &job->records.totals;
     size_t n_ids = 0;
     const tdm_detection *d = tdm_detect_window_result(w->judged, text);
     const int32_t *ids = tdm_detect_window_ids(w->judged, text, &n_ids);
     *tokens = n_ids;
     if (d->outcome != TDM_DETECTED)
-        return refuse(w->job, r, d, err);
-    TDM_TRY(detect_begin_line(w->job, r, d, err));
-    TDM_TRY(records_end_line(&w->job->records, err));
-    w->job->totals.token_hash = tdm_hash_ids(w->job->totals.token_hash, ids, n_ids);
+        return refuse(job, r, d, err);
+    TDM_TRY(detect_begin_line(job, r, d, err));
+    TDM_TRY(records_end_line(&job->records, err));
+    totals->token_hash = tdm_hash_ids(totals->token_hash, ids, n_ids);
 done:
-    return st;
-}
-
-tdm_status detect_write(void *ctx, void *window, tdm_err *err)
-{
-    detect_job *job = ctx;
-    detect_window *w = window;
-    writing to = {job, w->judged};
-    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
-    const tdm_status st = records_write(&job->records, &w->records, put_record, &to, err);
-    job->cpu.write += summary_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
     return st;
 }

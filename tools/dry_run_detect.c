@@ -114,7 +114,7 @@ done:
 
 /* ---- judging ---- */
 
-static tdm_detect_window *take(void *ctx, bool wait)
+static void *take(void *ctx, bool wait)
 {
     trial *t = ctx;
     (void)wait;
@@ -214,7 +214,7 @@ static double mean_base(const trial *t)
 /* Of files that must be read to be counted half a chunk more, on average, than what is full. */
 static double count_chunks(const trial *t)
 {
-    const tdm_inputs *inputs = &t->job->inputs;
+    const tdm_inputs *inputs = &t->job->records.inputs;
     const size_t chunk = t->job->args.common.chunk;
     double chunks = 0, packed_files = 0;
     for (size_t i = 0; i < inputs->n; i++) {
@@ -247,7 +247,7 @@ static tdm_status estimate(trial *t, dry_run_estimate *e, tdm_err *err)
     const double good = s->records - s->bad;
     *e = (dry_run_estimate){.command = "detect",
                             .unit = "texts",
-                            .inputs = &t->job->inputs,
+                            .inputs = &t->job->records.inputs,
                             .text_bytes = s->text_bytes,
                             .records = s->records,
                             .bad = s->bad,
@@ -271,8 +271,8 @@ static tdm_status try(trial *t, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     dry_run_estimate e;
-    const tdm_detect_line line = {t, take, give, go_on};
-    TDM_TRY(sample_take(&t->sample, &t->job->inputs, &t->job->reading, err));
+    const tdm_window_line line = {t, take, give, go_on};
+    TDM_TRY(sample_take(&t->sample, &t->job->records.inputs, &t->job->records.reading, err));
     TDM_TRY(tdm_detector_load(t->job->detector, err));
     TDM_TRY(cut(t, err));
     TDM_TRY(prepare(t, err));

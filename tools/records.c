@@ -1,205 +1,30 @@
+/* tools/records.c - see records.h: the three steps, and lines in the order of the records. */
 #include "tools/records.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "host/hash.h"
 #include "host/json.h"
-
-/* A window ends with whichever comes first: window_tokens, or these, which bound the memory. */
-enum { WINDOW_RECORDS = 4096, WINDOW_BYTES = 16 << 20 };
-enum { NAP_NANOSECONDS = 1000000 };
-
-void records_close(records *r)
-{
-    tdm_buf_free(&r->line);
-    pthread_mutex_destroy(&r->lock);
-}
-
-void records_window_close(records_window *w)
-{
-    tdm_buf_free(&w->arena);
-    free(w->slots);
-    free(w->texts);
-    *w = (records_window){0};
-}
-
-/* ---- reading ---- */
-
-static tdm_status keep(records_window *w, const char *p, size_t len, size_t *at, tdm_err *err)
-{
-    *at = w->arena.len;
-    tdm_status st = tdm_buf_put(&w->arena, p ? p : "", p ? len : 0, err);
-    return st == TDM_OK ? tdm_buf_put(&w->arena, "", 1, err) : st;
-}
-
-/* Room for one more. */
-static tdm_status grow(records_window *w, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    if (w->n_slots < w->cap)
-        return TDM_OK;
-    const size_t cap = w->cap ? 2 * w->cap : 64;
-    records_slot *slots = realloc(w->slots, cap * sizeof *slots);
-    if (slots)
-        w->slots = slots;
-    tdm_text *texts = realloc(w->texts, cap * sizeof *texts);
-    if (texts)
-        w->texts = texts;
-    TDM_REQUIRE(slots && texts, TDM_ENOMEM, "window of %zu records", cap);
-    w->cap = cap;
-done:
-    return st;
-}
-
-/* The reader's strings live until its next record: copy what will be needed. */
-static tdm_status keep_record(const records *r, records_window *w, const tdm_record *record, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    const bool good = record->kind == TDM_RECORD_OK, bad = record->kind == TDM_RECORD_BAD;
-    TDM_TRY(grow(w, err));
-    records_slot *s = &w->slots[w->n_slots];
-    *s = (records_slot){.record = *record, .text = w->n_texts};
-    if (good || bad) {
-        s->record.file = r->inputs->items[record->file_number].path;
-        TDM_TRY(keep(w, record->id_json, record->id_len, &s->id_at, err));
-    }
-    if (good)
-        TDM_TRY(keep(w, record->text, record->text_len, &s->text_at, err));
-    if (good && r->passthrough)
-        TDM_TRY(keep(w, record->source, record->source_len, &s->source_at, err));
-    if (bad)
-        TDM_TRY(keep(w, record->detail, strlen(record->detail), &s->detail_at, err));
-    w->n_texts += good;
-    w->n_slots++;
-done:
-    return st;
-}
-
-/* Once the arena has stopped growing, offsets become addresses. */
-static void set_addresses(records_window *w)
-{
-    for (size_t i = 0; i < w->n_slots; i++) {
-        records_slot *s = &w->slots[i];
-        tdm_record *record = &s->record;
-        if (record->kind == TDM_RECORD_CHUNK)
-            continue;
-        record->id_json = w->arena.p + s->id_at;
-        record->text = w->arena.p + s->text_at;
-        record->source = w->arena.p + s->source_at;
-        record->detail = w->arena.p + s->detail_at;
-        if (record->kind == TDM_RECORD_OK)
-            w->texts[s->text] = (tdm_text){.p = record->text, .len = record->text_len};
-    }
-}
-
-/* Whether to hand on what there is rather than wait for more: whoever sends slowly gets his results, but
- * while there is enough to judge, a window may as well grow. */
-static bool should_hand_on(records *r, tdm_pipeline *line)
-{
-    static const struct timespec NAP = {.tv_nsec = NAP_NANOSECONDS};
-    while (tdm_reader_would_block(r->reader)) {
-        if (tdm_pipeline_is_hungry(line) || tdm_stopped(&r->stop))
-            return true;
-        nanosleep(&NAP, NULL);
-    }
-    return false;
-}
-
-/* Tokens of a text, roughly: English has a little more than four bytes in each. */
-static int64_t guess_tokens(const records *r, const tdm_record *record)
-{
-    const int64_t tokens = (int64_t)(record->text_len / 4) + 3;
-    return tokens < r->text_tokens ? tokens : r->text_tokens;
-}
-
-size_t records_windows(records *r, const common_args *common, size_t n)
-{
-    const bool careful = common->worker && worker_is_careful(common->worker);
-    r->careful = careful ? common->worker : NULL;
-    r->chunk_bytes = common->chunk;
-    return careful ? 1 : n;
-}
-
-/* The next record has the device to itself, unless workers died with it: then it is bad. */
-static void announce(const records *r, tdm_record *record)
-{
-    if (worker_begin(r->careful, record->file_number, record->offset / r->chunk_bytes, record->offset))
-        return;
-    record->kind = TDM_RECORD_BAD;
-    record->fault = TDM_FAULT_DEVICE;
-    record->detail = worker_reason(r->careful);
-}
-
-/* Whether a window takes no more. */
-static bool is_full(const records *r, const records_window *w, int64_t tokens)
-{
-    return w->n_slots >= WINDOW_RECORDS || w->arena.len >= WINDOW_BYTES || tokens >= r->window_tokens ||
-           (r->careful && w->n_texts > 0);
-}
-
-static tdm_status read_window(records *r, tdm_pipeline *line, records_window *w, bool *at_end, tdm_err *err)
-{
-    tdm_status st = TDM_OK;
-    tdm_record record;
-    int64_t tokens = 0;
-    while (!is_full(r, w, tokens)) {
-        if (w->n_slots > 0 && should_hand_on(r, line))
-            break;
-        TDM_TRY(tdm_reader_next(r->reader, &record, err));
-        TDM_TRY(tdm_check_stop(&r->stop, err));
-        *at_end = record.kind == TDM_RECORD_END;
-        if (*at_end)
-            break;
-        if (r->careful && record.kind == TDM_RECORD_OK)
-            announce(r, &record);
-        TDM_TRY(keep_record(r, w, &record, err));
-        tokens += record.kind == TDM_RECORD_OK ? guess_tokens(r, &record) : 0;
-    }
-done:
-    return st;
-}
-
-tdm_status records_read(records *r, tdm_pipeline *line, records_window *w, bool *at_end, tdm_err *err)
-{
-    w->arena.len = 0;
-    w->n_slots = w->n_texts = 0;
-    if (r->broken == TDM_OK)
-        r->broken = read_window(r, line, w, at_end, &r->broken_err);
-    if (r->broken != TDM_OK && (w->n_slots == 0 || r->broken == TDM_ESTOPPED)) {
-        if (err)
-            *err = r->broken_err;
-        return r->broken;
-    }
-    set_addresses(w);
-    tdm_reader_progress(r->reader, &w->bytes_read, &w->bytes_total);
-    return TDM_OK;
-}
 
 /* ---- writing ---- */
 
-void records_count(records *r, uint64_t n, uint64_t tokens)
+static void count(records *r, uint64_t n, uint64_t tokens)
 {
     pthread_mutex_lock(&r->lock);
     tdm_progress_add(&r->progress, n, tokens, 0);
     pthread_mutex_unlock(&r->lock);
 }
 
-void records_note_bytes(records *r, const records_window *w)
+tdm_status records_bad(records *r, const tdm_record *bad, tdm_err *err)
 {
     pthread_mutex_lock(&r->lock);
-    tdm_progress_bytes(&r->progress, w->bytes_read, w->bytes_total);
-    pthread_mutex_unlock(&r->lock);
-}
-
-tdm_status records_bad(records *r, const tdm_record *bad, bool is_new, tdm_err *err)
-{
-    pthread_mutex_lock(&r->lock);
-    if (tdm_sink_is_direct(r->sink))
+    if (tdm_sink_is_direct(r->run.sink))
         tdm_progress_clear(&r->progress);
-    const tdm_status st = tdm_sink_bad(r->sink, bad, err);
+    const tdm_status st = tdm_sink_bad(r->run.sink, bad, err);
     if (st == TDM_OK)
-        tdm_progress_add(&r->progress, is_new, 0, 1);
+        tdm_progress_add(&r->progress, 1, 0, 1);
     pthread_mutex_unlock(&r->lock);
     return st;
 }
@@ -221,7 +46,7 @@ static tdm_status put_own_id(records *r, const tdm_record *record, bool *first, 
 {
     tdm_status st = TDM_OK;
     TDM_TRY(tdm_buf_put(&r->line, ", ", *first ? 0 : 2, err));
-    TDM_TRY(tdm_json_put_string(&r->line, r->id_key, strlen(r->id_key), err));
+    TDM_TRY(tdm_json_put_string(&r->line, r->common->id_key, strlen(r->common->id_key), err));
     TDM_TRY(tdm_buf_put(&r->line, ": ", 2, err));
     TDM_TRY(tdm_buf_put(&r->line, record->id_json, record->id_len, err));
     *first = false;
@@ -253,37 +78,160 @@ tdm_status records_end_line(records *r, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     TDM_TRY(tdm_buf_put(&r->line, "}\n", 2, err));
-    TDM_TRY(tdm_sink_put(r->sink, r->line.p, r->line.len, err));
+    TDM_TRY(tdm_sink_put(r->run.sink, r->line.p, r->line.len, err));
+    count(r, 1, 0);
 done:
     return st;
 }
 
-static tdm_status write_slot(records *r, records_slot *s, records_put *put, void *ctx, tdm_err *err)
+static tdm_status write_slot(records *r, const records_window *w, records_slot *s, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     uint64_t tokens = 0;
     switch (s->record.kind) {
     case TDM_RECORD_BAD:
-        TDM_TRY(records_bad(r, &s->record, true, err));
+        TDM_TRY(records_bad(r, &s->record, err));
         break;
     case TDM_RECORD_CHUNK:
-        TDM_TRY(tdm_sink_end_chunk(r->sink, &s->record.chunk, r->chunk_tokens, err));
+        TDM_TRY(tdm_sink_end_chunk(r->run.sink, &s->record.chunk, r->chunk_tokens, err));
         r->chunk_tokens = 0;
         break;
     default:
-        TDM_TRY(put(ctx, &s->record, s->text, &tokens, err));
+        TDM_TRY(r->steps->put(r->steps->ctx, w, &s->record, s->text, &tokens, err));
         r->chunk_tokens += tokens;
     }
 done:
     return st;
 }
 
-tdm_status records_write(records *r, records_window *w, records_put *put, void *ctx, tdm_err *err)
+/* ---- the three steps ---- */
+
+static tdm_status fill(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    for (size_t i = 0; i < w->n_slots; i++)
-        TDM_TRY(write_slot(r, &w->slots[i], put, ctx, err));
-    TDM_TRY(tdm_sink_flush(r->sink, err));
+    records *r = ctx;
+    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
+    (void)line;
+    TDM_TRY(records_read(r, window, at_end, err));
+    const double got = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
+    TDM_TRY(r->steps->prepare(r->steps->ctx, window, err));
+    r->cpu.read += got - start;
+    r->cpu.tokenise += summary_cpu(CLOCK_THREAD_CPUTIME_ID) - got;
 done:
     return st;
+}
+
+static void *take(void *ctx, bool wait)
+{
+    records *r = ctx;
+    const records_window *w = tdm_pipeline_take(r->line_of_windows, wait);
+    if (!w)
+        return NULL;
+    pthread_mutex_lock(&r->lock);
+    tdm_progress_bytes(&r->progress, w->bytes_read, w->bytes_total);
+    pthread_mutex_unlock(&r->lock);
+    return w->judged;
+}
+
+static void give(void *ctx)
+{
+    tdm_pipeline_give(((records *)ctx)->line_of_windows);
+}
+
+static bool batch_done(void *ctx, size_t texts, int64_t tokens)
+{
+    records *r = ctx;
+    (void)texts; /* records are counted when they are written: a long one takes several passes */
+    r->totals.tokens += (uint64_t)tokens;
+    count(r, 0, (uint64_t)tokens);
+    return !tdm_stopped(&r->stop);
+}
+
+static tdm_status empty(void *ctx, void *window, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    records *r = ctx;
+    const records_window *w = window;
+    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
+    for (size_t i = 0; i < w->n_slots; i++)
+        TDM_TRY(write_slot(r, w, &w->slots[i], err));
+    TDM_TRY(tdm_sink_flush(r->run.sink, err));
+done:
+    r->cpu.write += summary_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
+    return st;
+}
+
+/* In a careful worker one window goes round, so that a record is read when the one before it was written. */
+static tdm_status run_windows(records *r, records_window *const *windows, size_t n, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const records_steps *steps = r->steps;
+    const bool careful = r->common->worker && worker_is_careful(r->common->worker);
+    r->careful = careful ? r->common->worker : NULL;
+    if (careful)
+        TDM_TRY(steps->try_device(steps->ctx, err));
+    const tdm_pipeline_steps line = {r, (void *const *)windows, careful ? 1 : n, fill, empty, &r->stop};
+    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
+    TDM_TRY(tdm_pipeline_open(&line, &r->line_of_windows, err));
+    st = steps->judge(steps->ctx, &(tdm_window_line){r, take, give, batch_done}, err);
+    r->cpu.judge = summary_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
+    if (st == TDM_ESTOPPED && tdm_stopped(&r->stop)) /* a lost device says so itself */
+        st = tdm_check_stop(&r->stop, err);
+    TDM_TRY(tdm_pipeline_close(r->line_of_windows, st, err));
+done:
+    return st;
+}
+
+/* ---- the whole ---- */
+
+void records_init(records *r)
+{
+    *r = (records){.totals.token_hash = TDM_HASH_START};
+    pthread_mutex_init(&r->lock, NULL);
+}
+
+void records_set(records *r, const common_args *common, const fields *f, bool passthrough)
+{
+    r->common = common;
+    r->passthrough = passthrough;
+    r->reading = fields_reading(f, common, passthrough);
+    r->reading.stop = &r->stop;
+}
+
+tdm_status records_open(records *r, tdm_err *err)
+{
+    r->reading.filter = r->run.filter;
+    return tdm_reader_open(&r->inputs, &r->reading, &r->reader, err);
+}
+
+tdm_status records_run(records *r, const records_steps *steps, records_window *const *windows, size_t n, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    const tdm_progress_options watching = run_progress(&r->run, r->common, steps->command, "texts");
+    r->steps = steps;
+    TDM_TRY(tdm_progress_start(&r->progress, &watching, err));
+    const double start = summary_cpu(CLOCK_PROCESS_CPUTIME_ID);
+    st = run_windows(r, windows, n, err);
+    st = run_finish(&r->run, &r->progress, &r->totals.seconds, st, err);
+    summary_steps(&r->cpu, r->run.sink, summary_cpu(CLOCK_PROCESS_CPUTIME_ID) - start);
+    r->totals.cpu = &r->cpu;
+done:
+    return st;
+}
+
+void records_window_close(records_window *w)
+{
+    tdm_buf_free(&w->arena);
+    free(w->slots);
+    free(w->texts);
+    *w = (records_window){0};
+}
+
+void records_close(records *r)
+{
+    tdm_reader_close(r->reader);
+    run_close(&r->run);
+    tdm_inputs_free(&r->inputs);
+    tdm_buf_free(&r->line);
+    pthread_mutex_destroy(&r->lock);
 }

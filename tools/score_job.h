@@ -1,5 +1,5 @@
-/* tools/score_job.h - inside tandem score: a job, and the windows of records that go through it. Three threads: one
- * reads and tokenises (score_window.c), cmd_score.c scores, score_write.c and score_gltr.c write.
+/* tools/score_job.h - inside tandem score: a job, and the windows of records that go through it. score_window.c tokenises,
+ * cmd_score.c scores, score_write.c and score_gltr.c write.
  *
  * What a text is to the model: its tokens, <|endoftext|> in front with --bos yes. Position i stands behind token i;
  * what is found out there is about token i + 1. A text whose positions do not fit the context is read in several
@@ -11,16 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "host/inputs.h"
 #include "host/likelihood.h"
-#include "host/pipeline.h"
 #include "host/score.h"
 #include "tools/args.h"
-#include "tools/fields.h"
 #include "tools/gpt2_folder.h"
 #include "tools/records.h"
-#include "tools/run.h"
-#include "tools/summary.h"
 
 enum { SCORE_WINDOWS = 4 };
 
@@ -63,7 +58,7 @@ typedef struct {
 } score_text;
 
 typedef struct {
-    records_window records;
+    records_window records; /* judged: a tdm_score_window of its own */
     tdm_ids ids;
     score_text *texts;      /* [cap_texts] one for each good record */
     tdm_score_text *passes; /* [cap_passes] n_passes are in use */
@@ -71,7 +66,6 @@ typedef struct {
     tdm_cross *cross;       /* [cap_found]; NULL without an observer */
     tdm_top *top;           /* [cap_found, args.gltr]; NULL where that is 0 */
     size_t n_passes, cap_texts, cap_passes, cap_found;
-    tdm_score_window *scored;
 } score_window;
 
 typedef struct {
@@ -83,29 +77,23 @@ typedef struct {
     size_t project_len;
     fields fields;
     score_field shown[SCORE_N_FIELDS]; /* [fields.n] */
-    tdm_inputs inputs;
-    tdm_reader_options reading;
-    tdm_reader *reader;
     tdm_backend backend;
     tdm_scorer *scorer;
-    command_run run;
     records records;
     score_window windows[SCORE_WINDOWS];
-    tdm_pipeline *line;
-    run_steps cpu;     /* read and tokenise belong to the thread that fills, write to the one that writes */
-    run_totals totals; /* tokens: through the model */
 } score_job;
 
 /* ---- score_window.c ---- */
 
-/* The first step of the pipeline; ctx is the job. */
-tdm_status score_fill(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err);
+/* records_steps.prepare; ctx is the job, and window the first member of a score_window. */
+tdm_status score_prepare(void *ctx, records_window *window, tdm_err *err);
 void score_window_close(score_window *w); /* {0} is fine */
 
 /* ---- score_write.c, score_gltr.c ---- */
 
-/* The last step of the pipeline; ctx is the job. */
-tdm_status score_write(void *ctx, void *window, tdm_err *err);
+/* records_steps.put; likewise. */
+tdm_status score_put(void *ctx, const records_window *window, tdm_record *record, size_t text, uint64_t *tokens,
+                     tdm_err *err);
 /* At entry i of a list that may be long: TDM_ESTOPPED once a signal came, which is looked for now and then. */
 tdm_status score_check_signal(const score_job *job, size_t i, tdm_err *err);
 /* Append GLTR's "request" and "result" of a text. */

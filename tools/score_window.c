@@ -6,6 +6,7 @@
 
 void score_window_close(score_window *w)
 {
+    tdm_score_window_close(w->records.judged);
     records_window_close(&w->records);
     tdm_ids_free(&w->ids);
     free(w->texts);
@@ -13,7 +14,6 @@ void score_window_close(score_window *w)
     free(w->stats);
     free(w->cross);
     free(w->top);
-    tdm_score_window_close(w->scored);
     *w = (score_window){0};
 }
 
@@ -147,19 +147,14 @@ done:
     return st;
 }
 
-tdm_status score_fill(void *ctx, tdm_pipeline *line, void *window, bool *at_end, tdm_err *err)
+tdm_status score_prepare(void *ctx, records_window *window, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     score_job *job = ctx;
-    score_window *w = window;
-    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
-    TDM_TRY(records_read(&job->records, line, &w->records, at_end, err));
-    const double got = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
+    score_window *w = (score_window *)window;
     TDM_TRY(tokenise_all(job, w, err));
     TDM_TRY(plan(job, w, err));
-    TDM_TRY(tdm_scorer_prepare(job->scorer, w->scored, w->passes, w->n_passes, err));
-    job->cpu.read += got - start;
-    job->cpu.tokenise += summary_cpu(CLOCK_THREAD_CPUTIME_ID) - got;
+    TDM_TRY(tdm_scorer_prepare(job->scorer, window->judged, w->passes, w->n_passes, err));
 done:
     return st;
 }

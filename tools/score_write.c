@@ -137,20 +137,16 @@ static tdm_status refuse(score_job *job, tdm_record *r, tdm_fault fault, const c
     r->kind = TDM_RECORD_BAD;
     r->fault = fault;
     r->detail = detail;
-    return records_bad(&job->records, r, true, err);
+    return records_bad(&job->records, r, err);
 }
 
-typedef struct {
-    score_job *job;
-    score_window *window;
-} writing;
-
-static tdm_status put_record(void *ctx, tdm_record *record, size_t text, uint64_t *tokens, tdm_err *err)
+tdm_status score_put(void *ctx, const records_window *window, tdm_record *record, size_t text, uint64_t *tokens,
+                     tdm_err *err)
 {
     tdm_status st = TDM_OK;
-    const writing *to = ctx;
-    score_job *job = to->job;
-    score_window *w = to->window;
+    score_job *job = ctx;
+    run_totals *totals = &job->records.totals;
+    const score_window *w = (const score_window *)window;
     const score_text *t = &w->texts[text];
     if (t->n_passes == 0)
         return refuse(job, record, TDM_FAULT_TOO_SHORT, "one token, and none before it to score it by (--bos no)", err);
@@ -160,20 +156,8 @@ static tdm_status put_record(void *ctx, tdm_record *record, size_t text, uint64_
                            job->args.entropy == SCORE_ENTROPY_ALL, &r.likelihood))
         return refuse(job, record, TDM_FAULT_NON_FINITE, "a logit is not a finite number", err);
     TDM_TRY(put_line(&r, err));
-    records_count(&job->records, 1, 0);
-    job->totals.windows += t->n_passes;
-    job->totals.token_hash = tdm_hash_ids(job->totals.token_hash, w->ids.p + t->ids_at, t->n_ids);
+    totals->windows += t->n_passes;
+    totals->token_hash = tdm_hash_ids(totals->token_hash, w->ids.p + t->ids_at, t->n_ids);
 done:
-    return st;
-}
-
-tdm_status score_write(void *ctx, void *window, tdm_err *err)
-{
-    score_job *job = ctx;
-    score_window *w = window;
-    writing to = {job, w};
-    const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
-    const tdm_status st = records_write(&job->records, &w->records, put_record, &to, err);
-    job->cpu.write += summary_cpu(CLOCK_THREAD_CPUTIME_ID) - start;
     return st;
 }
