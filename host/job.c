@@ -49,6 +49,8 @@ static tdm_status pass(void *ctx, const tdm_chunk *chunk, tdm_err *err)
     const tdm_job *j = ctx;
     const job_entry *e = job_index_find(&j->index, chunk->file, chunk->number);
     const char *name = j->o.inputs ? j->o.inputs->items[chunk->file].path : "input";
+    if (j->o.turns)
+        j->o.turns->passed(j->o.turns->ctx);
     if (!e || (e->hash == chunk->hash && e->is_last == chunk->is_last))
         return TDM_OK;
     if (j->o.chunk_bytes == 0)

@@ -59,6 +59,7 @@ typedef struct {
     /* A chunk was handed to commit. This and what follows: on the thread that calls it. */
     void (*committed)(void *ctx, const tdm_chunk *chunk, const tdm_counts *counts, uint64_t tokens);
     void (*waiting)(void *ctx, bool begins); /* for the disk: begins, or ends */
+    void (*passed)(void *ctx); /* a chunk that is not to be done was read all the same, to come by it */
 } tdm_job_turns;
 
 typedef struct {

@@ -4,7 +4,7 @@
 /* Who may do what is fixed here: worker w the chunks whose number leaves w when divided by two. */
 typedef struct {
     uint64_t worker;
-    int asked, committed, waited;
+    int asked, committed, waited, passed;
     uint64_t tokens;
 } turns_seen;
 
@@ -31,10 +31,15 @@ static void note_waiting(void *ctx, bool begins)
     ((turns_seen *)ctx)->waited++;
 }
 
+static void note_passed(void *ctx)
+{
+    ((turns_seen *)ctx)->passed++;
+}
+
 static tdm_job *open_worker(turns_seen *seen, tdm_job_turns *turns, uint64_t worker, bool restart)
 {
     *seen = (turns_seen){.worker = worker};
-    *turns = (tdm_job_turns){seen, grant_by_number, note_committed, note_waiting};
+    *turns = (tdm_job_turns){seen, grant_by_number, note_committed, note_waiting, note_passed};
     tdm_job_options o = subject_options((int64_t)worker, 2);
     o.process = (tdm_rank){0, 1};
     o.turns = turns;
@@ -98,6 +103,20 @@ static void test_turns_restart(void **state)
     tdm_job_close(job);
 }
 
+/* A worker that reads what is not its own, for minutes maybe, can show that it is alive. */
+static void test_turns_passed(void **state)
+{
+    (void)state;
+    turns_seen seen;
+    tdm_job_turns turns;
+    tdm_job *job = open_worker(&seen, &turns, 0, false);
+    const tdm_chunk_filter filter = tdm_job_filter(job);
+    for (uint64_t k = 0; k < 3; k++)
+        assert_int_equal(filter.pass(filter.ctx, &(tdm_chunk){.number = k}, NULL), TDM_OK);
+    assert_int_equal(seen.passed, 3);
+    tdm_job_close(job);
+}
+
 /* Where nothing is committed, whoever closes last leaves nothing behind. */
 static void test_turns_empty(void **state)
 {
@@ -116,6 +135,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_turns, clear_out),
         cmocka_unit_test_setup(test_turns_restart, clear_out),
+        cmocka_unit_test_setup(test_turns_passed, clear_out),
         cmocka_unit_test_setup(test_turns_empty, clear_out),
     };
     return cmocka_run_group_tests(tests, make_subject, drop_subject);

@@ -72,7 +72,7 @@ typedef struct {
     command_run run;
     const records_steps *steps;
     tdm_pipeline *line_of_windows;
-    worker *careful;    /* one good record in a window, each announced; the pipeline has one window then. NULL: not so */
+    worker *careful;    /* one slot in a window, good records announced; the pipeline has one window then. NULL: not so */
     tdm_stop stop;      /* by a signal, or when what is read could no longer be written */
     tdm_status broken;  /* why there is no more to read, once the records before that are on their way */
     tdm_err broken_err;

@@ -110,7 +110,7 @@ static void announce(const records *r, tdm_record *record)
 static bool is_full(const records *r, const records_window *w, int64_t tokens)
 {
     return w->n_slots >= WINDOW_RECORDS || w->arena.len >= WINDOW_BYTES || tokens >= r->steps->window_tokens ||
-           (r->careful && w->n_texts > 0);
+           (r->careful && w->n_slots > 0);
 }
 
 static tdm_status read_window(records *r, records_window *w, bool *at_end, tdm_err *err)

@@ -58,12 +58,37 @@ static void waiting(void *ctx, bool begins)
     say(ctx, &(line_message){.kind = LINE_DISK, .waiting = begins});
 }
 
+/* With the lock held. */
+static void send_news(worker *w, double now)
+{
+    say(w, &(line_message){.kind = LINE_NOTE, .news = w->news});
+    w->news.records = w->news.bad = w->news.tokens = 0;
+    w->sent = now;
+}
+
+static void send_due(worker *w)
+{
+    const double now = supervise_clock();
+    if (now - w->sent >= NOTE_EVERY)
+        send_news(w, now);
+}
+
+/* What others did may take minutes to read, in compressed files: a sign is due there too. */
+static void passed(void *ctx)
+{
+    worker *w = ctx;
+    pthread_mutex_lock(&w->lock);
+    send_due(w);
+    pthread_mutex_unlock(&w->lock);
+}
+
 worker *worker_become(int fd, int32_t number, int32_t n_workers, const int *devices, int32_t n_devices, bool careful)
 {
     self = (struct worker){.fd = fd, .number = number, .n_workers = n_workers, .n_devices = n_devices,
                            .is_careful = careful};
     memcpy(self.devices, devices, (size_t)n_devices * sizeof *devices);
-    self.turns = (tdm_job_turns){.ctx = &self, .grant = grant, .committed = committed, .waiting = waiting};
+    self.turns = (tdm_job_turns){.ctx = &self, .grant = grant, .committed = committed, .waiting = waiting,
+                                 .passed = passed};
     pthread_mutex_init(&self.lock, NULL);
     return &self;
 }
@@ -101,25 +126,15 @@ void worker_opened(worker *w, const tdm_backend *be, const tdm_job *job)
 
 /* ---- notes ---- */
 
-/* With the lock held. */
-static void send_news(worker *w, double now)
-{
-    say(w, &(line_message){.kind = LINE_NOTE, .news = w->news});
-    w->news.records = w->news.bad = w->news.tokens = 0;
-    w->sent = now;
-}
-
 void worker_note(worker *w, const worker_news *news)
 {
     pthread_mutex_lock(&w->lock);
-    const double now = supervise_clock();
     w->news.records += news->records;
     w->news.bad += news->bad;
     w->news.tokens += news->tokens;
     w->news.bytes_done = news->bytes_done;
     w->news.bytes_total = news->bytes_total;
-    if (now - w->sent >= NOTE_EVERY)
-        send_news(w, now);
+    send_due(w);
     pthread_mutex_unlock(&w->lock);
 }
 
