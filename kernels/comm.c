@@ -34,6 +34,8 @@ tdm_status tdm_comm_open_all(const int *devices, int32_t n, tdm_comm **comms, td
         TDM_REQUIRE(comms[i], TDM_ENOMEM, "communicator");
         comms[i]->n = n;
     }
+    /* NCCL leaves the thread on the device that it found, and that takes memory there: on device 0, whoever has it */
+    (void)cudaSetDevice(devices[0]);
     TDM_TRY(check(ncclCommInitAll(nccl, n, devices), NULL, TDM_ENODEV, "joining the devices", err));
     for (int32_t i = 0; i < n; i++)
         comms[i]->nccl = nccl[i];

@@ -158,6 +158,15 @@ static void require_no_graph(const ncclComm *c, const char *what)
              c->rank, c->world->number);
 }
 
+/* NCCL ends by making the device of the thread current again: where nothing else is done there, that takes a context. */
+static void require_own_device(int n, const int *devices)
+{
+    const int now = current_device();
+    if (devices ? std::find(devices, devices + n, now) == devices + n : now >= n)
+        fail("ncclCommInitAll: the thread is on device %d, which is none of the communicator's: it takes memory there",
+             now);
+}
+
 static ncclResult_t async_error(const ncclComm *c)
 {
     if (device_state(c->device) != cudaSuccess)
@@ -249,6 +258,7 @@ ncclResult_t ncclCommInitAll(ncclComm_t *out, int n, const int *devices)
             if (devices[other] == device)
                 return ncclInvalidUsage;
     }
+    require_own_device(n, devices);
     std::lock_guard<std::mutex> l(streams_lock);
     const std::shared_ptr<World> w = new_world(n);
     for (int r = 0; r < n; r++)

@@ -127,6 +127,13 @@ static void missing_at_start(rank_work *w)
     ncclCommInitRank(&comm, 2, id, 0);
 }
 
+static void joined_from_elsewhere(rank_work *w)
+{
+    (void)w;
+    cudaSetDevice(0);
+    ncclCommInitAll(second, 1, (int[]){1});
+}
+
 static void partner_destroyed(rank_work *w)
 {
     ncclCommDestroy(w[1].comm);
@@ -279,6 +286,7 @@ static const struct {
     {missing_rank, "cannot go on: operation 0 of communicator 0: rank 1 of 2 has not called it"},
     {missing_rank_polled, "operation 0 of communicator 0: rank 1 of 2 has not called it"},
     {missing_at_start, "ncclCommInitRank: rank 1 of 2 has not come"},
+    {joined_from_elsewhere, "ncclCommInitAll: the thread is on device 0, which is none of the communicator's"},
     {partner_destroyed, "rank 1 of 2 destroyed its communicator"},
     {failed_operation, "operation 0 of communicator 0 failed (TDM_EMU_NCCL_FAIL)"},
     {memory_of_another_device, "is memory of device 0, used on device 1"},
