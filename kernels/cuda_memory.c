@@ -139,11 +139,12 @@ tdm_status cuda_download(void *self, void *dst, const void *src, size_t bytes, t
     cuda_backend *c = self;
     if (!bytes)
         return TDM_OK;
-    if (c->rank.n) /* a copy to memory that is not pinned waits by itself, whoever else has failed */
+    if (c->rank.n) /* for what others take part in, and may fail in */
         TDM_TRY(cuda_wait(c, NULL, "download", err));
     TDM_TRY(cuda_check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, c->stream),
                        "download", err));
-    TDM_TRY(cuda_wait(c, NULL, "download", err));
+    /* whoever fails now: the copy waits for none of them, and dst is the caller's again behind it */
+    TDM_TRY(cuda_check(cudaStreamSynchronize(c->stream), "download", err));
 done:
     return st;
 }

@@ -21,7 +21,7 @@ static void reset(const char *name)
 
 /* ---- work that one rank does not get through ---- */
 
-enum { RANKS = 3, ROWS = 2, COLS = 64, SUMS_AT_MOST = 40, FAILS_AT = 3 };
+enum { RANKS = 3, ROWS = 2, COLS = 64, SUMS_AT_MOST = 40, FAILS_AT = 3, REUSED = 0x55 };
 
 typedef struct {
     bool in_graph, downloads, alike;
@@ -29,6 +29,7 @@ typedef struct {
     int32_t failing; /* by itself, before a sum; -1: none */
     tdm_graph *graphs[RANKS];
     void *memory[RANKS];
+    char (*got)[ROWS * COLS * sizeof(uint16_t)]; /* by rank */
     tdm_status after[3]; /* what operations said once the ranks were given up */
 } failure;
 
@@ -57,27 +58,28 @@ static void release_work(void *ctx, const tdm_backend *be, int32_t rank)
     f->memory[rank] = NULL;
 }
 
-/* Sums, and a look at each. What it takes is left to release_work, as a model would. */
+/* Sums, and a look at each. What it takes is left to release_work, as a model would; what was copied to is its own again. */
 static tdm_status work(void *ctx, const tdm_backend *be, int32_t rank, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     failure *f = ctx;
-    char got[ROWS * COLS * sizeof(uint16_t)];
+    char *got = f->got[rank];
     const void *host = NULL;
-    TDM_TRY(tdm_alloc(be, sizeof got, &f->memory[rank], err));
+    TDM_TRY(tdm_alloc(be, sizeof *f->got, &f->memory[rank], err));
     const tdm_mat y = {f->memory[rank], ROWS, COLS, TDM_F16, 0};
-    TDM_TRY(open_work(f, be, rank, y, sizeof got, err));
+    TDM_TRY(open_work(f, be, rank, y, sizeof *f->got, err));
     for (int i = 0; i < SUMS_AT_MOST; i++) {
         TDM_REQUIRE(i < FAILS_AT || (rank != f->failing && !f->alike), TDM_EARG, "this fails");
         TDM_TRY(f->in_graph ? tdm_graph_run(be, f->graphs[rank], err) : tdm_sum_ranks(be, y, err));
         if (f->downloads) {
-            TDM_TRY(tdm_download(be, got, y.p, sizeof got, err));
+            TDM_TRY(tdm_download(be, got, y.p, sizeof *f->got, err));
         } else {
-            TDM_TRY(tdm_fetch_begin(be, 0, y.p, sizeof got, err));
+            TDM_TRY(tdm_fetch_begin(be, 0, y.p, sizeof *f->got, err));
             TDM_TRY(tdm_fetch_end(be, 0, &host, err));
         }
     }
 done:
+    memset(got, REUSED, sizeof *f->got);
     if (st != TDM_OK && f->releases)
         release_work(f, be, rank);
     return st;
@@ -100,6 +102,8 @@ static void try_again(void *ctx, const tdm_backend *be, int32_t rank)
 /* All get one error, with `text` in it; every later call does; and what they had is closed. */
 static void check_failure(failure f, tdm_status status, const char *text)
 {
+    char got[RANKS][sizeof *f.got];
+    f.got = got;
     tdm_backend be = open_ranks(RANKS, TDM_F16);
     ASSERT_FAILS(tdm_each_rank(&be, work, &f, err), status, text);
     ASSERT_FAILS(tdm_each_rank(&be, work, &f, err), TDM_ESTOPPED, text);
@@ -108,6 +112,8 @@ static void check_failure(failure f, tdm_status status, const char *text)
         assert_int_equal(f.after[i], TDM_ESTOPPED);
     assert_true(tdm_release_ranks(&be, release_work, &f)); /* all ranks came back */
     tdm_backend_close(&be);
+    for (size_t i = 0; i < sizeof got; i++)
+        assert_int_equal(got[i / sizeof *got][i % sizeof *got], REUSED);
 }
 
 static const failure WAYS[] = {
@@ -169,7 +175,8 @@ static void all_fail_alike(void **state)
         skip();
     tdm_backend be = open_ranks(RANKS, TDM_F16);
     for (int i = 0; i < 2; i++) {
-        failure f = {.failing = -1, .alike = i == 0, .in_graph = true};
+        char got[RANKS][sizeof *(failure){0}.got];
+        failure f = {.failing = -1, .alike = i == 0, .in_graph = true, .got = got};
         if (i == 0)
             ASSERT_FAILS(tdm_each_rank(&be, work, &f, err), TDM_EARG, "this fails");
         else
