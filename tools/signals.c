@@ -11,7 +11,7 @@ static void remember(int number, siginfo_t *info, void *context)
     (void)context;
     if (only_from && info->si_pid != only_from)
         return;
-    if (tdm_stopped(&caught)) {
+    if (!only_from && tdm_stopped(&caught)) { /* a worker may have been forked behind the first one */
         signal(number, SIG_DFL);
         raise(number); /* kills once this handler has returned */
     }

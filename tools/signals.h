@@ -14,8 +14,9 @@
 
 const tdm_stop *signals_catch(void);
 
-/* From now on signals count only if that process sent them, SIGTERM also where it was inherited as ignored. A worker of --devices hears of them from the first process, while
- * what a terminal or a launcher sends to all processes of a group reaches it too. */
+/* From now on signals count only if that process sent them, SIGTERM also where it was inherited as ignored, and a second one
+ * kills no more. A worker of --devices hears of them from the first process, while what a terminal or a launcher sends to
+ * all processes of a group reaches it too. */
 void signals_only_from(pid_t sender);
 
 #endif
