@@ -96,7 +96,7 @@ first() {
     step tests_memory 20 must "$bin/gpu_test_backend_memory"
     step tests_gemm_rows 30 must "$bin/gpu_test_gemm_rows"
     step tests_rank_kernels 10 must "$bin/gpu_test_rank_kernels"
-    step tests_backend_ranks 15 must call with_nccl gpu_test_backend_ranks
+    step tests_backend_ranks 25 must call with_nccl gpu_test_backend_ranks
     step tests_emulator 15 must "$bin/gpu_test_emulator"
     step tests_gemm_shapes 90 must "$bin/gpu_test_gemm_shapes"
     step vectors 10 may call vectors
@@ -121,7 +121,7 @@ first() {
 # What one GPU can show of several; transformers beside it.
 second() {
     step models_to_compare 90 must call models "$writer" "$writer2" "$reader" "$reader2"
-    step ranks_one 40 must call ranks_one "$writer" "$writer2"
+    step ranks_one 80 must call ranks_one "$writer" "$writer2"
     step devices 60 must call devices "$writer2"
     step ranks 30 may call bench ranks ranks
     step tp 60 may call several "$writer2"
