@@ -124,8 +124,13 @@ gone() {
     timeout 20 tail -s 0.02 --pid="$1" -f /dev/null || { echo "process $1 is still there"; return 1; }
 }
 
-# No process that was a worker is left.
+# All processes that were said to be workers.
+workers() {
+    sed -n 's/.*worker [0-9]*: .*, process \([0-9]*\).*/\1/p' said
+}
+
+# None of them is left.
 none_left() {
     local p
-    for p in $(sed -n 's/.*worker [0-9]*: .*, process \([0-9]*\).*/\1/p' said); do gone "$p"; done
+    for p in $(workers); do gone "$p"; done
 }

@@ -12,6 +12,34 @@ teardown() {
     end_all
 }
 
+# start or start_group, with a command whose workers each stand still in front of their ninth write (crash/faults.h): however
+# fast they are, the run is not over before they go on.
+hold() {
+    TANDEM=$TANDEM_FAULTS TDM_FAULT=pwrite:9:stop "$@"
+}
+
+# Wait until $1 workers stand still.
+held() {
+    local p n=0
+    while [ "$n" -ne "$1" ]; do
+        kill -0 "$pid" || { cat said; return 1; }
+        n=0
+        for p in $(workers); do
+            ! grep -q '^State:.T' "/proc/$p/status" 2> /dev/null || n=$((n + 1))
+        done
+    done
+}
+
+# These workers (all) go on, once the signal of the first process has reached them.
+go_on() {
+    local p
+    for p in ${*:-$(workers)}; do
+        [ -e "/proc/$p" ] || continue # killed before
+        until grep -q '^ShdPnd:.*[4-7c-f]...$' "/proc/$p/status"; do kill -0 "$pid"; done
+        kill -CONT "$p"
+    done
+}
+
 # $1 devices, OUT $2, the rest a command: the bytes of `want`, and of its errors, counts and manifest.
 same_with() {
     local devices=$1 out=$2 want=$3
@@ -52,18 +80,20 @@ same_with() {
 @test "stopped: 75, one line; gone on with other numbers, and without: the same bytes" {
     big --out want
     for signal in TERM INT; do
-        start big --devices 0,1,2,3 --out out.$signal
-        committed out.$signal 20
+        hold start big --devices 0,1,2,3 --out out.$signal
+        held 4
         kill -$signal "$pid"
+        go_on
         ends 75
         [ "$(grep -c 'stopped by signal .* chunks are done, the same command again goes on' said)" -eq 1 ]
         [ "$(grep -c '(stopped)$' said)" -eq 1 ]
         [ ! -e out.$signal ]
         none_left
     done
-    start big --devices 5,1 --out out.TERM
-    committed out.TERM 100
+    hold start big --devices 5,1 --out out.TERM
+    held 2
     kill -USR1 "$pid"
+    go_on
     ends 75
     grep -q 'going on, [0-9]* of 1250 chunks are done' said
     big --out out.TERM
@@ -73,16 +103,17 @@ same_with() {
 }
 
 @test "a signal that reaches the whole group, as from a terminal, is one signal; a second one ends at once" {
-    start_group big --devices 0,1 --out out
-    committed out 20
+    hold start_group big --devices 0,1 --out out
+    held 2
     kill -INT -- -"$pid"
+    go_on
     ends 75
     [ "$(grep -c died said)" -eq 0 ] || { cat said; false; }
     none_left
-    start big --devices 0,1 --out out
-    committed out 60
-    kill -STOP "$(worker_pid 0)" # which keeps the first process from ending
+    hold start big --devices 0,1 --out out
+    held 2
     kill -TERM "$pid"
+    go_on "$(worker_pid 1)" # the other one keeps the first process from ending
     gone "$(worker_pid 1)"
     kill -TERM "$pid"
     ends 143
@@ -93,11 +124,13 @@ same_with() {
     exec_tandem() {
         exec env --default-signal=INT --ignore-signal=TERM,CHLD "$TANDEM_NOW" "$@"
     }
-    start bigger --devices 0,1 --out out
-    started 1
+    hold start big --devices 0,1 --out out
+    held 2
     kill -KILL "$(worker_pid 1)"
     started 1 2
+    held 2
     kill -INT "$pid"
+    go_on
     ends 75
     grep -q 'worker 1 (null:1) died by signal 9' said || { cat said; false; }
     [ ! -e out ]
@@ -119,8 +152,8 @@ same_with() {
 
 @test "the first process is killed: its workers end with it, and the job goes on" {
     big --out want
-    start big --devices 0,1,2 --out out
-    committed out 20
+    hold start big --devices 0,1,2 --out out
+    held 3
     kill -KILL "$pid"
     ends 137
     none_left
@@ -129,43 +162,51 @@ same_with() {
 }
 
 @test "workers are killed, one after the other and two at once: the same bytes, and they are started again" {
-    bigger --out want
-    start bigger --devices 0,1,2,3 --out out --json
+    big --out want
+    hold start big --devices 0,1,2,3 --out out --json
     for worker in 0 2; do
-        started $worker && started $(((worker + 1) % 4))
+        held 4
         kill -KILL "$(worker_pid $worker)"
+        started $worker 2
     done
-    started 1 && started 3
+    held 4
     kill -KILL "$(worker_pid 1)" "$(worker_pid 3)"
-    started 0 2
+    started 1 2 && started 3 2
+    held 4
     kill -KILL "$(worker_pid 0)"
+    started 0 3
+    held 4
+    kill -CONT $(for worker in 0 1 2 3; do worker_pid $worker; done)
     ends 0
     same want out
     [ "$(grep -c 'died by signal 9; its chunks go back (fault [12], 3 are too many)' said)" -eq 5 ] || { cat said; false; }
-    [[ $(< printed) == *'"in": 100000, "ok": 100000, "bad": 0'*'"before": 0,'*'"workers": [{"devices": [0], "chunks": '* ]]
+    [[ $(< printed) == *'"in": 20000, "ok": 20000, "bad": 0'*'"before": 0,'*'"workers": [{"devices": [0], "chunks": '* ]]
     [[ $(< printed) == *'{"devices": [0], "chunks": '*', "faults": 2}, {"devices": [1], '*'"faults": 1}]'* ]] || { cat printed; false; }
 }
 
 @test "a device that dies whenever it begins is left out, and the others do its work; where all do, 75" {
-    bigger --out want
-    start bigger --devices 0,1,2 --out out --json
+    big --out want
+    hold start big --devices 0,1,2 --out out --json
     for i in 1 2 3; do
         started 1 $i
+        held 3
         kill -KILL "$(worker_pid 1)"
     done
+    kill -CONT "$(worker_pid 0)" "$(worker_pid 2)"
     ends 0
     same want out
     grep -q 'worker 1 (null:1) died by signal 9; its chunks go back; with 3 faults it is left out' said
     [[ $(< printed) == *'{"devices": [1], "chunks": '*', "faults": 3}'* ]]
-    start bigger --devices 7 --out other
+    hold start big --devices 7 --out other
     for i in 1 2 3; do
         started 0 $i
+        held 1
         kill -KILL "$(worker_pid 0)"
     done
     ends 75
     grep -q 'no device is left, each had 3 faults or more; worker 0 (null:7) died by signal 9; .* chunks are done' said ||
         grep -q 'no device is left, each had 3 faults or more; worker 0 (null:7) died by signal 9 (stopped)' said
-    bigger --out other
+    big --out other
     same want other
 }
 
@@ -237,20 +278,20 @@ same_with() {
     [ "$(wc -l <<< "$stderr")" -eq 1 ] || { echo "$stderr"; false; }
     generate --n 101 --devices 0,1 --restart --out out
     [ "$(wc -l < out)" -eq 101 ]
-    start big --devices 0,1 --out half
-    committed half 20
+    hold start big --devices 0,1 --out half
+    held 2
     kill -TERM "$pid"
+    go_on
     ends 75
     generate --n 100 --devices 0,1,2 --restart --out half
     cmp want half
     # not while others are at work
-    start big --devices 0,1 --out half2
-    committed half2 20
-    kill -STOP "$(worker_pid 1)"
+    hold start big --devices 0,1 --out half2
+    held 2
     run --separate-stderr generate --n 20000 --devices 0,1 --restart --out half2
     [ "$status" -eq 73 ] || { echo "$status $stderr"; false; }
     kill -TERM "$pid"
-    kill -CONT "$(worker_pid 1)"
+    go_on
     ends 75
 }
 
