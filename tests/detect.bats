@@ -329,9 +329,14 @@ many_texts() {
 
 @test "a signal: exit 75, and no OUT" {
     for signal in INT TERM USR1; do
-        yes '{"text": "And it came to pass in those days"}' 2> /dev/null |
-            timeout --foreground --preserve-status -s $signal 1 "$TANDEM" detect --model "$reader" --device cpu \
-                --out out.jsonl - 2> said && status=0 || status=$?
+        env --default-signal=INT "$TANDEM" detect --model "$reader" --device cpu --out out.jsonl - 2> said \
+            < <(yes '{"text": "And it came to pass in those days"}' 2> /dev/null) &
+        pid=$!
+        until grep -q '^device' said; do kill -0 $pid; done # it hears signals, and its input has no end
+        sleep 0.5
+        kill -$signal $pid
+        status=0
+        wait $pid || status=$?
         [ "$status" -eq 75 ] || { echo "$signal: exit $status"; cat said; false; }
         [[ $(tail -n 1 said) == "tandem detect: stopped by signal "[0-9]*" (stopped)" ]] || { cat said; false; }
         [ "$(made)" = said ] || [ "$(made)" = $'out.jsonl.job\nsaid' ] # with a chunk or without

@@ -302,6 +302,7 @@ ends() {
     exec 7<> pipe
     yes '{"id": 1, "text": "hello hello hello"}' | head -20000 > many.jsonl
     start many.jsonl --out pipe
+    until grep -q '^SigCgt:.*[4-7c-f]...$' /proc/$pid/status; do kill -0 $pid; done # it hears it
     sleep 0.5
     kill -TERM $pid
     ends 75
