@@ -85,7 +85,7 @@ ends() {
         wait $pid || code=$?
         [ $code -eq 75 ] || { echo "$signal: exit $code"; cat said; false; }
         [[ $(tail -n 1 said) == *"stopped by signal "*"chunks are done"* ]] || { cat said; false; }
-        while read -r -t 0.1 -u 7 line; do :; done # what was not read
+        exec 7>&- 7<> pipe # what was not read is gone
     done
     exec 7>&-
     detect --quiet --out out.jsonl pipe & pid=$!

@@ -90,7 +90,7 @@ ends() {
             until [ "$(cat out.jsonl.job/*.journal 2> /dev/null | wc -l)" -gt $wanted ]; do sleep 0.02; done
             kill -KILL $pid
             wait $pid || true
-            while read -r -t 0.1 -u 7 line; do :; done # what was not read
+            exec 7>&- 7<> pipe # what was not read is gone
         done
         exec 7>&-
         done_before=$(cat out.jsonl.job/*.journal | wc -l)
