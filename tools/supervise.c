@@ -18,7 +18,9 @@
 #include "tools/signals.h"
 #include "tools/supervise_state.h"
 
-enum { LOOK_EVERY = 200 }; /* milliseconds between two looks at signals and clocks */
+/* Milliseconds between two looks at signals and clocks; at a process whose line is closed. */
+enum { LOOK_EVERY = 200, LOOK_AT_DYING = 5 };
+enum { MOST_CLEARING = 3 };
 
 /* ---- what there is to supervise ---- */
 
@@ -59,6 +61,12 @@ static void close_supervisor(supervisor *s)
             close(s->places[i].fd);
     chunks_close(s->board);
     free(s->places);
+}
+
+/* Its line is closed, and it is not yet buried. */
+static bool is_dying(const place *p)
+{
+    return p->pid && p->fd < 0;
 }
 
 static int32_t count_running(const supervisor *s)
@@ -132,12 +140,12 @@ done:
 }
 
 /* Whoever died last may have died making OUT, when there was nothing else to do, or removing what it was made of. Then
- * one more life has to look, with nobody beside it. */
+ * one more life has to look, with nobody beside it; where that one dies too, the next. */
 static bool has_to_look(const supervisor *s)
 {
     if (s->n_died == 0 || count_running(s) > 0)
         return false;
-    return s->is_complete ? !s->is_clearing && tdm_job_is_left(s->common->out) : s->n_looked < s->n_died;
+    return s->is_complete ? s->n_clearing < MOST_CLEARING && tdm_job_is_left(s->common->out) : s->n_looked < s->n_died;
 }
 
 /* What should run in a place. */
@@ -165,7 +173,7 @@ static tdm_status start_due(supervisor *s, bool *in_worker, tdm_err *err)
             continue;
         if (!s->is_open && count_running(s) > 0)
             break;
-        s->is_clearing = s->is_complete;
+        s->n_clearing += s->is_complete;
         TDM_TRY(start(s, i, &task, in_worker, err));
     }
 done:
@@ -230,16 +238,12 @@ done:
     return st;
 }
 
-/* A worker is gone. */
-static tdm_status bury(supervisor *s, int32_t number, tdm_err *err)
+/* A worker is gone.
+ *   how  as waitpid tells it */
+static tdm_status bury(supervisor *s, int32_t number, int how, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     place *p = &s->places[number];
-    int how = 0;
-    close(p->fd);
-    p->fd = -1;
-    while (waitpid(p->pid, &how, 0) < 0 && errno == EINTR)
-        ;
     p->pid = 0;
     const tdm_status ended = p->has_end ? p->end.err.status : TDM_ESTOPPED;
     if (ended == TDM_OK && WIFEXITED(how)) {
@@ -249,7 +253,9 @@ static tdm_status bury(supervisor *s, int32_t number, tdm_err *err)
         TDM_REQUIRE(s->is_stopping || s->is_complete, ended, "%s", p->end.err.msg);
     } else if (!s->is_stopping) {
         TDM_TRY(bury_dead(s, number, how, err));
-    } else if (WIFSIGNALED(how) && !s->is_complete) {
+    } else if (WIFSIGNALED(how) && s->is_complete) {
+        s->n_died++;
+    } else if (WIFSIGNALED(how)) {
         supervise_say(s, "worker %d (%s) died by signal %d when it was to stop; what it had not finished is done again",
                       (int)number, p->name, WTERMSIG(how));
     }
@@ -259,18 +265,37 @@ done:
 
 /* ---- the life of the first process ---- */
 
-static tdm_status listen_to(supervisor *s, const struct pollfd *lines, tdm_err *err)
+static void listen_to(supervisor *s, const struct pollfd *lines)
 {
-    tdm_status st = TDM_OK;
     line_message m;
     for (int32_t i = 0; i < s->n; i++) {
         if (!lines[i].revents || s->places[i].fd != lines[i].fd)
             continue;
-        if (line_receive(s->places[i].fd, &m))
+        if (line_receive(s->places[i].fd, &m)) {
             supervise_hear(s, i, &m);
-        else
-            TDM_TRY(bury(s, i, err));
+            continue;
+        }
+        close(s->places[i].fd);
+        s->places[i].fd = -1;
     }
+}
+
+static bool any_is_dying(const supervisor *s)
+{
+    for (int32_t i = 0; i < s->n; i++)
+        if (is_dying(&s->places[i]))
+            return true;
+    return false;
+}
+
+/* Those that have said all. A driver may take seconds to give back what a process had: the others go on meanwhile. */
+static tdm_status bury_all(supervisor *s, tdm_err *err)
+{
+    tdm_status st = TDM_OK;
+    int how = 0;
+    for (int32_t i = 0; i < s->n; i++)
+        if (is_dying(&s->places[i]) && waitpid(s->places[i].pid, &how, WNOHANG) == s->places[i].pid)
+            TDM_TRY(bury(s, i, how, err));
 done:
     return st;
 }
@@ -285,7 +310,7 @@ static void kill_hung(supervisor *s)
     for (int32_t i = 0; i < s->n; i++) {
         place *p = &s->places[i];
         p->sign = was_away ? now : p->sign;
-        const bool has_work = (p->at_work && !p->on_disk) || (s->is_stopping && !s->is_clearing);
+        const bool has_work = (p->at_work && !p->on_disk) || is_dying(p) || (s->is_stopping && !s->n_clearing);
         const double since = s->is_stopping && s->stopped > p->sign ? s->stopped : p->sign;
         if (!p->pid || p->was_hung || !has_work || now - since < SUPERVISE_HUNG)
             continue;
@@ -298,7 +323,7 @@ static void take_failure(supervisor *s, tdm_status st, const tdm_err *err)
 {
     if (st != TDM_OK && s->failure.status == TDM_OK)
         s->failure = *err;
-    if (s->failure.status != TDM_OK || (s->is_complete && !s->is_clearing))
+    if (s->failure.status != TDM_OK || (s->is_complete && !s->n_clearing))
         stop_all(s);
 }
 
@@ -316,7 +341,9 @@ static bool run_workers(supervisor *s, const tdm_stop *stop, struct pollfd *line
             return false;
         for (int32_t i = 0; i < s->n; i++)
             lines[i] = (struct pollfd){.fd = s->places[i].fd, .events = POLLIN};
-        st = poll(lines, (nfds_t)s->n, LOOK_EVERY) > 0 ? listen_to(s, lines, &err) : TDM_OK;
+        if (poll(lines, (nfds_t)s->n, any_is_dying(s) ? LOOK_AT_DYING : LOOK_EVERY) > 0)
+            listen_to(s, lines);
+        st = bury_all(s, &err);
         if (st == TDM_OK && !s->is_complete)
             st = tdm_check_stop(stop, &err);
         take_failure(s, st, &err);

@@ -64,7 +64,7 @@ typedef struct {
     chunk_board *board;
     bool is_open;  /* a worker has opened the job */
     bool is_stopping, is_complete, was_complete;
-    bool is_clearing; /* the last life removes what was left of the job */
+    int32_t n_clearing; /* lives that were to remove what was left of the job */
     double stopped; /* when the workers were told to */
     double looked;  /* when the workers' signs were last looked at */
     tdm_err failure; /* what ends the run; status TDM_OK: nothing */
