@@ -110,6 +110,13 @@ _Noreturn static void die_now(void)
         pause();
 }
 
+/* Whether the file of TDM_FAULT_WHILE is there, if one is named. */
+static bool is_while(void)
+{
+    const char *path = getenv("TDM_FAULT_WHILE");
+    return !path || access(path, F_OK) == 0;
+}
+
 fault fault_meet(fault_kind kind, const void *site)
 {
     if (atomic_load(&is_counting))
@@ -122,7 +129,7 @@ fault fault_meet(fault_kind kind, const void *site)
     atomic_fetch_add(&n_fired, 1);
     if (plan.kill)
         die_now();
-    if (plan.stop)
+    if (plan.stop && is_while())
         kill(getpid(), SIGSTOP);
     return plan.what;
 }

@@ -3,16 +3,19 @@
  * tandem_faults is the product's own object files, linked with --wrap for each call below, so that
  * what is tested is the code that is shipped. Its environment:
  *
- *   TDM_FAULT=KIND:N:WHAT   the N-th call of this kind (from 1; "N+": that one and all behind it).
- * KIND is a name of FAULT_KINDS, "alloc" or "file" for all of that sort, or a call site as
+ *   TDM_FAULT=KIND:N:WHAT   the N-th call of this kind (from 1; "N+": that one and all behind it). KIND is a name
+ *                           of FAULT_KINDS, "alloc" or "file" for all of that sort, or a call site as
  *                           TDM_FAULT_LIST gives it: "write@0x1a2b". WHAT:
- *                             ENOSPC, EIO, EINTR, ENOMEM, EAGAIN, ...   the call fails with this
- * errno short        reads and writes move only half of the bytes kill, kill-after   SIGKILL before
- * the call, or behind it torn         half of the bytes are written, then SIGKILL stop SIGSTOP
- * before the call: it goes on with SIGCONT TDM_FAULT=full:BYTES    the disk is full once so many
- * bytes have been written to regular files TDM_FAULT_LIST=FILE     at exit, append "KIND@0xADDRESS
- * COUNT" for each call site, and "fired N": how often the fault was met TDM_FAULT_TRACE=FILE append
- * what changes files (tests/crash/trace.h) */
+ *     ENOSPC, EIO, EINTR, ENOMEM, EAGAIN, ...  the call fails with this errno
+ *     short             reads and writes move only half of the bytes
+ *     kill, kill-after  SIGKILL before the call, or behind it
+ *     torn              half of the bytes are written, then SIGKILL
+ *     stop              SIGSTOP before the call: it goes on with SIGCONT
+ *   TDM_FAULT_WHILE=FILE    stop only while FILE is there
+ *   TDM_FAULT=full:BYTES    the disk is full once so many bytes have been written to regular files
+ *   TDM_FAULT_LIST=FILE     at exit, append "KIND@0xADDRESS COUNT" for each call site, and "fired N": how often
+ *                           the fault was met
+ *   TDM_FAULT_TRACE=FILE    append what changes files (tests/crash/trace.h) */
 #ifndef TESTS_CRASH_FAULTS_H
 #define TESTS_CRASH_FAULTS_H
 
