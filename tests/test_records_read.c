@@ -48,14 +48,14 @@ static void test_chunk_is_handed_on(void **state)
     r.reader = open_one((const char *const *)&path, 1, &options);
     r.inputs = opened;
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(records_read(&r, &w, &at_end, NULL), TDM_OK);
+        assert_int_equal(records_read(&r, NULL, &w, &at_end, NULL), TDM_OK);
         assert_int_equal(w.n_slots, 1);
         assert_int_equal(w.slots[0].record.kind, i < 4 ? TDM_RECORD_OK : TDM_RECORD_CHUNK);
         assert_int_equal(asked, FIRST);
         assert_false(at_end);
     }
     assert_int_equal(announced, 4);
-    assert_int_equal(records_read(&r, &w, &at_end, NULL), TDM_OK);
+    assert_int_equal(records_read(&r, NULL, &w, &at_end, NULL), TDM_OK);
     assert_int_equal(w.n_slots, 0);
     assert_true(at_end);
     tdm_reader_close(r.reader);

@@ -111,8 +111,7 @@ static tdm_status fill(void *ctx, tdm_pipeline *line, void *window, bool *at_end
     tdm_status st = TDM_OK;
     records *r = ctx;
     const double start = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
-    (void)line;
-    TDM_TRY(records_read(r, window, at_end, err));
+    TDM_TRY(records_read(r, line, window, at_end, err));
     const double got = summary_cpu(CLOCK_THREAD_CPUTIME_ID);
     TDM_TRY(r->steps->prepare(r->steps->ctx, window, err));
     r->cpu.read += got - start;

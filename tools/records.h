@@ -106,7 +106,8 @@ tdm_status records_end_line(records *r, tdm_err *err);
 tdm_status records_bad(records *r, const tdm_record *bad, tdm_err *err);
 
 /* Fill a window (records_read.c): until it is full, the input ends, or would have to be waited for while there is nothing to
- * judge. An error of the reader is returned once what came before it was handed on; a stop at once. */
-tdm_status records_read(records *r, records_window *w, bool *at_end, tdm_err *err);
+ * judge. An error of the reader is returned once what came before it was handed on; a stop at once.
+ *   line  of the windows, which the thread that opens it may not have yet */
+tdm_status records_read(records *r, tdm_pipeline *line, records_window *w, bool *at_end, tdm_err *err);
 
 #endif

@@ -78,11 +78,11 @@ static void set_addresses(records_window *w)
 
 /* Whether to hand on what there is rather than wait for more: whoever sends slowly gets his results, but
  * while there is enough to judge, a window may as well grow. */
-static bool should_hand_on(records *r)
+static bool should_hand_on(records *r, tdm_pipeline *line)
 {
     static const struct timespec NAP = {.tv_nsec = NAP_NANOSECONDS};
     while (tdm_reader_would_block(r->reader)) {
-        if (tdm_pipeline_is_hungry(r->line_of_windows) || tdm_stopped(&r->stop))
+        if (tdm_pipeline_is_hungry(line) || tdm_stopped(&r->stop))
             return true;
         nanosleep(&NAP, NULL);
     }
@@ -113,13 +113,13 @@ static bool is_full(const records *r, const records_window *w, int64_t tokens)
            (r->careful && w->n_slots > 0);
 }
 
-static tdm_status read_window(records *r, records_window *w, bool *at_end, tdm_err *err)
+static tdm_status read_window(records *r, tdm_pipeline *line, records_window *w, bool *at_end, tdm_err *err)
 {
     tdm_status st = TDM_OK;
     tdm_record record;
     int64_t tokens = 0;
     while (!is_full(r, w, tokens)) {
-        if (w->n_slots > 0 && should_hand_on(r))
+        if (w->n_slots > 0 && should_hand_on(r, line))
             break;
         TDM_TRY(tdm_reader_next(r->reader, &record, err));
         TDM_TRY(tdm_check_stop(&r->stop, err));
@@ -135,12 +135,12 @@ done:
     return st;
 }
 
-tdm_status records_read(records *r, records_window *w, bool *at_end, tdm_err *err)
+tdm_status records_read(records *r, tdm_pipeline *line, records_window *w, bool *at_end, tdm_err *err)
 {
     w->arena.len = 0;
     w->n_slots = w->n_texts = 0;
     if (r->broken == TDM_OK)
-        r->broken = read_window(r, w, at_end, &r->broken_err);
+        r->broken = read_window(r, line, w, at_end, &r->broken_err);
     if (r->broken != TDM_OK && (w->n_slots == 0 || r->broken == TDM_ESTOPPED)) {
         if (err)
             *err = r->broken_err;
